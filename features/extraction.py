@@ -1,0 +1,235 @@
+"""Data set -> engine -> parts -> `features.h5`: whole parts, resumable, in constant memory."""
+
+import hashlib
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+
+from features.datasets import Dataset
+from features.errors import InputError
+from features.images import resize
+from features.preprocessing import normalize, pool
+from features.store import (
+    create_feature_file,
+    peek_part,
+    read_part,
+    remove_leftovers,
+    values_digest,
+    whole_path,
+    write_part,
+)
+
+PART_ROWS = 512
+PART_BYTES = 2**26
+NUM_DECODERS = 2
+BATCHES_AHEAD = 3
+
+
+class Engine(Protocol):
+    """What runs the network: one batch of network input in, layer name -> activations (n, H, W, C) out."""
+
+    batch_size: int
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the activations of one batch."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an image becomes feature vectors, apart from the network.
+
+    `shapes` maps each layer to the shape of one image's features, (D,) or (H, W, C); `record` is everything that
+    determines the values (settings, digests, versions) and is kept in every file made.
+    """
+
+    image_size: int
+    resize: str
+    normalize: str
+    pooling: str
+    dtype: str
+    shapes: Mapping[str, tuple[int, ...]]
+    record: Mapping[str, Any]
+    skip_bad: bool = False
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """Return network input, float32 (S, S, 3), from one decoded image, uint8 (H, W, 3)."""
+        return normalize(resize(image, self.image_size, self.resize), self.normalize)
+
+    @property
+    def part_rows(self) -> int:
+        """Images in a part: 512, or as many as fit 64 MiB (and at least 16)."""
+        image_bytes = np.dtype(self.dtype).itemsize * sum(int(np.prod(shape)) for shape in self.shapes.values())
+        return max(16, min(PART_ROWS, PART_BYTES // image_bytes))
+
+    def digest(self, num_images: int, batch_size: int) -> str:
+        """Return the SHA-256 over what determines a part; parts with another digest are not reused."""
+        record = {
+            **self.record,
+            "part_rows": self.part_rows,
+            "batch_size": batch_size,
+            "num_images": num_images,
+        }
+        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+class Extraction:
+    """The parts of one feature file: which are done, doing the others, and joining them.
+
+    Parts lie in the folder `<file>.parts` beside the feature file until it is whole.
+    """
+
+    def __init__(self, path: Path, dataset: Dataset, recipe: Recipe, batch_size: int):
+        self.path, self.dataset, self.recipe = path, dataset, recipe
+        self.folder = path.with_name(f"{path.name}.parts")
+        self.settings_sha256 = recipe.digest(len(dataset.ids), batch_size)
+        self.starts = range(0, len(dataset.ids), recipe.part_rows)
+
+    def part_path(self, start: int) -> Path:
+        """Return where the part that begins with image `start` lies."""
+        return self.folder / f"part-{start:09d}.h5"
+
+    def part_size(self, start: int) -> int:
+        """Return how many images of the data set that part covers."""
+        return min(self.recipe.part_rows, len(self.dataset.ids) - start)
+
+    def missing(self) -> list[int]:
+        """Return the starts of the parts that are not there whole and made by these settings."""
+        return [start for start in self.starts if not self._is_done(start)]
+
+    def _is_done(self, start: int) -> bool:
+        record = peek_part(self.part_path(start))
+        return record is not None and record.get("settings_sha256") == self.settings_sha256
+
+    def run(self, engine: Engine, progress: Callable[[int], None] = lambda count: None) -> None:
+        """Make every missing part; `progress` is told how many images each finished batch covered."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.folder)
+        for start in self.missing():
+            self._make_part(start, engine, progress)
+
+    def _make_part(self, start: int, engine: Engine, progress: Callable[[int], None]) -> None:
+        began = time.perf_counter()
+        outputs: dict[str, list[np.ndarray]] = {name: [] for name in self.recipe.shapes}
+        rows: list[int] = []
+        skipped: dict[str, str] = {}
+        indices = range(start, start + self.part_size(start))
+        for batch_rows, batch, bad in _batches(self.dataset, self.recipe, indices, engine.batch_size):
+            if batch_rows:
+                for name, activations in engine(np.stack(batch)).items():
+                    outputs[name].append(pool(activations, self.recipe.pooling).astype(self.recipe.dtype))
+            rows += batch_rows
+            skipped |= bad
+            progress(len(batch_rows) + len(bad))
+        layers = {
+            name: np.concatenate(parts) if parts else np.empty((0, *self.recipe.shapes[name]), self.recipe.dtype)
+            for name, parts in outputs.items()
+        }
+        record = {
+            "settings_sha256": self.settings_sha256,
+            "seconds": time.perf_counter() - began,
+            "skipped": skipped,
+        }
+        write_part(self.part_path(start), layers, np.array(rows, np.int64), record)
+
+    def join(self, split: np.ndarray, attributes: Mapping[str, Any]) -> dict[str, str]:
+        """Write the feature file from its parts, check it, give it its name and remove the parts.
+
+        `split` (N,) uint8 is the side of each of the data set's images. Returns the skipped images, id -> reason.
+        Raises InputError where a part is damaged (it is removed, so that a second call makes it again) or a value
+        is not finite.
+        """
+        records = [peek_part(self.part_path(start)) or {} for start in self.starts]
+        skipped: dict[str, str] = {name: why for record in records for name, why in record["skipped"].items()}
+        rows = np.array([i for i, name in enumerate(self.dataset.ids) if name not in skipped], np.int64)
+        if len(rows) == 0:
+            raise InputError(f"none of the {len(skipped)} images of {self.dataset.word} can be read")
+        shapes = {name: (len(rows), *shape) for name, shape in self.recipe.shapes.items()}
+        seconds = sum(record["seconds"] for record in records)
+        with whole_path(self.path) as temporary:
+            columns = self._columns(rows, split)
+            with create_feature_file(temporary, shapes, self.recipe.dtype, columns, attributes) as file:
+                file.attrs["seconds"] = seconds
+                self._copy_parts(file, rows)
+            _seal(temporary, tuple(shapes))
+        self._remove_parts()
+        return skipped
+
+    def _columns(self, rows: np.ndarray, split: np.ndarray) -> dict[str, Any]:
+        columns: dict[str, Any] = {
+            "labels": self.dataset.labels[rows],
+            "ids": [self.dataset.ids[row] for row in rows],
+            "split": split[rows],
+            "class_names": self.dataset.class_names,
+        }
+        if self.dataset.groups is not None:
+            columns["groups"] = [self.dataset.groups[row] for row in rows]
+        return columns
+
+    def _copy_parts(self, file: h5py.File, rows: np.ndarray) -> None:
+        done = 0
+        for start in self.starts:
+            part = read_part(self.part_path(start), tuple(self.recipe.shapes))
+            if part is None:
+                self.part_path(start).unlink(missing_ok=True)
+                raise InputError(f"{self.part_path(start)} was damaged and has been removed; type the command again")
+            values, part_rows, _ = part
+            if not np.array_equal(part_rows, rows[done : done + len(part_rows)]):
+                raise RuntimeError(f"{self.part_path(start)} holds other images than its place in the order says")
+            for name, block in values.items():
+                file[f"features/{name}"][done : done + len(part_rows)] = block
+            done += len(part_rows)
+        if done != len(rows):
+            raise RuntimeError(f"the parts hold {done} images, expected {len(rows)}")
+
+    def _remove_parts(self) -> None:
+        for path in self.folder.iterdir():
+            path.unlink()
+        self.folder.rmdir()
+
+
+def _seal(path: Path, layers: tuple[str, ...]) -> None:
+    """Read the joined file back from its start, check every value, and add the digest over all of them."""
+    with h5py.File(path, "r+") as file:
+        try:
+            file.attrs["values_sha256"] = values_digest(file, layers)
+        except ValueError as error:
+            raise InputError(f"{error}; expected finite numbers: try --dtype float32, or check the weights") from None
+
+
+def _batches(
+    dataset: Dataset, recipe: Recipe, indices: range, batch_size: int
+) -> Iterator[tuple[list[int], list[np.ndarray], dict[str, str]]]:
+    """Yield (rows, network inputs, skipped id -> reason) of at most `batch_size` images each, in order.
+
+    Decoding and resizing run in threads, a few batches ahead of the network.
+    """
+
+    def load(batch: range) -> tuple[list[int], list[np.ndarray], dict[str, str]]:
+        rows, inputs, skipped = [], [], {}
+        for row in batch:
+            try:
+                inputs.append(recipe.prepare(dataset.read(row)))
+                rows.append(row)
+            except InputError as error:
+                if not recipe.skip_bad:
+                    raise
+                skipped[dataset.ids[row]] = str(error)
+        return rows, inputs, skipped
+
+    batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
+    with ThreadPoolExecutor(NUM_DECODERS) as pool_of_threads:
+        ahead: deque[Future[Any]] = deque()
+        for batch in batches:
+            ahead.append(pool_of_threads.submit(load, batch))
+            if len(ahead) > BATCHES_AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()

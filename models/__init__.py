@@ -1,0 +1,1 @@
+"""From feature vectors to predictions, and what the predictions are worth."""

@@ -1,0 +1,91 @@
+"""The strategies on frozen features, one entry each; an entry here is a command and a Makefile target."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+EXACT_RBF_ROWS = 5000  # above, the exact kernel matrix costs more than it gains
+HALF_DECADES = tuple(float(f"{10 ** (exponent / 2):.3g}") for exponent in range(-10, 5))  # 1e-5 to 100
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One classifier: where its class is, and the one number that is chosen for it.
+
+    `values` of `parameter` run on a log grid from the smoothest model to the most flexible. `scores_only` marks
+    classifiers without probabilities of their own. `nystroem` is the number of components of a Nystroem map that
+    comes before the classifier (0 for none).
+    """
+
+    summary: str
+    estimator: str
+    parameter: str
+    values: tuple[float, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    scores_only: bool = False
+    nystroem: int = 0
+
+    def classifier(self, value: float, seed: int, class_weight: str | None = None) -> "BaseEstimator":
+        """Return the unfitted classifier for one value of the parameter; ValueError where it knows no weights."""
+        module, _, name = self.estimator.rpartition(".")
+        estimator = getattr(import_module(module), name)(**self.settings)
+        accepted = estimator.get_params()
+        if class_weight and "class_weight" not in accepted:
+            raise ValueError(f"{name} knows no class weights")
+        wanted = {self.parameter: value, "random_state": seed, "class_weight": class_weight}
+        return estimator.set_params(**{key: given for key, given in wanted.items() if key in accepted})
+
+
+STRATEGIES = {
+    "svm": Strategy(
+        "linear support vector machine (squared hinge, one-vs-rest; --kernel rbf too)",
+        "models.linear.LinearSVM",
+        "C",
+        HALF_DECADES,
+        scores_only=True,
+    ),
+    "logreg": Strategy(
+        "multinomial logistic regression",
+        "sklearn.linear_model.LogisticRegression",
+        "C",
+        HALF_DECADES,
+        settings={"max_iter": 1000},
+    ),
+    "knn": Strategy(
+        "nearest neighbours", "sklearn.neighbors.KNeighborsClassifier", "n_neighbors", (50, 20, 10, 5, 3, 1)
+    ),
+    "ridge": Strategy(
+        "ridge classifier",
+        "sklearn.linear_model.RidgeClassifier",
+        "alpha",
+        (1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1.0),
+        scores_only=True,
+    ),
+}
+
+EXACT_RBF = Strategy(
+    "exact RBF support vector machine",
+    "sklearn.svm.SVC",
+    "C",
+    (0.1, 0.316, 1.0, 3.16, 10.0, 31.6, 100.0),
+    scores_only=True,
+)
+NYSTROEM_RBF = Strategy(
+    "RBF support vector machine on a Nystroem map",
+    "models.linear.LinearSVM",
+    "C",
+    HALF_DECADES,
+    scores_only=True,
+    nystroem=2000,
+)
+
+
+def find_strategy(name: str, kernel: str, num_rows: int) -> Strategy:
+    """Return the strategy of that name; the RBF machine is exact up to 5,000 rows and a Nystroem map beyond."""
+    if kernel == "rbf":
+        return EXACT_RBF if num_rows <= EXACT_RBF_ROWS else NYSTROEM_RBF
+    return STRATEGIES[name]

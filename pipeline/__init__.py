@@ -1,0 +1,1 @@
+"""The stages: each reads files, calls `features` and `models`, and writes files."""

@@ -1,0 +1,186 @@
+"""The command line: one subcommand a stage, and one clear line for whatever goes wrong."""
+
+import errno
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from pydantic import ValidationError, create_model
+from pydantic_settings import BaseSettings, CliApp, CliSubCommand, SettingsConfigDict, SettingsError
+
+from features.errors import InputError
+from models.strategies import STRATEGIES
+from pipeline import config
+
+log = logging.getLogger("thaw")
+
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+
+
+class Features(config.Shared):
+    """Run the frozen network over the images and write features.h5."""
+
+    def cli_cmd(self) -> None:
+        """Run the stage."""
+        from pipeline import extract
+        from pipeline.rundir import with_run_settings
+
+        print(extract.main(with_run_settings(self)))
+
+
+class _Linear(config.Linear):
+    strategy: ClassVar[str]
+
+    def cli_cmd(self) -> None:
+        """Run the stage."""
+        from pipeline import train_linear
+        from pipeline.rundir import with_run_settings
+
+        print(train_linear.main(with_run_settings(self), self.strategy))
+
+
+class Svm(_Linear, config.SVM):
+    """The support vector machine has one option more than the other strategies."""
+
+
+def _linear_stages() -> dict[str, Any]:
+    """Return one subcommand for each strategy on frozen features, and for the baseline `random`."""
+    summaries = {name: f"Train a {strategy.summary}." for name, strategy in STRATEGIES.items()}
+    summaries["random"] = "Train the baseline: logistic regression on the features of a seeded random network."
+    return {
+        name: type(name.capitalize(), (Svm if name == "svm" else _Linear,), {"strategy": name, "__doc__": summary})
+        for name, summary in summaries.items()
+    }
+
+
+class Report(config.Report):
+    """Compare all reports of a run: tables on the terminal and report.md, or JSON."""
+
+    def cli_cmd(self) -> None:
+        """Run the stage."""
+        from pipeline import report
+
+        report.main(self.run_folder, as_json=self.as_json)
+
+
+class Weights(config.Weights):
+    """Say which source of the network's weights is used, and verify it."""
+
+    def cli_cmd(self) -> None:
+        """Run the stage."""
+        from features.backbones import get_backbone
+        from features.weights import load_weights
+
+        weights = load_weights(self.weights, get_backbone(self.backbone), self.seed)
+        print(f"source: {weights.source}\nsha256: {weights.sha256}\nlayers: {len(weights.tensors)}, all checked")
+
+
+class Backbones(config.Options):
+    """List the networks and their layers."""
+
+    def cli_cmd(self) -> None:
+        """Run the stage."""
+        from features.backbones import BACKBONES
+
+        for backbone in BACKBONES.values():
+            print(f"{backbone.name}: images of {backbone.min_image_size} pixels or more")
+            for layer in backbone.layers:
+                print(
+                    f"  {layer.name:<14} {layer.kind:<5} {layer.channels:>4} channels, a step per {layer.stride} pixels"
+                )
+
+
+LATER = ("head", "finetune", "scratch", "advise", "predict", "verify", "export", "serve")
+
+
+def _not_yet(name: str) -> Any:
+    """Return the subcommand of a stage that a later version brings; it fails with one clear line."""
+
+    def cli_cmd(self: config.NotYet) -> None:
+        available = ", ".join(stage for stage in STAGES if stage not in LATER)
+        raise InputError(f"{name} is not part of this version; it has {available}")
+
+    return type(name.capitalize(), (config.NotYet,), {"cli_cmd": cli_cmd, "__doc__": "(not part of this version)"})
+
+
+class _App(BaseSettings):
+    """Thaw: the best image classifier that a pretrained network can give on your images, and what each way costs."""
+
+    model_config = SettingsConfigDict(
+        cli_prog_name="python -m pipeline", cli_kebab_case=True, cli_hide_none_type=True, cli_avoid_json=True
+    )
+
+    @classmethod
+    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[Any, ...]:
+        """Take settings from the command line only, never from environment variables."""
+        return (sources["init_settings"],) if "init_settings" in sources else ()
+
+    def cli_cmd(self) -> None:
+        """Run the chosen stage."""
+        CliApp.run_subcommand(self)
+
+
+STAGES: dict[str, Any] = {
+    "features": Features,
+    **_linear_stages(),
+    "report": Report,
+    "weights": Weights,
+    "backbones": Backbones,
+    **{name: _not_yet(name) for name in LATER},
+}
+_subcommand: Any = CliSubCommand
+_SUBCOMMANDS: dict[str, Any] = {name: (_subcommand[stage], ...) for name, stage in STAGES.items()}
+App = create_model("App", __base__=_App, __doc__=_App.__doc__, **_SUBCOMMANDS)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code: 0 done, 1 failed, 2 the command line was wrong."""
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    log.setLevel(logging.INFO)
+    try:
+        CliApp.run(App, list(arguments))
+    except SystemExit as stop:
+        return (
+            stop.code
+            if isinstance(stop.code, int)
+            else _fail(WRONG_USAGE, str(stop.code).partition("\n")[0].removeprefix("Error: "))
+        )
+    except ValidationError as error:
+        return _fail(WRONG_USAGE, f"{_options(error)}; --help shows the options")
+    except SettingsError as error:
+        return _fail(WRONG_USAGE, f"{error}; python -m pipeline --help lists the stages")
+    except KeyboardInterrupt:
+        return _fail(FAILED, "interrupted; what was finished is kept, and the same command goes on from there")
+    except (InputError, OSError, MemoryError) as error:
+        if "--debug" in arguments:
+            log.exception("the traceback, by --debug:")
+        return _fail(FAILED, explain(error))
+    return DONE
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _options(error: ValidationError) -> str:
+    problems = []
+    for item in error.errors():
+        option = str(item["loc"][-1]).replace("_", "-")
+        problems.append(f"--{option} received {item['input']!r}: {item['msg'][:1].lower()}{item['msg'][1:]}")
+    return "; ".join(problems)
+
+
+def explain(error: Exception) -> str:
+    """Return one line for an error that a user can mend: what happened, where, and what to type next."""
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error}); choose a smaller layer, --pooling avg, or a smaller --batch-size"
+    if not isinstance(error, OSError):
+        return str(error)
+    where = error.filename or "the run directory"
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full at {where}; make room and type the command again: finished parts are kept"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission to use {where}; change its permissions, or choose another place by --run"
+    return f"{where}: {error.strerror or error}; mend it and type the command again"

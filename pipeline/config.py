@@ -1,0 +1,147 @@
+"""Every setting of every stage, with its default and its meaning, in one place."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_settings import CliImplicitFlag, CliPositionalArg
+
+from features.images import MAX_PIXELS
+
+PATH_KINDS = ("folder", "csv", "npz")
+
+# What determines the values of a run: kept in run.json, and refused where a later command says otherwise.
+RUN_FIELDS = (
+    *("dataset", "data", "target", "seed", "image_size", "resize", "normalize", "layers", "pooling", "dtype"),
+    *("backbone", "weights", "engine", "batch_size", "skip_bad", "max_pixels"),
+)
+
+
+class Options(BaseModel):
+    """What every command accepts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    debug: CliImplicitFlag[bool] = Field(False, description="show the traceback of an error")
+
+
+class Shared(Options):
+    """The settings that every stage of a run shares."""
+
+    run: Path | None = Field(None, description="run directory; runs/ plus the data set's word unless given")
+    dataset: str = Field(
+        "digits",
+        description="digits, elpv, cifar10, cifar100, folder:PATH, csv:PATH or npz:PATH (folder: takes a zip)",
+    )
+    data: Path | None = Field(None, description="archive or image folder of cifar10 and cifar100, where at hand")
+    target: Literal["four"] | None = Field(None, description="elpv: the four degrees instead of defective or not")
+    seed: int = Field(0, ge=0, description="seed of the split, of random weights and of the solvers")
+    image_size: int = Field(48, ge=1, description="side in pixels that images are resized to")
+    resize: Literal["bilinear", "bicubic", "area", "article"] = Field("bilinear", description="how images are resized")
+    normalize: Literal["caffe", "article"] = Field(
+        "caffe", description="the network's own preprocessing, or the article's division by 255"
+    )
+    layers: str = Field("block4_pool,block5_pool", description="layers to extract, joined by commas")
+    pooling: str = Field(
+        "auto", pattern=r"^(auto|none|avg|max|grid[1-9]\d?)$", description="auto, none, avg, max, gridN"
+    )
+    dtype: Literal["float32", "float16"] = Field("float32", description="number type of features.h5")
+    backbone: str = Field("vgg16", description="the network")
+    weights: str = Field("imagenet", description="imagenet, random, or the path of a weights file")
+    engine: Literal["auto", "keras"] = Field("auto", description="what runs the network")
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where the network runs")
+    batch_size: int = Field(64, ge=1, description="images in one forward pass")
+    memory: int | None = Field(
+        None, ge=1, description="MB that a stage may use; three quarters of the machine's unless given"
+    )
+    skip_bad: CliImplicitFlag[bool] = Field(
+        False, description="record images that cannot be read in skipped.csv and go on"
+    )
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="refuse images with more pixels")
+
+    @field_validator("dataset")
+    @classmethod
+    def _absolute_dataset(cls, word: str) -> str:
+        kind, separator, path = word.partition(":")
+        return f"{kind}:{Path(path).expanduser().absolute()}" if separator and kind in PATH_KINDS else word
+
+    @field_validator("weights")
+    @classmethod
+    def _absolute_weights(cls, source: str) -> str:
+        return source if source in ("imagenet", "random") else str(Path(source).expanduser().absolute())
+
+    @field_validator("data")
+    @classmethod
+    def _absolute_data(cls, path: Path | None) -> Path | None:
+        return path.expanduser().absolute() if path else None
+
+    @property
+    def run_folder(self) -> Path:
+        """The run directory, from the data set's word where none is given."""
+        return self.run or Path("runs") / Path(self.dataset.rpartition(":")[2]).stem
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The layers to extract, each once, in the order given."""
+        return tuple(dict.fromkeys(name.strip() for name in self.layers.split(",") if name.strip()))
+
+
+class Strategy(Shared):
+    """What every strategy accepts."""
+
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="folder of the result; the strategy's name unless given",
+    )
+    class_weight: Literal["balanced"] | None = Field(None, description="balanced: each class counts the same")
+    jobs: int = Field(-1, description="fits at once; -1 is one per core")
+
+
+class Linear(Strategy):
+    """What the strategies on frozen features accept."""
+
+    layer: str = Field("auto", description="auto (chosen without the test split), a layer, or several joined by +")
+    transform: Literal["auto", "none", "sqrt"] = Field(
+        "auto",
+        description="before standardisation: auto (chosen without the test split), none, sqrt (power normalisation)",
+    )
+    select: Literal["auto", "cv", "validation"] = Field(
+        "auto",
+        description="what settings are chosen by: cross-validation, or the validation split; auto takes "
+        "cross-validation below 5,000 images that are not test",
+    )
+    folds: int = Field(5, ge=2, description="folds of cross-validation and of temperature scaling")
+
+
+class SVM(Linear):
+    """What the support vector machine accepts."""
+
+    kernel: Literal["linear", "rbf"] = Field("linear", description="kernel of the support vector machine")
+
+
+class Report(Options):
+    """What the comparison accepts."""
+
+    run: Path | None = Field(None, description="run directory; runs/digits unless given")
+    dataset: str = Field("digits", description="the data set's word, in place of --run")
+    as_json: CliImplicitFlag[bool] = Field(False, alias="json", description="print JSON instead of tables")
+
+    @property
+    def run_folder(self) -> Path:
+        """The run directory, from the data set's word where none is given."""
+        return self.run or Shared(dataset=self.dataset).run_folder
+
+
+class Weights(Options):
+    """What the check of the weights accepts."""
+
+    weights: str = Field("imagenet", description="imagenet, random, or the path of a weights file")
+    backbone: str = Field("vgg16", description="the network")
+    seed: int = Field(0, ge=0, description="seed of random weights")
+
+
+class NotYet(Options):
+    """A stage that a later version brings."""
+
+    rest: CliPositionalArg[list[str]] = Field([], description="ignored")

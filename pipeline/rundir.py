@@ -1,0 +1,72 @@
+"""The run directory: where its files are, and the settings that all its stages share."""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from features.errors import InputError
+from features.store import write_whole
+from pipeline.config import RUN_FIELDS, Shared
+
+Settings = TypeVar("Settings", bound=Shared)
+
+
+def with_run_settings(settings: Settings) -> Settings:
+    """Return `settings` with everything that the command line left out taken from the run's run.json.
+
+    Raises InputError where the command line contradicts run.json; without a run.json nothing is changed.
+    """
+    folder = settings.run_folder
+    stored = read_run_settings(folder)
+    if stored is None:
+        return settings.model_copy(update={"run": folder})
+    given = {name for name in settings.model_fields_set if name in RUN_FIELDS}
+    received = settings.model_dump(mode="json")
+    differing = sorted(name for name in given if received[name] != stored[name])
+    if differing:
+        raise InputError(_contradiction(folder, differing, received, stored))
+    update = {name: stored[name] for name in RUN_FIELDS if name not in given}
+    return type(settings).model_validate({**settings.model_dump(), **update, "run": folder})
+
+
+def _contradiction(folder: Path, names: list[str], received: dict[str, Any], stored: dict[str, Any]) -> str:
+    differences = "; ".join(
+        f"{_option(name)} was {_shown(stored[name])} and is now {_shown(received[name])}" for name in names
+    )
+    return (
+        f"{folder} was made with other settings: {differences}. Leave the option out to go on with the run's, "
+        f"or start another run: --run {folder}-2"
+    )
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _shown(value: object) -> str:
+    return "not given" if value is None else str(value)
+
+
+def read_run_settings(folder: Path) -> dict[str, Any] | None:
+    """Return the checked content of run.json, or None where there is none; raises InputError where it is damaged."""
+    path = folder / "run.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        Shared.model_validate(content)
+        return {name: content[name] for name in RUN_FIELDS}
+    except FileNotFoundError:
+        return None
+    except (ValueError, ValidationError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path} is damaged ({reason}); remove it and type the first command of the run again"
+        ) from None
+
+
+def write_run_settings(settings: Shared) -> None:
+    """Write run.json, the settings that later stages of the run go on with."""
+    content = settings.model_dump(mode="json", include=set(RUN_FIELDS))
+    with write_whole(settings.run_folder / "run.json") as file:
+        file.write(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,175 @@
+"""The svm, logreg, knn, ridge, random and chance stages: features.h5 -> model, report.json, predictions.csv."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.errors import InputError
+from features.store import FeatureFile
+from models.artifacts import save_model
+from models.selection import Fit, Folds, Trial, as_records, best_trial, candidates, final_fit, make_folds, try_candidate
+from models.strategies import Strategy, find_strategy
+from pipeline import evaluation, extract
+from pipeline.config import SVM, Linear
+from pipeline.evaluation import Outcome
+
+log = logging.getLogger("thaw")
+
+VALIDATION_ROWS = 5000  # `--select auto` takes the validation split from this many rows on
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that are not test: which they are, their labels, and the folds that settings are chosen by."""
+
+    mask: np.ndarray
+    labels: np.ndarray
+    choosing: Folds
+    scaling: Folds
+    select: str
+
+
+def main(settings: Linear, strategy_name: str) -> Path:
+    """Train one strategy on the run's features, which are extracted if missing; return its folder.
+
+    `random` is logistic regression on the features of the seeded random network, which lie in its own folder.
+    """
+    name = settings.name or strategy_name
+    folder = settings.run_folder / name
+    features_path = _features(settings, strategy_name)
+    with FeatureFile(features_path) as features:
+        evaluation.write_chance(settings, features)
+        outcome = train(settings, strategy_name, features)
+        return evaluation.write_outcome(settings, folder, name, strategy_name, features, outcome)
+
+
+def _features(settings: Linear, strategy_name: str) -> Path:
+    if strategy_name == "random":
+        return extract.main(settings.model_copy(update={"weights": "random"}), settings.run_folder / "random")
+    path = settings.run_folder / "features.h5"
+    return path if path.exists() else extract.main(settings)
+
+
+def train(settings: Linear, strategy_name: str, features: FeatureFile) -> Outcome:
+    """Choose the settings without the test split, fit on everything that is not test, and label the test split."""
+    rows = _rows(settings, features)
+    kernel = settings.kernel if isinstance(settings, SVM) else "linear"
+    strategy = find_strategy("logreg" if strategy_name == "random" else strategy_name, kernel, len(rows.labels))
+    _check_options(settings, strategy_name, strategy, features)
+    began = time.perf_counter()
+    trials = _try_all(settings, strategy, features, rows)
+    best = best_trial(trials)
+    log.info("chosen: %s, transform %s, %s %g", best.layer, best.transform, strategy.parameter, best.value)
+    read = features.read(best.layer.split("+"), rows.mask)
+    fit = final_fit(strategy, best, read, rows.labels, rows.scaling, settings)
+    if not fit.converged:
+        log.warning("the final fit did not converge: its accuracy may not be the strategy's best")
+    fit_seconds = time.perf_counter() - began
+    del read
+    began = time.perf_counter()
+    test = features.read(best.layer.split("+"), features.split == 2)
+    probabilities = all_classes(fit.model.predict_proba(test), fit.model.classes_, len(features.class_names))
+    return Outcome(
+        layer=best.layer,
+        probabilities=probabilities,
+        hyperparameters=_hyperparameters(settings, strategy, best, trials, fit, rows.select),
+        fit_seconds=fit_seconds,
+        predict_seconds=time.perf_counter() - began,
+        save=lambda path, record: save_model(path, fit.model, record),
+    )
+
+
+def all_classes(probabilities: np.ndarray, classes: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return float64 (N, K) over all classes from (N, len(classes)); classes without training images get 0."""
+    result = np.zeros((len(probabilities), num_classes))
+    result[:, classes] = probabilities
+    return result / result.sum(axis=1, keepdims=True)
+
+
+def _rows(settings: Linear, features: FeatureFile) -> Rows:
+    mask = features.split != 2
+    labels, validation = features.labels[mask], features.split[mask] == 1
+    groups = np.array(features.groups)[mask] if features.groups else None
+    _check_classes(settings, labels, features.class_names)
+    folds = make_folds(labels, groups, settings.folds, settings.seed)
+    select = settings.select
+    if select == "auto":
+        select = "cv" if len(labels) < VALIDATION_ROWS else "validation"
+    choosing = folds if select == "cv" else [(np.flatnonzero(~validation), np.flatnonzero(validation))]
+    return Rows(mask, labels, choosing, folds, select)
+
+
+def _check_classes(settings: Linear, labels: np.ndarray, class_names: Sequence[str]) -> None:
+    present, counts = np.unique(labels, return_counts=True)
+    if len(present) < 2:
+        raise InputError(
+            f"only one class, {class_names[present[0]]!r}, has images outside the test split; expected two or more: "
+            "add images of another class"
+        )
+    fewest = int(counts.argmin())
+    if counts[fewest] < settings.folds:
+        few = f"--folds {counts[fewest]}" if counts[fewest] >= 2 else "--folds 2 with at least two images"
+        raise InputError(
+            f"class {class_names[present[fewest]]!r} has {counts[fewest]} image(s) outside the test split, fewer than "
+            f"the {settings.folds} folds; add images, or type {few}"
+        )
+
+
+def _check_options(settings: Linear, name: str, strategy: Strategy, features: FeatureFile) -> None:
+    try:
+        strategy.classifier(strategy.values[0], settings.seed, settings.class_weight)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}; leave --class-weight out") from None
+    for layer in settings.layer.split("+") if settings.layer != "auto" else ():
+        if layer not in features.layers:
+            raise InputError(
+                f"--layer {settings.layer}: {features.path} has no {layer}; it holds {', '.join(features.layers)}: "
+                f"choose among them, or start another run with --layers {layer} --run {settings.run_folder}-2"
+            )
+    evaluation.check_memory(settings, features)
+
+
+def _try_all(settings: Linear, strategy: Strategy, features: FeatureFile, rows: Rows) -> list[Trial]:
+    trials: list[Trial] = []
+    for layer, transforms in candidates(settings.layer, list(features.layers), settings.transform).items():
+        block = features.read(layer.split("+"), rows.mask)
+        scores = try_candidate(strategy, block, rows.labels, rows.choosing, transforms, settings)
+        for transform, accuracies in scores.items():
+            tried = [
+                Trial(layer, transform, *pair) for pair in zip(strategy.values, accuracies, strict=True) if pair[1] >= 0
+            ]
+            trials += tried
+            best = best_trial(tried)
+            log.info(
+                "%s, transform %s: %.4f by %s at %s %g",
+                layer,
+                transform,
+                best.accuracy,
+                "cross-validation" if rows.select == "cv" else "the validation split",
+                strategy.parameter,
+                best.value,
+            )
+    return trials
+
+
+def _hyperparameters(
+    settings: Linear, strategy: Strategy, best: Trial, trials: list[Trial], fit: Fit, select: str
+) -> dict[str, Any]:
+    return {
+        strategy.parameter: best.value,
+        "transform": best.transform,
+        "kernel": settings.kernel if isinstance(settings, SVM) else None,
+        "class_weight": settings.class_weight,
+        "select": select,
+        "folds": settings.folds,
+        "selection_accuracy": best.accuracy,
+        "converged": fit.converged,
+        "n_iter": fit.num_iterations,
+        "temperature": fit.temperature,
+        "tried": as_records(trials, strategy.parameter),
+    }

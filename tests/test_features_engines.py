@@ -1,0 +1,108 @@
+"""The features are Keras' own: same network, same input, same numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features.backbones import BACKBONES, build_frozen
+from features.datasets import load_dataset
+from features.engines import KerasEngine, describe, resolve_device
+from features.errors import InputError
+from features.images import resize
+from features.preprocessing import normalize
+from features.weights import load_weights
+
+VGG16 = BACKBONES["vgg16"]
+
+
+def relative_error(received: np.ndarray, expected: np.ndarray) -> float:
+    """The largest relative L2 error of an image."""
+    difference = (received - expected).reshape(len(expected), -1)
+    return float(
+        (np.linalg.norm(difference, axis=1) / np.linalg.norm(expected.reshape(len(expected), -1), axis=1)).max()
+    )
+
+
+@pytest.fixture(scope="module")
+def engine() -> KerasEngine:
+    return KerasEngine(VGG16, load_weights("random", VGG16), ("block2_pool", "block5_pool"), 32, batch_size=4)
+
+
+def test_the_table_of_layers_is_the_network(engine: KerasEngine) -> None:
+    expected = [layer.name for layer in VGG16.layers]
+    assert [layer.name for layer in engine.network.layers[1:]] == expected
+    for layer in engine.network.layers[1:]:
+        assert tuple(layer.output.shape[1:]) == VGG16.output_shape(layer.name, 32)
+
+
+def test_everything_is_frozen(engine: KerasEngine) -> None:
+    assert not engine.network.trainable_weights
+    text = describe(engine)
+    assert text.count("frozen") == 19
+    assert "14,714,688 parameters, 0 of them trainable" in text
+
+
+def test_several_layers_come_from_one_pass_in_the_shape_announced(engine: KerasEngine) -> None:
+    outputs = engine(np.zeros((3, 32, 32, 3), np.float32))
+    assert {name: out.shape for name, out in outputs.items()} == {
+        "block2_pool": (3, 8, 8, 128),
+        "block5_pool": (3, 1, 1, 512),
+    }
+
+
+def test_an_images_features_do_not_depend_on_its_batch(engine: KerasEngine) -> None:
+    images = np.random.default_rng(0).uniform(-100, 100, (4, 32, 32, 3)).astype(np.float32)
+    alone, together = engine(images[2:3]), engine(images)
+    assert relative_error(alone["block5_pool"], together["block5_pool"][2:3]) < 1e-5
+
+
+def test_below_the_minimum_size() -> None:
+    with pytest.raises(InputError) as error:
+        VGG16.check_image_size(31)
+    assert str(error.value) == (
+        "--image-size 31 is below the minimum of vgg16; expected 32 or more, for example --image-size 48"
+    )
+
+
+def test_unknown_layer() -> None:
+    with pytest.raises(
+        InputError, match="vgg16 has no layer 'block6_pool'; expected one of block1_conv1, block1_conv2, "
+    ):
+        VGG16.layer("block6_pool")
+
+
+def test_a_gpu_asked_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: [])
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(InputError, match="--device gpu: the backend sees no GPU; type --device cpu"):
+        resolve_device("gpu")
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: ["gpu:0"])
+    assert (resolve_device("auto"), resolve_device("cpu")) == ("gpu", "cpu")
+
+
+@pytest.mark.weights
+def test_features_of_real_images_are_keras_own(cifar10_zip: Path) -> None:
+    """RGB/BGR and mean order included: Keras' own network, preprocessing and predict on the same resized images."""
+    import keras
+
+    dataset = load_dataset(f"folder:{cifar10_zip}")
+    images = np.stack([resize(dataset.read(row), 48, "bilinear") for row in range(0, 60_000, 1000)])
+    weights = load_weights("imagenet", VGG16)
+    reference = keras.applications.VGG16(weights=None, include_top=False, input_shape=(48, 48, 3))
+    reference.set_weights(build_frozen(VGG16, 48, weights).get_weights())
+    expected = reference.predict(keras.applications.vgg16.preprocess_input(images.copy()), verbose=0)
+    engine = KerasEngine(VGG16, weights, ("block4_pool", "block5_pool"), 48)
+    received = engine(normalize(images, "caffe"))["block5_pool"]
+    assert relative_error(received, expected) < 1e-5
+
+
+def test_the_articles_input_is_exactly_the_articles_code(cifar10_zip: Path) -> None:
+    dataset = load_dataset(f"folder:{cifar10_zip}")
+    for row in range(0, 60_000, 6000):
+        image = dataset.read(row)
+        expected = np.resize(image, (48, 48, 3)) / 255
+        received = normalize(resize(image, 48, "article"), "article")
+        np.testing.assert_array_equal(received, expected.astype(np.float32))

@@ -1,0 +1,193 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from features.datasets import Dataset, load_dataset
+from features.errors import InputError
+from features.extraction import Extraction, Recipe
+from features.store import FeatureFile, peek_part
+
+
+class MeanColour:
+    """A stand-in for the network that counts its batches: one 2x2 map of the image's quadrants."""
+
+    batch_size = 8
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        self.sizes.append(len(images))
+        quadrants = images.reshape(len(images), 2, 16, 2, 16, 3).mean(axis=(2, 4))
+        return {"colour": quadrants, "ends": images[:, ::31, ::31]}
+
+
+class KilledError(Exception):
+    """Stands for a process that ends at once."""
+
+
+class Killing(MeanColour):
+    """Ends the process in the middle of its `last`-th batch."""
+
+    def __init__(self, last: int):
+        super().__init__()
+        self.last = last
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        if len(self.sizes) == self.last:
+            raise KilledError
+        return super().__call__(images)
+
+
+def recipe(**changes: object) -> Recipe:
+    shapes = {"colour": (12,), "ends": (12,)}
+    base = Recipe(32, "bilinear", "caffe", "auto", "float32", shapes, {"weights_sha256": "w"})
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def dataset(image_folder: Path) -> Dataset:
+    return load_dataset(f"folder:{image_folder}")
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("features.extraction.PART_ROWS", 20)
+
+
+def sides(dataset: Dataset) -> np.ndarray:
+    return (np.arange(len(dataset.ids)) % 3).astype(np.uint8)
+
+
+def extract(path: Path, dataset: Dataset, recipe: Recipe, engine: MeanColour | None = None) -> dict[str, str]:
+    extraction = Extraction(path, dataset, recipe, MeanColour.batch_size)
+    extraction.run(engine or MeanColour())
+    return extraction.join(sides(dataset), {"backbone": "none"})
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    with FeatureFile(path) as features:
+        everything = np.ones(len(features.ids), bool)
+        return {
+            **{name: features.read([name], everything) for name in features.layers},
+            "ids": np.array(features.ids),
+            "labels": features.labels,
+            "split": features.split,
+            "digest": np.array(features.attributes["values_sha256"]),
+        }
+
+
+def test_row_i_is_image_i_in_every_dataset(tmp_path: Path, dataset: Dataset) -> None:
+    engine = MeanColour()
+    extract(tmp_path / "features.h5", dataset, recipe(), engine)
+    content = read(tmp_path / "features.h5")
+    assert content["ids"].tolist() == list(dataset.ids)
+    np.testing.assert_array_equal(content["labels"], dataset.labels)
+    np.testing.assert_array_equal(content["split"], sides(dataset))
+    inputs = np.stack([recipe().prepare(dataset.read(i)) for i in range(len(dataset.ids))])
+    expected = MeanColour()(inputs)
+    for name in ("colour", "ends"):
+        np.testing.assert_allclose(content[name], expected[name].reshape(len(inputs), -1), rtol=1e-6)
+    assert sum(engine.sizes) == len(dataset.ids) == 72
+    assert engine.sizes.count(4) == 4  # three parts of 8 + 8 + 4, one of 8 + 4
+    assert not (tmp_path / "features.h5.parts").exists()
+
+
+@pytest.mark.parametrize("last", [0, 1, 3, 4, 7, 10])
+def test_a_broken_run_goes_on_and_ends_the_same(tmp_path: Path, dataset: Dataset, last: int) -> None:
+    extract(tmp_path / "unbroken.h5", dataset, recipe())
+    path = tmp_path / "features.h5"
+    with pytest.raises(KilledError):
+        extract(path, dataset, recipe(), Killing(last))
+    assert not path.exists()
+    done = len(list((tmp_path / "features.h5.parts").glob("part-*.h5")))
+    assert done == last // 3
+    engine = MeanColour()
+    extract(path, dataset, recipe(), engine)
+    assert sum(engine.sizes) == 72 - 20 * done
+    for name, values in read(tmp_path / "unbroken.h5").items():
+        np.testing.assert_array_equal(read(path)[name], values)
+
+
+def test_parts_of_other_settings_are_not_mixed_in(tmp_path: Path, dataset: Dataset) -> None:
+    path = tmp_path / "features.h5"
+    with pytest.raises(KilledError):
+        extract(path, dataset, recipe(record={"weights_sha256": "other"}), Killing(7))
+    engine = MeanColour()
+    extract(path, dataset, recipe(), engine)
+    assert sum(engine.sizes) == 72
+
+
+def test_a_damaged_part_is_found_removed_and_made_again(tmp_path: Path, dataset: Dataset) -> None:
+    extraction = Extraction(tmp_path / "features.h5", dataset, recipe(), 8)
+    extraction.run(MeanColour())
+    path = extraction.part_path(20)
+    content = bytearray(path.read_bytes())
+    with h5py.File(path) as file:
+        values = file["colour"][...].tobytes()
+    content[content.index(values) + 9] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        extraction.join(sides(dataset), {})
+    assert str(error.value) == f"{path} was damaged and has been removed; type the command again"
+    assert extraction.missing() == [20]
+    assert not (tmp_path / "features.h5").exists()
+    extraction.run(MeanColour())
+    extraction.join(sides(dataset), {})
+    assert len(read(tmp_path / "features.h5")["ids"]) == 72
+
+
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path, dataset: Dataset) -> None:
+    parts = tmp_path / "features.h5.parts"
+    parts.mkdir()
+    (parts / ".part-000000000.h5.4711.tmp").write_bytes(b"half")
+    extract(tmp_path / "features.h5", dataset, recipe())
+    assert not parts.exists()
+
+
+def test_an_image_that_cannot_be_read_stops_or_is_skipped(tmp_path: Path, dataset: Dataset) -> None:
+    def read_or_fail(row: int) -> np.ndarray:
+        if row in (3, 41):
+            raise InputError(f"{dataset.ids[row]} is damaged")
+        return dataset.read(row)
+
+    broken = replace(dataset, read=read_or_fail)
+    path = tmp_path / "features.h5"
+    with pytest.raises(InputError, match=r"blue sky/03.png is damaged"):
+        extract(path, broken, recipe())
+    skipped = extract(path, broken, recipe(skip_bad=True))
+    assert skipped == {dataset.ids[row]: f"{dataset.ids[row]} is damaged" for row in (3, 41)}
+    content = read(path)
+    keep = [row for row in range(72) if row not in (3, 41)]
+    assert content["ids"].tolist() == [dataset.ids[row] for row in keep]
+    np.testing.assert_array_equal(content["split"], sides(dataset)[keep])
+
+
+def test_values_that_are_not_finite_never_get_the_files_name(tmp_path: Path, dataset: Dataset) -> None:
+    class Overflowing(MeanColour):
+        def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            return {name: values * np.inf for name, values in super().__call__(images).items()}
+
+    with pytest.raises(InputError, match="layer colour holds values that are not finite; expected finite numbers"):
+        extract(tmp_path / "features.h5", dataset, recipe(), Overflowing())
+    assert not (tmp_path / "features.h5").exists()
+
+
+def test_a_part_records_what_made_it(tmp_path: Path, dataset: Dataset) -> None:
+    extraction = Extraction(tmp_path / "features.h5", dataset, recipe(), 8)
+    extraction.run(MeanColour())
+    record = peek_part(extraction.part_path(0))
+    assert record is not None
+    assert record["settings_sha256"] == recipe().digest(72, 8)
+    assert json.dumps(record)
+
+
+def test_groups_are_kept(tmp_path: Path, dataset: Dataset) -> None:
+    groups = tuple(f"patient {row % 7}" for row in range(72))
+    extract(tmp_path / "features.h5", replace(dataset, groups=groups), recipe())
+    with FeatureFile(tmp_path / "features.h5") as features:
+        assert features.groups == list(groups)

