@@ -1,17 +1,13 @@
-"""Archives read in place: a .zip of images, and the pickles in CIFAR's original .tar.gz."""
+"""The pickles in CIFAR's original .tar.gz, read in place -> Listing."""
 
 import hashlib
-import lzma
 import os
 import pickle
-import stat
 import struct
 import tarfile
-import threading
-import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,94 +15,24 @@ from typing import Any, ClassVar
 import numpy as np
 
 from features.errors import InputError
-from features.images import decode, shown
+from features.images import shown
+from features.listings import ImageArrays, Listing, array_ids
 
-# What a member of a hostile or torn archive raises: a wrong CRC, an unknown method, a password, bad sizes.
+# What a torn archive, or pickles that hold something else, raise.
 _FAULTS = (
     OSError,
     EOFError,
     ValueError,
     RuntimeError,
     MemoryError,
+    LookupError,
+    TypeError,
+    AttributeError,
     struct.error,
     zlib.error,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
     tarfile.TarError,
+    pickle.UnpicklingError,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class ZipImages:
-    """Image files inside one open .zip; any number of threads may read."""
-
-    archive: zipfile.ZipFile
-    members: tuple[zipfile.ZipInfo, ...]
-    ids: tuple[str, ...]
-    max_pixels: int
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def read(self, i: int) -> np.ndarray:
-        """Return image `i` as uint8 (H, W, 3); raises InputError naming its id."""
-        member, name = self.members[i], self.ids[i]
-        limit = 8 * self.max_pixels + 2**20  # four 16-bit channels uncompressed, and metadata
-        if member.file_size > limit:
-            raise InputError(
-                f"{shown(name)} unpacks to {member.file_size} bytes; expected at most {limit} for an "
-                f"image of {self.max_pixels} pixels; raise --max-pixels, or go on without it by --skip-bad"
-            )
-        try:
-            with self.lock:
-                data = self.archive.read(member)
-        except _FAULTS as error:
-            raise InputError(
-                f"{shown(name)} is damaged in {shown(self.archive.filename)} ({shown(error)}); expected a "
-                "whole zip member; make the archive again, or go on without it by --skip-bad"
-            ) from error
-        return decode(data, name, self.max_pixels)
-
-    def content(self, i: int) -> bytes:
-        """Return the CRC-32 and the size of image `i`'s file, from the directory: nothing is unpacked."""
-        return struct.pack(">IQ", self.members[i].CRC, self.members[i].file_size)
-
-
-def open_zip(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
-    """Return the open archive and its entries by cleaned name; a folder's name ends with "/".
-
-    Nothing is ever unpacked to disk, yet a name that is absolute or climbs by ".." is refused.
-
-    Raises InputError: not a zip, encrypted, unsafe or repeated names.
-    """
-    try:
-        archive = zipfile.ZipFile(path)
-    except _FAULTS as error:
-        raise InputError(
-            f"{shown(path)} is not a whole zip archive ({shown(error)}); expected a .zip of image folders; "
-            "make or download it again"
-        ) from error
-    members: dict[str, zipfile.ZipInfo] = {}
-    for member in archive.infolist():
-        name = _clean_name(member, path)
-        if name in members and not name.endswith("/"):
-            raise InputError(
-                f"{shown(path)} holds {shown(name)} twice; expected each name once; make the archive again"
-            )
-        members[name] = member
-    return archive, members
-
-
-def _clean_name(member: zipfile.ZipInfo, path: Path) -> str:
-    name = member.filename
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if name.startswith("/") or "\\" in name or ".." in parts or name[1:2] == ":":
-        raise InputError(
-            f"{shown(path)} holds a file named {shown(name)}; expected relative names without '..' and with "
-            "'/'; make the archive again"
-        )
-    if member.flag_bits & 1 or stat.S_ISLNK(member.external_attr >> 16):
-        kind = "encrypted" if member.flag_bits & 1 else "a link"
-        raise InputError(f"{shown(name)} in {shown(path)} is {kind}; expected plain files; make the archive without it")
-    return "/".join(parts) + ("/" if name.endswith("/") else "")
 
 
 @dataclass(frozen=True)
@@ -159,18 +85,8 @@ CIFAR = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class CifarImages:
-    """What an archive holds: images as views, uint8 (32, 32, 3), training ones first, and their classes."""
-
-    images: list[np.ndarray]
-    names: list[str]
-    class_names: tuple[str, ...]
-    num_train: int
-
-
-def read_cifar(word: str, data: Path | None = None) -> CifarImages:
-    """Return the images of `cifar10` or `cifar100` from the archive `data`, the Keras cache or the network.
+def read_cifar(word: str, data: Path | None = None) -> Listing:
+    """List the images of `cifar10` or `cifar100` from the archive `data`, the Keras cache or the network.
 
     Nothing is unpickled unless the archive's sha256 is the published one, and then only arrays of bytes.
 
@@ -184,7 +100,7 @@ def read_cifar(word: str, data: Path | None = None) -> CifarImages:
             return _parse(cifar, _unpickled(cifar, file))
     except InputError:
         raise
-    except (*_FAULTS, pickle.UnpicklingError, LookupError, TypeError, AttributeError) as error:
+    except _FAULTS as error:
         raise InputError(
             f"{shown(path)} cannot be read as a CIFAR archive ({shown(error)}); expected "
             f"{Path(cifar.url).name}; download it again, or give an image folder or .zip by --data PATH"
@@ -238,7 +154,7 @@ def _unpickled(cifar: Cifar, file: BufferedReader) -> dict[str, Any]:
     return found
 
 
-def _parse(cifar: Cifar, found: dict[str, Any]) -> CifarImages:
+def _parse(cifar: Cifar, found: dict[str, Any]) -> Listing:
     class_names = tuple(name.decode("ascii") for name in found[cifar.meta][cifar.names_key])
     images: list[np.ndarray] = []
     labels: list[int] = []
@@ -249,7 +165,9 @@ def _parse(cifar: Cifar, found: dict[str, Any]) -> CifarImages:
         labels.extend(found[name][cifar.labels_key])
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images, {len(labels)} labels")
-    return CifarImages(images, [class_names[label] for label in labels], class_names, num_train)
+    ids, splits = array_ids(num_train, len(images) - num_train)
+    names = [class_names[label] for label in labels]
+    return Listing(ImageArrays(images), ids, names, splits, order=class_names)
 
 
 def _byte_type(code: bytes, *_: object) -> np.dtype:

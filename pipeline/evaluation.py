@@ -17,7 +17,8 @@ from features.store import FeatureFile
 from models.metrics import evaluate
 from pipeline import extract
 from pipeline.config import Linear, Shared
-from pipeline.schema import Report, write_predictions, write_report
+from pipeline.predictions import write_predictions
+from pipeline.schema import Report, read_report, write_report
 
 log = logging.getLogger("thaw")
 
@@ -123,9 +124,10 @@ def model_record(settings: Shared, features: FeatureFile, outcome: Outcome) -> d
 
 
 def write_chance(settings: Linear, features: FeatureFile) -> None:
-    """Write the baseline `chance`, the most frequent class of the training split, unless it is there."""
+    """Write the baseline `chance`, the most frequent class of the training split, unless this split's is there."""
     folder = settings.run_folder / "chance"
-    if (folder / "report.json").exists():
+    path = folder / "report.json"
+    if path.exists() and read_report(path).split_sha256 == features.attributes["split_sha256"]:
         return
     counts = np.bincount(features.labels[features.split == 0], minlength=len(features.class_names))
     probabilities = np.tile(counts / counts.sum(), (int((features.split == 2).sum()), 1))

@@ -19,8 +19,11 @@ from rich.console import Console
 
 from features.errors import InputError
 from models.metrics import compare, evaluate
+from pipeline import figures
 from pipeline import report as stage
-from pipeline.schema import Report, read_predictions, read_report, write_predictions, write_report
+from pipeline.comparison import compare_all, load_run
+from pipeline.predictions import read_predictions, write_predictions
+from pipeline.schema import Report, read_report, write_report
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ["cat", "dog", "eel"]
@@ -110,8 +113,9 @@ def test_the_fields_are_those_of_the_contract() -> None:
         ({"accuracy": 1.5}, "field accuracy: Input should be less than or equal to 1"),
         ({"accuracy": "0.9"}, "field accuracy: Input should be a valid number"),
         ({"accuracy": 0.5}, "accuracy 0.5 is not confusion_matrix's, 59/60"),
-        ({"strategy": "tree"}, "field strategy: Input should be 'svm', 'logreg', 'knn', 'ridge', 'head', 'finetune', "
-         "'scratch', 'random' or 'chance'"),
+        ({"strategy": "tree"}, "field strategy: received 'tree'; expected one of svm, logreg, knn, ridge, head, "
+         "finetune, "
+         "scratch, random, chance"),
         ({"split_sha256": "A" * 64}, "field split_sha256: String should match pattern '^[0-9a-f]{64}$'"),
         ({"extra": 1}, "field extra: Extra inputs are not permitted"),
         ({"seconds": {"features": 1.0, "fit": 1.0}}, "field seconds.predict: Field required"),
@@ -255,7 +259,7 @@ def test_json_holds_the_strategies_best_first_and_every_pair(run: Path, capsys: 
 def test_equal_accuracies_are_ordered_by_log_loss_then_name(tmp_path: Path) -> None:
     for name, log_loss in (("b", 0.3), ("c", 0.2), ("a", 0.3)):
         add(tmp_path, name, [1], log_loss=log_loss)
-    assert [entry.report.name for entry in stage.load_run(tmp_path)] == ["c", "a", "b"]
+    assert [entry.report.name for entry in load_run(tmp_path)] == ["c", "a", "b"]
 
 
 def test_folders_without_a_report_are_ignored(run: Path) -> None:
@@ -264,7 +268,7 @@ def test_folders_without_a_report_are_ignored(run: Path) -> None:
     (run / ".svm.tmp").mkdir()
     (run / ".svm.tmp" / "report.json").write_text("{", encoding="utf-8")
     (run / "report.json").write_text("{", encoding="utf-8")
-    assert len(stage.load_run(run)) == 4
+    assert len(load_run(run)) == 4
 
 
 def test_predictions_in_another_order_are_matched_by_id(tmp_path: Path) -> None:
@@ -274,7 +278,7 @@ def test_predictions_in_another_order_are_matched_by_id(tmp_path: Path) -> None:
         header, *rows = csv.reader(file)
     with (folder / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([header, *rows[::-1]])
-    comparison = stage.compare_all(stage.load_run(tmp_path))[0]
+    comparison = compare_all(load_run(tmp_path))[0]
     assert (comparison.difference, comparison.mcnemar_p) == (0, 1)
 
 
@@ -324,7 +328,7 @@ def test_predictions_that_are_not_the_report_s_are_refused(run: Path) -> None:
 
 def test_a_renamed_folder_goes_by_its_new_name(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     (run / "svm").rename(run / "svm-old")
-    assert "svm-old" in [entry.report.name for entry in stage.load_run(run)]
+    assert "svm-old" in [entry.report.name for entry in load_run(run)]
     assert f"{run}/svm-old/report.json calls itself svm; its folder's name is used" in caplog.messages
 
 
@@ -434,7 +438,7 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
      (5400.0, "1.5 h")],
 )  # fmt: skip
 def test_durations(seconds: float | None, text: str) -> None:
-    assert stage._duration(seconds) == text
+    assert figures.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -443,7 +447,7 @@ def test_durations(seconds: float | None, text: str) -> None:
      (999_900, "1.0 MB"), (5.6e9, "5.6 GB"), (3e15, "3000 TB")],
 )  # fmt: skip
 def test_sizes(num_bytes: float | None, text: str) -> None:
-    assert stage._size(num_bytes) == text
+    assert figures.size(num_bytes) == text
 
 
 # report.md

@@ -269,8 +269,8 @@ def test_unknown_layers(capsys: pytest.CaptureFixture[str], finished: Path, tmp_
 
 def test_settings_that_contradict_the_run(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
     assert message(capsys, "svm", "--run", finished, "--image-size", "64") == (
-        f"error: {finished} was made with other settings: --image-size was 32 and is now 64. Leave the option out to go "
-        f"on with the run's, or start another run: --run {finished}-2"
+        f"error: {finished} was made with other settings: --image-size was 32 and is now 64. Leave the option out to "
+        f"go on with the run's, or start another run: --run {finished}-2"
     )
 
 

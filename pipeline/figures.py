@@ -1,0 +1,117 @@
+"""How figures are written, the same on the terminal and in report.md."""
+
+from collections.abc import Callable, Sequence
+
+from pipeline.comparison import SIGNIFICANCE, Comparison
+from pipeline.schema import BASELINES, Report
+
+
+def percent(value: float, report: Report) -> str:
+    """Return a fraction in percent, with as many digits as the number of test images bears."""
+    return f"{100 * value:.{2 if report.num_test >= 1000 else 1}f}"
+
+
+def accuracy(report: Report) -> str:
+    """Return the accuracy and its 95 % interval in percent."""
+    low, high = (percent(value, report) for value in report.accuracy_ci95)
+    return f"{percent(report.accuracy, report)} [{low}, {high}]"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration in the unit that reads best; - for None."""
+    if seconds is None:
+        return "-"
+    if 0 < seconds < 0.005:
+        return "<0.01 s"
+    if seconds < 60:
+        return f"{seconds:.{2 if seconds < 1 else 1}f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def total(report: Report) -> str:
+    """Return the time of features, fit and predictions together."""
+    known = [value for value in report.seconds.model_dump().values() if value is not None]
+    return duration(sum(known) if known else None)
+
+
+def size(num_bytes: float | None) -> str:
+    """Return bytes in the unit that reads best; - for None."""
+    if num_bytes is None:
+        return "-"
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while num_bytes >= 999.5 and len(units) > 1:
+        num_bytes, units = num_bytes / 1000, units[1:]
+    digits = 0 if num_bytes >= 99.95 or units[0] == "B" else 1
+    return f"{num_bytes:.{digits}f} {units[0]}"
+
+
+def memory(report: Report) -> str:
+    """Return the peak memory."""
+    return size(None if report.peak_memory_mb is None else report.peak_memory_mb * 1e6)
+
+
+def p_value(value: float) -> str:
+    """Return a p-value with three digits."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def points(comparison: Comparison) -> tuple[str, str]:
+    """Return a pair's difference and its interval in points."""
+    low, high = comparison.ci95
+    return f"{100 * comparison.difference:+.2f}", f"[{100 * low:+.2f}, {100 * high:+.2f}]"
+
+
+COLUMNS: dict[str, Callable[[Report], str]] = {
+    "Name": lambda r: r.name + (" *" if r.strategy in BASELINES else ""),
+    "Strategy": lambda r: r.strategy,
+    "Layer": lambda r: r.layer or "-",
+    "Accuracy %\n[95 % interval]": accuracy,
+    "Balanced\nacc. %": lambda r: percent(r.balanced_accuracy, r),
+    "Macro\nF1": lambda r: f"{r.macro_f1:.3f}",
+    "Log\nloss": lambda r: f"{r.log_loss:.3f}",
+    "ECE": lambda r: f"{r.ece:.3f}",
+    "Fit\ntime": lambda r: duration(r.seconds.fit),
+    "Total\ntime": total,
+    "Peak\nmemory": memory,
+    "Model\nsize": lambda r: size(r.model_bytes),
+}
+TEXT_COLUMNS = ("Name", "Strategy", "Layer")
+# The order in which columns give way to a narrow terminal; the name and the accuracy never do.
+GIVE_WAY = (
+    "Strategy", "Peak\nmemory", "Balanced\nacc. %", "Model\nsize", "Fit\ntime",
+    "ECE", "Log\nloss", "Macro\nF1", "Layer", "Total\ntime",
+)  # fmt: skip
+
+
+def facts(reports: Sequence[Report]) -> str:
+    """Return one line on the data, its split and the network."""
+    best = reports[0]
+    backbones = " and ".join(sorted({r.backbone for r in reports if r.backbone})) or "no"
+    return (
+        f"{best.dataset}: {len(best.class_names)} classes; {best.num_train:,} training, {best.num_validation:,} "
+        f"validation and {best.num_test:,} test images; {backbones} backbone"
+    )
+
+
+def conclusion(reports: Sequence[Report], comparisons: Sequence[Comparison]) -> str:
+    """Return one line: the best strategy, and which are not significantly worse."""
+    best = reports[0]
+    text = f"Best: {best.name}, with {percent(best.accuracy, best)} % of {best.num_test:,} test images right."
+    equals = [pair.b for pair in comparisons if pair.a == best.name and pair.holm_p >= SIGNIFICANCE]
+    return f"{text} Not significantly worse: {', '.join(equals)}." if equals else text
+
+
+def notes(num_pairs: int) -> str:
+    """Return what a reader of the verdicts has to know."""
+    picked = "The best was picked by these test images, which flatters it a little."
+    if num_pairs == 1:
+        return f"The verdict holds at the 5 % level (exact McNemar test). {picked}"
+    return (
+        f"Verdicts hold at the 5 % level for all {num_pairs} pairs together (exact McNemar test, Holm's adjustment). "
+        f"Each interval is for its own pair alone. {picked}"
+    )
+
+
+def plain(text: str) -> str:
+    """Replace what could steer a terminal or break a line."""
+    return "".join(c if c.isprintable() else " " for c in text)
