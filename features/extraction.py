@@ -18,6 +18,7 @@ from features.errors import InputError
 from features.images import resize
 from features.preprocessing import normalize, pool
 from features.store import (
+    check_space,
     create_feature_file,
     peek_part,
     read_part,
@@ -153,6 +154,8 @@ class Extraction:
             raise InputError(f"none of the {len(skipped)} images of {self.dataset.word} can be read")
         shapes = {name: (len(rows), *shape) for name, shape in self.recipe.shapes.items()}
         seconds = sum(record["seconds"] for record in records)
+        itemsize = np.dtype(self.recipe.dtype).itemsize
+        check_space(self.path, itemsize * sum(int(np.prod(shape)) for shape in shapes.values()))
         with whole_path(self.path) as temporary:
             columns = self._columns(rows, split)
             with create_feature_file(temporary, shapes, self.recipe.dtype, columns, attributes) as file:

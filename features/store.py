@@ -1,8 +1,10 @@
 """`features.h5` and its parts: schema, writing whole, checking, reading by blocks of rows."""
 
 import hashlib
+import io
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +45,10 @@ def whole_path(path: Path) -> Iterator[Path]:
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        if error.filename is None:  # a failed write does not say where
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -79,16 +85,20 @@ def create_dataset(file: h5py.File, name: str, shape: tuple[int, ...], dtype: An
 def write_part(path: Path, layers: Mapping[str, np.ndarray], rows: np.ndarray, record: Mapping[str, Any]) -> None:
     """Write one part: `layers` name -> (n, ...) values, `rows` (n,) int64 positions in the data set, and a record.
 
-    `record` is kept as JSON; its `settings_sha256` tells which settings made the part.
+    `record` is kept as JSON; its `settings_sha256` tells which settings made the part. The HDF5 file is made in memory
+    first: HDF5 itself can crash the process where the disk fills up, a plain write fails cleanly.
     """
     digest = hashlib.sha256(np.ascontiguousarray(rows))
     for name in layers:
         digest.update(np.ascontiguousarray(layers[name]))
-    with whole_path(path) as temporary, h5py.File(temporary, "w") as file:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
         for name, values in layers.items():
             create_dataset(file, name, values.shape, values.dtype)[...] = values
         file["rows"] = rows
         file.attrs["record"] = json.dumps({**record, "values_sha256": digest.hexdigest()})
+    with write_whole(path, "wb") as target:
+        target.write(buffer.getbuffer())
 
 
 def read_part(path: Path, layers: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]] | None:
@@ -143,6 +153,16 @@ def _fixed_utf8(texts: Sequence[str]) -> np.ndarray:
     encoded = [text.encode("utf-8") for text in texts]
     length = max(1, max(map(len, encoded), default=1))
     return np.array(encoded, dtype=h5py.string_dtype("utf-8", length))
+
+
+def check_space(path: Path, num_bytes: int) -> None:
+    """Raise InputError where the disk of `path` has not room for `num_bytes` more, and 1 % for HDF5's own tables."""
+    needed, free = int(1.01 * num_bytes) + 2**20, shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise InputError(
+            f"{path} needs {needed / 1e6:,.0f} MB and the disk has {free / 1e6:,.0f} MB left; make room and type the "
+            "command again: finished parts are kept"
+        )
 
 
 def values_digest(file: h5py.File, layers: Sequence[str]) -> str:

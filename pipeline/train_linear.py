@@ -14,7 +14,7 @@ from features.store import FeatureFile
 from models.artifacts import save_model
 from models.selection import Fit, Folds, Trial, as_records, best_trial, candidates, final_fit, make_folds, try_candidate
 from models.strategies import Strategy, find_strategy
-from pipeline import evaluation, extract
+from pipeline import evaluation, extract, split
 from pipeline.config import SVM, Linear
 from pipeline.evaluation import Outcome
 
@@ -52,7 +52,11 @@ def _features(settings: Linear, strategy_name: str) -> Path:
     if strategy_name == "random":
         return extract.main(settings.model_copy(update={"weights": "random"}), settings.run_folder / "random")
     path = settings.run_folder / "features.h5"
-    return path if path.exists() else extract.main(settings)
+    if not path.exists():
+        return extract.main(settings)
+    made = {name: getattr(settings, name) for name in ("backbone", "image_size", "resize", "normalize", "pooling")}
+    extract.check_features(path, {**made, "split_sha256": split.digest(settings.run_folder)})
+    return path
 
 
 def train(settings: Linear, strategy_name: str, features: FeatureFile) -> Outcome:

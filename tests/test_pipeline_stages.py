@@ -3,11 +3,13 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -330,15 +332,59 @@ def failing_write(number: int) -> object:
     return fail
 
 
-def test_disk_full(capsys: pytest.CaptureFixture[str], finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import errno
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB, which needs the right to mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here; root can")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
-    monkeypatch.setattr("pipeline.evaluation.write_predictions", failing_write(errno.ENOSPC))
-    path = finished / "full" / "predictions.csv"
-    assert message(capsys, "logreg", "--run", finished, "--name", "full") == (
-        f"error: the disk is full at {path}; make room and type the command again: finished parts are kept"
+
+def test_a_full_disk_while_parts_are_written(
+    capsys: pytest.CaptureFixture[str], small_disk: Path, image_folder: Path
+) -> None:
+    options = ["--image-size", "32", "--weights", "random", "--layers", "block1_conv1", "--pooling", "none"]
+    line = message(capsys, "features", "--dataset", f"folder:{image_folder}", "--run", small_disk / "r", *options)
+    assert line == (
+        f"error: the disk is full at {small_disk}/r/features.h5.parts/part-000000000.h5; make room and type the "
+        "command again: finished parts are kept"
     )
-    shutil.rmtree(finished / "full")
+    assert not list((small_disk / "r" / "features.h5.parts").iterdir())
+
+
+def test_a_disk_too_small_for_the_joined_file(
+    capsys: pytest.CaptureFixture[str], small_disk: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = message(capsys, "features", "--dataset", f"folder:{image_folder}", "--run", small_disk / "r", *FAST)
+    assert re.fullmatch(
+        rf"error: {small_disk}/r/features.h5 needs 1 MB and the disk has 1 MB left; make room and type the command "
+        "again: finished parts are kept",
+        line,
+    )
+    assert [path.name for path in (small_disk / "r" / "features.h5.parts").iterdir()] == ["part-000000000.h5"]
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    assert thaw("features", "--run", small_disk / "r") == 0
+
+
+def test_a_full_disk_while_results_are_written(
+    capsys: pytest.CaptureFixture[str], finished: Path, small_disk: Path
+) -> None:
+    run_folder = small_disk / "r"
+    run_folder.mkdir()
+    for name in ("run.json", "split.csv", "features.h5"):
+        shutil.copy(finished / name, run_folder)
+    used = sum(path.stat().st_size for path in run_folder.iterdir())
+    (small_disk / "ballast").write_bytes(bytes(2**20 - used - 5 * 4096 - 3 * 4096))
+    line = message(capsys, "logreg", "--run", run_folder)
+    assert re.fullmatch(
+        rf"error: the disk is full at {run_folder}/\S+; make room and type the command again: finished parts are kept",
+        line,
+    )
+    assert not list(run_folder.glob("logreg/report.json"))
 
 
 def test_no_permission(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
