@@ -195,6 +195,8 @@ def _open_zip(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     members: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
         name = _clean_name(member, path)
+        if name == "/":  # the archive's own root
+            continue
         if name in members and not name.endswith("/"):
             raise InputError(
                 f"{shown(path)} holds {shown(name)} twice; expected each name once; make the archive again"

@@ -2,6 +2,8 @@
 
 import csv
 import importlib.util
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -26,6 +28,8 @@ _NPZ_FAULTS = (  # what numpy.load raises on made-up bytes
     MemoryError,
     RuntimeError,
     SyntaxError,
+    struct.error,
+    lzma.LZMAError,
     zlib.error,
     zipfile.BadZipFile,
 )

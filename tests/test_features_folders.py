@@ -277,3 +277,10 @@ def test_the_digest_of_a_zip_unpacks_nothing(tmp_path):
     dataset = load_dataset(f"folder:{path}")
     info = zipfile.ZipFile(path).getinfo("cats/a.png")
     assert dataset.content(0) == struct.pack(">IQ", info.CRC, info.file_size)
+
+
+def test_a_zip_may_list_its_own_root(tmp_path):
+    path = zipped(tmp_path / "a.zip", *PLAIN)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("./", b"")
+    assert load_dataset(f"folder:{path}").ids == PLAIN

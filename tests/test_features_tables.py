@@ -1,6 +1,7 @@
 import importlib.util
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,17 @@ def test_npz_that_is_damaged(tmp_path):
 
 
 # ---- elpv
+
+
+def test_npz_with_a_damaged_lzma_array(tmp_path):
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for name in ("x", "y"):
+            archive.writestr(f"{name}.npy", bytes(range(256)) * 40)
+    content = bytearray(path.read_bytes())
+    content[60:90] = bytes(30)
+    path.write_bytes(content)
+    assert "cannot be read (" in refusal(f"npz:{path}")
 
 
 def test_elpv_without_its_package(monkeypatch):
