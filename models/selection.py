@@ -60,13 +60,18 @@ def make_folds(labels: np.ndarray, groups: np.ndarray | None, num_folds: int, se
     return list(StratifiedKFold(num_folds, shuffle=True, random_state=seed).split(labels, labels))
 
 
-@contextmanager
-def parallel_fits(jobs: int, num_tasks: int) -> Iterator[int]:
-    """Yield how many fits to run at once, as threads that share the features, and give each its share of the cores."""
+def num_at_once(jobs: int) -> int:
+    """Return how many fits run at once: `jobs`, or one per core this process may use where that is negative."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    at_once = max(1, min(cores if jobs < 0 else jobs, num_tasks))
-    with threadpool_limits(max(1, cores // at_once)), parallel_config("threading", n_jobs=at_once):
-        yield at_once
+    return cores if jobs < 0 else max(1, jobs)
+
+
+@contextmanager
+def parallel_fits(jobs: int, num_tasks: int) -> Iterator[None]:
+    """Run joblib's fits as threads that share the features, each with its share of the cores."""
+    at_once = min(num_at_once(jobs), num_tasks)
+    with threadpool_limits(max(1, num_at_once(-1) // at_once)), parallel_config("threading", n_jobs=at_once):
+        yield
 
 
 def try_candidate(

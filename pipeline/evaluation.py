@@ -15,6 +15,7 @@ import numpy as np
 from features.errors import InputError
 from features.store import FeatureFile
 from models.metrics import evaluate
+from models.selection import num_at_once
 from pipeline import extract
 from pipeline.config import Linear, Shared
 from pipeline.predictions import write_predictions
@@ -22,7 +23,7 @@ from pipeline.schema import Report, read_report, write_report
 
 log = logging.getLogger("thaw")
 
-COPIES_OF_FEATURES = 4  # the matrix, its fit rows, and those transformed and scaled
+COPIES_PER_FIT = 3  # of the features: the fit rows, the same transformed, the same scaled
 
 
 @dataclass(frozen=True)
@@ -147,13 +148,14 @@ def check_memory(settings: Linear, features: FeatureFile) -> None:
     largest = max(features.row_bytes([layer]) for layer in layers)
     if settings.layer != "auto":
         largest = features.row_bytes(layers)
-    needed = COPIES_OF_FEATURES * largest * int((features.split != 2).sum()) / 1e6
+    copies = 1 + COPIES_PER_FIT * num_at_once(settings.jobs)
+    needed = copies * largest * int((features.split != 2).sum()) / 1e6
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
     budget = settings.memory or 0.75 * total
     if needed > budget:
         raise InputError(
-            f"training needs about {needed:,.0f} MB and may use {budget:,.0f} MB; choose one smaller layer by --layer, "
-            f"start a run with --pooling avg, or allow more by --memory {int(needed) + 1}"
+            f"training needs about {needed:,.0f} MB and may use {budget:,.0f} MB; fit one at a time by --jobs 1, "
+            f"choose a smaller layer by --layer, or allow more by --memory {int(needed) + 1}"
         )
 
 

@@ -19,7 +19,7 @@ def keras_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty Keras cache and no network."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
 
-    def unreachable() -> Path:
+    def unreachable(quiet: bool) -> Path:
         raise OSError("no network")
 
     monkeypatch.setattr(weights_module, "_download", unreachable)
