@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import h5py
 import numpy as np
@@ -64,17 +64,16 @@ class Recipe:
         """Return network input, float32 (S, S, 3), from one decoded image, uint8 (H, W, 3)."""
         return normalize(resize(image, self.image_size, self.resize), self.normalize)
 
-    @property
-    def part_rows(self) -> int:
-        """Images in a part: 512, or as many as fit 64 MiB (and at least 16)."""
+    def part_rows(self, batch_size: int) -> int:
+        """Return the images in a part: 512, or as many as fit 64 MiB, in whole batches and at least one."""
         image_bytes = np.dtype(self.dtype).itemsize * sum(int(np.prod(shape)) for shape in self.shapes.values())
-        return max(16, min(PART_ROWS, PART_BYTES // image_bytes))
+        return max(1, min(PART_ROWS, PART_BYTES // image_bytes) // batch_size) * batch_size
 
     def digest(self, num_images: int, batch_size: int) -> str:
         """Return the SHA-256 over what determines a part; parts with another digest are not reused."""
         record = {
             **self.record,
-            "part_rows": self.part_rows,
+            "part_rows": self.part_rows(batch_size),
             "batch_size": batch_size,
             "num_images": num_images,
         }
@@ -88,10 +87,11 @@ class Extraction:
     """
 
     def __init__(self, path: Path, dataset: Dataset, recipe: Recipe, batch_size: int):
-        self.path, self.dataset, self.recipe = path, dataset, recipe
+        self.path, self.dataset, self.recipe, self.batch_size = path, dataset, recipe, batch_size
         self.folder = path.with_name(f"{path.name}.parts")
         self.settings_sha256 = recipe.digest(len(dataset.ids), batch_size)
-        self.starts = range(0, len(dataset.ids), recipe.part_rows)
+        self.part_rows = recipe.part_rows(batch_size)
+        self.starts = range(0, len(dataset.ids), self.part_rows)
 
     def part_path(self, start: int) -> Path:
         """Return where the part that begins with image `start` lies."""
@@ -99,7 +99,7 @@ class Extraction:
 
     def part_size(self, start: int) -> int:
         """Return how many images of the data set that part covers."""
-        return min(self.recipe.part_rows, len(self.dataset.ids) - start)
+        return min(self.part_rows, len(self.dataset.ids) - start)
 
     def missing(self) -> list[int]:
         """Return the starts of the parts that are not there whole and made by these settings."""
@@ -113,6 +113,7 @@ class Extraction:
         """Make every missing part; `progress` is told how many images each finished batch covered."""
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
+        remove_leftovers(self.path.parent, self.path.name)
         for start in self.missing():
             self._make_part(start, engine, progress)
 
@@ -147,7 +148,7 @@ class Extraction:
         Raises InputError where a part is damaged (it is removed, so that a second call makes it again) or a value
         is not finite.
         """
-        records = [peek_part(self.part_path(start)) or {} for start in self.starts]
+        records = [self._record(start) for start in self.starts]
         skipped: dict[str, str] = {name: why for record in records for name, why in record["skipped"].items()}
         rows = np.array([i for i, name in enumerate(self.dataset.ids) if name not in skipped], np.int64)
         if len(rows) == 0:
@@ -165,6 +166,15 @@ class Extraction:
         self._remove_parts()
         return skipped
 
+    def _record(self, start: int) -> dict[str, Any]:
+        record = peek_part(self.part_path(start))
+        return self._give_up(start) if record is None else record
+
+    def _give_up(self, start: int) -> NoReturn:
+        path = self.part_path(start)
+        path.unlink(missing_ok=True)
+        raise InputError(f"{path} was damaged and has been removed; type the command again")
+
     def _columns(self, rows: np.ndarray, split: np.ndarray) -> dict[str, Any]:
         columns: dict[str, Any] = {
             "labels": self.dataset.labels[rows],
@@ -180,10 +190,7 @@ class Extraction:
         done = 0
         for start in self.starts:
             part = read_part(self.part_path(start), tuple(self.recipe.shapes))
-            if part is None:
-                self.part_path(start).unlink(missing_ok=True)
-                raise InputError(f"{self.part_path(start)} was damaged and has been removed; type the command again")
-            values, part_rows, _ = part
+            values, part_rows, _ = part or self._give_up(start)
             if not np.array_equal(part_rows, rows[done : done + len(part_rows)]):
                 raise RuntimeError(f"{self.part_path(start)} holds other images than its place in the order says")
             for name, block in values.items():
@@ -204,7 +211,9 @@ def _seal(path: Path, layers: tuple[str, ...]) -> None:
         try:
             file.attrs["values_sha256"] = values_digest(file, layers)
         except ValueError as error:
-            raise InputError(f"{error}; expected finite numbers: try --dtype float32, or check the weights") from None
+            raise InputError(
+                f"{error}; expected finite numbers: check the weights, or start another run with --dtype float32"
+            ) from None
 
 
 def _batches(

@@ -4,6 +4,8 @@ import re
 
 import numpy as np
 
+from features.errors import InputError
+
 NORMALIZATIONS = ("caffe", "article")
 POOLINGS = ("auto", "none", "avg", "max", "grid2", "grid4")
 AUTO_VALUES = 8192  # `auto` keeps at most this many values an image and layer
@@ -76,10 +78,13 @@ def _grid_size(pooling: str, height: int, width: int) -> int:
         return 1
     match = re.fullmatch(r"grid([1-9]\d*)", pooling)
     if match is None:
-        raise ValueError(f"pooling received {pooling!r}; expected one of {', '.join(POOLINGS)}")
+        raise InputError(f"--pooling {pooling}: expected one of {', '.join(POOLINGS)}")
     cells = int(match[1])
     if cells > min(height, width):
-        raise ValueError(f"pooling {pooling} needs a map of {cells}x{cells} or more; received {height}x{width}")
+        raise InputError(
+            f"--pooling {pooling} needs a map of {cells}x{cells} or more and a layer has {height}x{width}; choose "
+            "--pooling auto, an earlier layer by --layers, or a larger --image-size"
+        )
     return cells
 
 

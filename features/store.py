@@ -13,6 +13,7 @@ from typing import IO, Any, Self
 
 import h5py
 import numpy as np
+from filelock import FileLock, Timeout
 
 from features.errors import InputError
 
@@ -62,10 +63,24 @@ def write_whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         file.flush()
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that a killed process left in `folder`."""
-    for path in folder.glob(".*.tmp"):
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove the temporary files of `name` (of all names unless given) that a killed process left in `folder`."""
+    for path in folder.glob(f".{name}.*.tmp"):
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_alone(path: Path) -> Iterator[None]:
+    """Hold the right to make `path`; raises InputError where another process has it. A dead process loses it."""
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"another process is making {path}; wait for its end and type the command again") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def row_blocks(num_rows: int, row_bytes: int) -> Iterator[slice]:
@@ -73,6 +88,10 @@ def row_blocks(num_rows: int, row_bytes: int) -> Iterator[slice]:
     step = max(1, BLOCK_BYTES // max(1, row_bytes))
     for start in range(0, num_rows, step):
         yield slice(start, min(start + step, num_rows))
+
+
+def _row_bytes(dataset: h5py.Dataset) -> int:
+    return int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize
 
 
 def create_dataset(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any) -> h5py.Dataset:
@@ -142,7 +161,8 @@ def create_feature_file(
     for name, shape in shapes.items():
         create_dataset(file, f"features/{name}", shape, dtype)
     for name, column in columns.items():
-        file[name] = _fixed_utf8(column) if name in ("ids", "class_names", "groups") else column
+        values = np.asarray(_fixed_utf8(column) if name in ("ids", "class_names", "groups") else column)
+        create_dataset(file, name, values.shape, values.dtype)[...] = values
     file.attrs["schema_version"] = SCHEMA_VERSION
     for name, value in attributes.items():
         file.attrs[name] = value
@@ -175,7 +195,7 @@ def values_digest(file: h5py.File, layers: Sequence[str]) -> str:
         digest.update(np.ascontiguousarray(file[name][...]))
     for name in layers:
         layer = file[f"features/{name}"]
-        for rows in row_blocks(len(layer), layer[:1].nbytes):
+        for rows in row_blocks(len(layer), _row_bytes(layer)):
             block = layer[rows]
             if not np.isfinite(block).all():
                 raise ValueError(f"layer {name} holds values that are not finite")
@@ -240,10 +260,19 @@ class FeatureFile:
         for name in layers:
             layer, first_row = self._file[f"features/{name}"], 0
             width = int(np.prod(layer.shape[1:]))
-            for rows in row_blocks(len(layer), layer[:1].nbytes):
+            for rows in row_blocks(len(layer), _row_bytes(layer)):
                 if chosen := int(mask[rows].sum()):
-                    block = layer[rows][mask[rows]].reshape(chosen, width)
+                    block = self._block(layer, rows)[mask[rows]].reshape(chosen, width)
                     result[first_row : first_row + chosen, first_column : first_column + width] = block
                     first_row += chosen
             first_column += width
         return result
+
+    def _block(self, layer: h5py.Dataset, rows: slice) -> np.ndarray:
+        try:
+            return layer[rows]
+        except OSError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{self.path} is damaged in {layer.name} ({reason}); remove it, then: make features"
+            ) from None

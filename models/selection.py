@@ -1,6 +1,5 @@
 """Choosing layer, transform and regularisation on rows that are not test, and the final fit."""
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from sklearn.base import BaseEstimator
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import ConvergenceWarning
@@ -62,8 +61,7 @@ def make_folds(labels: np.ndarray, groups: np.ndarray | None, num_folds: int, se
 
 def num_at_once(jobs: int) -> int:
     """Return how many fits run at once: `jobs`, or one per core this process may use where that is negative."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores if jobs < 0 else max(1, jobs)
+    return cpu_count() if jobs < 0 else jobs
 
 
 @contextmanager
@@ -87,7 +85,8 @@ def try_candidate(
     `features` (N, D) and `labels` (N,) hold no test row. `options` gives `seed`, `class_weight` and `jobs`.
     """
     tasks = [(transform, fold) for transform in transforms for fold in folds]
-    with parallel_fits(options.jobs, len(tasks)):
+    with warnings.catch_warnings(), parallel_fits(options.jobs, len(tasks)):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the final fit reports its own
         scores = Parallel()(
             delayed(_path)(strategy, transform, features, labels, fold, options) for transform, fold in tasks
         )
@@ -103,8 +102,9 @@ def _path(
 ) -> list[float]:
     """Return the held-out accuracy at each value, from the smoothest model on, each begun at the last solution.
 
-    The scaler and what else comes before the classifier see the fold's fit rows only. The path ends early once the
-    accuracy has not risen for PATIENCE values; what was left out is -1.
+    The scaler and what else comes before the classifier see the fold's fit rows only. Once the accuracy has risen
+    above that of the first value, the path ends where it has not risen further for PATIENCE values; what was left out
+    is -1.
     """
     fit_rows, held_out = fold
     steps = preparation(strategy, transform, len(fit_rows), features.shape[1], options.seed)
@@ -114,13 +114,12 @@ def _path(
     if "warm_start" in classifier.get_params():
         classifier.set_params(warm_start=True)
     scores: list[float] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the final fit reports its own
-        for value in strategy.values:
-            classifier.set_params(**{strategy.parameter: value}).fit(fitted, labels[fit_rows])
-            scores.append(float(classifier.score(unseen, labels[held_out])))
-            if len(scores) - 1 - int(np.argmax(scores)) >= PATIENCE:
-                break
+    for value in strategy.values:
+        classifier.set_params(**{strategy.parameter: value}).fit(fitted, labels[fit_rows])
+        scores.append(float(classifier.score(unseen, labels[held_out])))
+        best = int(np.argmax(scores))
+        if best > 0 and len(scores) - 1 - best >= PATIENCE:
+            break
     return scores + [-1.0] * (len(strategy.values) - len(scores))
 
 

@@ -1,7 +1,7 @@
 """The strategies on frozen features, one entry each; an entry here is a command and a Makefile target."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ class Strategy:
 
     `values` of `parameter` run on a log grid from the smoothest model to the most flexible. `scores_only` marks
     classifiers without probabilities of their own. `nystroem` is the number of components of a Nystroem map that
-    comes before the classifier (0 for none).
+    comes before the classifier (0 for none). `neighbours` marks a parameter that counts rows.
     """
 
     summary: str
@@ -28,6 +28,13 @@ class Strategy:
     settings: Mapping[str, Any] = field(default_factory=dict)
     scores_only: bool = False
     nystroem: int = 0
+    neighbours: bool = False
+
+    def within(self, num_rows: int) -> "Strategy":
+        """Return the strategy with the values that `num_rows` rows allow: no more neighbours than rows."""
+        if not self.neighbours:
+            return self
+        return replace(self, values=tuple(value for value in self.values if value <= num_rows))
 
     def classifier(self, value: float, seed: int, class_weight: str | None = None) -> "BaseEstimator":
         """Return the unfitted classifier for one value of the parameter; ValueError where it knows no weights."""
@@ -56,7 +63,11 @@ STRATEGIES = {
         settings={"max_iter": 1000},
     ),
     "knn": Strategy(
-        "nearest neighbours", "sklearn.neighbors.KNeighborsClassifier", "n_neighbors", (50, 20, 10, 5, 3, 1)
+        "nearest neighbours",
+        "sklearn.neighbors.KNeighborsClassifier",
+        "n_neighbors",
+        (50, 20, 10, 5, 3, 1),
+        neighbours=True,
     ),
     "ridge": Strategy(
         "ridge classifier",

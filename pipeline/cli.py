@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -152,6 +153,8 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(WRONG_USAGE, f"{error}; python -m pipeline --help lists the stages")
     except KeyboardInterrupt:
         return _fail(FAILED, "interrupted; what was finished is kept, and the same command goes on from there")
+    except BrokenPipeError:  # whoever read the output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (InputError, OSError, MemoryError) as error:
         if "--debug" in arguments:
             log.exception("the traceback, by --debug:")

@@ -1,5 +1,7 @@
 """Every setting of every stage, with its default and its meaning, in one place."""
 
+import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -11,10 +13,12 @@ from features.images import MAX_PIXELS
 PATH_KINDS = ("folder", "csv", "npz")
 
 # What determines the values of a run: kept in run.json, and refused where a later command says otherwise.
-RUN_FIELDS = (
+FIXED_FIELDS = (
     *("dataset", "data", "target", "seed", "image_size", "resize", "normalize", "layers", "pooling", "dtype"),
-    *("backbone", "weights", "engine", "batch_size", "skip_bad", "max_pixels"),
+    *("backbone", "weights", "engine"),
 )
+# What run.json keeps too, but a later command may change, since it was perhaps given because the first one failed.
+RUN_FIELDS = (*FIXED_FIELDS, "batch_size", "skip_bad", "max_pixels")
 
 
 class Options(BaseModel):
@@ -35,7 +39,7 @@ class Shared(Options):
     )
     data: Path | None = Field(None, description="archive or image folder of cifar10 and cifar100, where at hand")
     target: Literal["four"] | None = Field(None, description="elpv: the four degrees instead of defective or not")
-    seed: int = Field(0, ge=0, description="seed of the split, of random weights and of the solvers")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of the split, of random weights and of the solvers")
     image_size: int = Field(48, ge=1, description="side in pixels that images are resized to")
     resize: Literal["bilinear", "bicubic", "area", "article"] = Field("bilinear", description="how images are resized")
     normalize: Literal["caffe", "article"] = Field(
@@ -59,6 +63,19 @@ class Shared(Options):
     )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="refuse images with more pixels")
 
+    @field_validator("run", "data")
+    @classmethod
+    def _utf8(cls, path: Path | None) -> Path | None:
+        str(path).encode()  # a name that is not UTF-8 could not be recorded
+        return path
+
+    @field_validator("layers")
+    @classmethod
+    def _some_layer(cls, layers: str) -> str:
+        if not all(name.strip() for name in layers.split(",")):
+            raise ValueError("expected one layer or more, joined by commas, for example block4_pool,block5_pool")
+        return layers
+
     @field_validator("dataset")
     @classmethod
     def _absolute_dataset(cls, word: str) -> str:
@@ -78,7 +95,10 @@ class Shared(Options):
     @property
     def run_folder(self) -> Path:
         """The run directory, from the data set's word where none is given."""
-        return self.run or Path("runs") / Path(self.dataset.rpartition(":")[2]).stem
+        if self.run:
+            return self.run
+        name = Path(os.path.normpath(self.dataset.partition(":")[2] or self.dataset)).name
+        return Path("runs") / re.sub(r"\.(zip|csv|npz)$", "", name, flags=re.IGNORECASE)
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -97,6 +117,13 @@ class Strategy(Shared):
     class_weight: Literal["balanced"] | None = Field(None, description="balanced: each class counts the same")
     jobs: int = Field(-1, description="fits at once; -1 is one per core")
 
+    @field_validator("jobs")
+    @classmethod
+    def _some_job(cls, jobs: int) -> int:
+        if jobs == 0 or jobs < -1:
+            raise ValueError("expected 1 or more, or -1 for one per core")
+        return jobs
+
 
 class Linear(Strategy):
     """What the strategies on frozen features accept."""
@@ -112,6 +139,14 @@ class Linear(Strategy):
         "cross-validation below 5,000 images that are not test",
     )
     folds: int = Field(5, ge=2, description="folds of cross-validation and of temperature scaling")
+
+    @field_validator("layer")
+    @classmethod
+    def _different_layers(cls, layer: str) -> str:
+        parts = layer.split("+")
+        if not all(parts) or len(set(parts)) < len(parts):
+            raise ValueError("expected auto, a layer, or different layers joined by +")
+        return layer
 
 
 class SVM(Linear):

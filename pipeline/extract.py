@@ -15,52 +15,64 @@ from features.engines import KerasEngine, describe, resolve_device
 from features.errors import InputError
 from features.extraction import Extraction, Recipe
 from features.preprocessing import pooled_shape
-from features.store import FeatureFile, write_whole
+from features.store import FeatureFile, write_whole, writing_alone
 from features.weights import Weights, load_weights
 from pipeline import split
 from pipeline.config import Shared
 from pipeline.progress import counting
-from pipeline.rundir import write_run_settings
+from pipeline.rundir import another_run, write_run_settings
 
 log = logging.getLogger("thaw")
 
 # What a feature file records, and what has to agree before it is used again.
 RECORDED = (
-    "backbone",
-    "weights_sha256",
-    "image_size",
-    "resize",
-    "normalize",
-    "pooling",
-    "dataset_sha256",
-    "split_sha256",
+    *("dataset", "backbone", "weights_sha256", "image_size", "resize", "normalize", "pooling", "dtype", "layers"),
+    *("dataset_sha256", "split_sha256"),
 )
+# The libraries whose versions may change a feature's value.
+VALUE_LIBRARIES = ("tensorflow", "keras", "numpy", "pillow")
 
 
-def main(settings: Shared, folder: Path | None = None) -> Path:
+def main(settings: Shared, folder: Path | None = None, weights_from: str | None = None) -> Path:
     """Write `features.h5` into `folder` (the run directory unless given) and return its path.
 
-    A whole file of the same settings and images is left as it is; finished parts of an earlier call are gone on from.
+    The network's weights are those of the run unless `weights_from` names others. A whole file of the same settings and
+    images is left as it is; finished parts of an earlier call are gone on from.
     """
-    run = settings.run_folder
-    path = (folder or run) / "features.h5"
+    path = (folder or settings.run_folder) / "features.h5"
     backbone = get_backbone(settings.backbone)
     backbone.check_image_size(settings.image_size)
     shapes = {
         name: pooled_shape(settings.pooling, backbone.output_shape(name, settings.image_size))
         for name in settings.layer_names
     }
+    weights = load_weights(weights_from or settings.weights, backbone, settings.seed)
     dataset = load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
     sides = _prepare_run(settings, dataset)
-    weights = load_weights(settings.weights, backbone, settings.seed)
     log.info("weights: %s (sha256 %s...)", weights.source, weights.sha256[:12])
-    attributes = _attributes(settings, dataset, weights)
+    made_of = _made_of(settings, dataset, weights)
     if path.exists():
-        check_features(path, attributes)
+        check_features(path, made_of, settings.run_folder)
         log.info("%s is whole and up to date", path)
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
+    with writing_alone(path):
+        _extract(path, settings, dataset, sides, weights, shapes, made_of)
+    log.info("wrote %s: %s", path, ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
+    return path
+
+
+def _extract(
+    path: Path,
+    settings: Shared,
+    dataset: Dataset,
+    sides: np.ndarray,
+    weights: Weights,
+    shapes: dict[str, tuple[int, ...]],
+    made_of: dict[str, Any],
+) -> None:
     device = resolve_device(settings.device)
+    libraries = {name: version(name) for name in VALUE_LIBRARIES}
     recipe = Recipe(
         settings.image_size,
         settings.resize,
@@ -68,23 +80,24 @@ def main(settings: Shared, folder: Path | None = None) -> Path:
         settings.pooling,
         settings.dtype,
         shapes,
-        record={**attributes, "layers": list(shapes), "dtype": settings.dtype, "device": device},
+        record={**made_of, **libraries, "device": device, "engine": KerasEngine.name},
         skip_bad=settings.skip_bad,
     )
-    extraction = Extraction(path, dataset, recipe, settings.batch_size)
+    extraction = Extraction(path, dataset, recipe, min(settings.batch_size, len(dataset.ids)))
     _run(extraction, settings, weights, device)
-    skipped = extraction.join(sides, {**attributes, "device": device})
+    recorded = {f"version_{name}": text for name, text in versions().items()}
+    origin = {"weights_source": weights.source, "device": device, "engine": KerasEngine.name}
+    skipped = extraction.join(sides, {**made_of, **origin, **recorded})
     _write_skipped(path.with_name("skipped.csv"), skipped)
-    log.info("wrote %s: %s", path, ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
-    return path
 
 
 def _prepare_run(settings: Shared, dataset: Dataset) -> np.ndarray:
     run = settings.run_folder
     run.mkdir(parents=True, exist_ok=True)
-    sides = split.main(run, dataset, settings.seed)
     if not (run / "run.json").exists():
-        write_run_settings(settings)
+        log.info("new run %s on %s", run, settings.dataset)
+    sides = split.main(run, dataset, settings.seed)
+    write_run_settings(settings)
     counts = np.bincount(sides, minlength=3)
     log.info(
         "%s: %d images, %d classes; %d train, %d validation, %d test",
@@ -102,23 +115,22 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def _attributes(settings: Shared, dataset: Dataset, weights: Weights) -> dict[str, Any]:
-    return {
-        "backbone": settings.backbone,
+def settings_of(settings: Shared) -> dict[str, Any]:
+    """Return what a feature file of these settings records of them."""
+    names = ("dataset", "backbone", "image_size", "resize", "normalize", "pooling", "dtype")
+    return {**{name: getattr(settings, name) for name in names}, "layers": ",".join(sorted(settings.layer_names))}
+
+
+def _made_of(settings: Shared, dataset: Dataset, weights: Weights) -> dict[str, Any]:
+    digests = {
         "weights_sha256": weights.sha256,
-        "weights_source": weights.source,
-        "image_size": settings.image_size,
-        "resize": settings.resize,
-        "normalize": settings.normalize,
-        "pooling": settings.pooling,
         "dataset_sha256": dataset.digest(),
         "split_sha256": split.digest(settings.run_folder),
-        "engine": KerasEngine.name,
-        **{f"version_{name}": text for name, text in versions().items()},
     }
+    return {**settings_of(settings), **digests}
 
 
-def check_features(path: Path, expected: dict[str, Any]) -> None:
+def check_features(path: Path, expected: dict[str, Any], run: Path) -> None:
     """Raise InputError where the feature file at `path` was made from other settings, images or weights."""
     with FeatureFile(path) as features:
         received = features.attributes
@@ -127,7 +139,7 @@ def check_features(path: Path, expected: dict[str, Any]) -> None:
         name = differing[0]
         raise InputError(
             f"{path} was made with another {name} ({received.get(name)}; now {expected[name]}); "
-            f"remove it to extract again, or start another run: --run {path.parent}-2"
+            f"remove it to extract again, or start another run: {another_run(run)}"
         )
 
 
@@ -144,7 +156,7 @@ def _run(extraction: Extraction, settings: Shared, weights: Weights, device: str
         weights,
         settings.layer_names,
         settings.image_size,
-        settings.batch_size,
+        extraction.batch_size,
         device,
     )
     log.info("engine: %s on %s; network %s:\n%s", engine.name, device, settings.backbone, describe(engine))

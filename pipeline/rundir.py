@@ -1,6 +1,7 @@
 """The run directory: where its files are, and the settings that all its stages share."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,7 +9,7 @@ from pydantic import ValidationError
 
 from features.errors import InputError
 from features.store import write_whole
-from pipeline.config import RUN_FIELDS, Shared
+from pipeline.config import FIXED_FIELDS, RUN_FIELDS, Shared
 
 Settings = TypeVar("Settings", bound=Shared)
 
@@ -24,7 +25,7 @@ def with_run_settings(settings: Settings) -> Settings:
         return settings.model_copy(update={"run": folder})
     given = {name for name in settings.model_fields_set if name in RUN_FIELDS}
     received = settings.model_dump(mode="json")
-    differing = sorted(name for name in given if received[name] != stored[name])
+    differing = sorted(name for name in given if name in FIXED_FIELDS and received[name] != stored[name])
     if differing:
         raise InputError(_contradiction(folder, differing, received, stored))
     update = {name: stored[name] for name in RUN_FIELDS if name not in given}
@@ -37,8 +38,13 @@ def _contradiction(folder: Path, names: list[str], received: dict[str, Any], sto
     )
     return (
         f"{folder} was made with other settings: {differences}. Leave the option out to go on with the run's, "
-        f"or start another run: --run {folder}-2"
+        f"or start another run: {another_run(folder)}"
     )
+
+
+def another_run(folder: Path) -> str:
+    """Return the option that starts a run beside `folder`, as a shell takes it."""
+    return f"--run {shlex.quote(f'{folder}-2')}"
 
 
 def _option(name: str) -> str:

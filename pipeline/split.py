@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from features.datasets import Dataset
 from features.errors import InputError
 from features.store import SPLITS, write_whole
+from pipeline.rundir import another_run
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
@@ -25,8 +27,11 @@ def main(folder: Path, dataset: Dataset, seed: int) -> np.ndarray:
 
 
 def digest(folder: Path) -> str:
-    """Return the SHA-256 of split.csv."""
-    return hashlib.sha256((folder / "split.csv").read_bytes()).hexdigest()
+    """Return the SHA-256 of split.csv; raises InputError where there is none."""
+    path = folder / "split.csv"
+    if not path.exists():
+        raise InputError(f"{path} is gone; put it back, or start another run: {another_run(folder)}")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def draw_split(dataset: Dataset, seed: int) -> np.ndarray:
@@ -35,43 +40,61 @@ def draw_split(dataset: Dataset, seed: int) -> np.ndarray:
     Without test images 20 % of what is not validation becomes test; then, without validation images, 10 % of the
     rest becomes validation. Stratified by class, seeded, and whole groups where the data set has groups.
     """
-    given = np.array([side or "train" for side in dataset.given_split])
+    given = np.array([side or "train" for side in _sides_of_groups(dataset)])
     split = np.select([given == side for side in SPLITS], range(len(SPLITS))).astype(np.uint8)
-    for side, share in ((2, TEST_SHARE), (1, VALIDATION_SHARE)):
-        if not (split == side).any():
-            rest = np.flatnonzero(split == 0)
-            split[_draw(dataset, rest, share, seed)] = side
-    missing = [SPLITS[side] for side in range(3) if not (split == side).any()]
-    if missing:
-        raise InputError(
-            f"{dataset.word} leaves no image for {missing[0]}; expected more images, or a split that names some"
-        )
+    to_draw = [(side, share) for side, share in ((2, TEST_SHARE), (1, VALIDATION_SHARE)) if not (split == side).any()]
+    if dataset.groups is None:
+        _check_counts(dataset, split, 1 + len(to_draw))
+    for side, share in to_draw:
+        rest = np.flatnonzero(split == 0)
+        split[_draw(dataset, rest, share, seed)] = side
     return split
+
+
+def _sides_of_groups(dataset: Dataset) -> list[str]:
+    """Return the side that came with each image or its group; raises InputError where a group has two."""
+    if dataset.groups is None:
+        return list(dataset.given_split)
+    sides: dict[str, str] = {}
+    for group, side in zip(dataset.groups, dataset.given_split, strict=True):
+        if side and sides.setdefault(group, side) != side:
+            raise InputError(
+                f"group {group!r} of {dataset.word} is in {sides[group]} and in {side}; expected all images of a group "
+                "on one side: mend the split column, or leave it out"
+            )
+    return [sides.get(group, "") for group in dataset.groups]
 
 
 def _draw(dataset: Dataset, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
     labels = dataset.labels[rows]
     if dataset.groups is not None:
-        groups = np.array(dataset.groups)[rows]
-        folds = round(1 / share)
-        if len(set(groups)) < folds:
-            raise InputError(
-                f"{dataset.word} has {len(set(groups))} groups to draw {share:.0%} from; expected {folds} or more, or "
-                "a split column that names the sides"
-            )
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        return rows[next(iter(splitter.split(rows, labels, groups)))[1]]
-    _check_counts(dataset, labels, share)
-    return train_test_split(rows, test_size=share, stratify=labels, random_state=seed)[1]
+        return rows[_draw_groups(dataset, rows, share, seed)]
+    count = max(math.ceil(share * len(rows)), len(np.unique(labels)))
+    return train_test_split(rows, test_size=count, stratify=labels, random_state=seed)[1]
 
 
-def _check_counts(dataset: Dataset, labels: np.ndarray, share: float) -> None:
-    present, counts = np.unique(labels, return_counts=True)
-    smallest = int(counts.argmin())
-    if counts[smallest] < 2 or np.ceil(share * len(labels)) < len(present):
+def _draw_groups(dataset: Dataset, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Return positions in `rows` that make up about `share` of them, in whole groups; one group where there are few."""
+    groups = np.array(dataset.groups)[rows]
+    num_groups = len(set(groups))
+    if num_groups < 2:
         raise InputError(
-            f"class {dataset.class_names[present[smallest]]!r} of {dataset.word} has {counts[smallest]} image(s) among "
-            f"{len(labels)} to draw {share:.0%} from; expected at least {round(1 / share)} images of each class"
+            f"{dataset.word} has {num_groups} group(s) left to draw {share:.0%} from; expected 3 groups or more, or a "
+            "split column that names the sides"
+        )
+    splitter = StratifiedGroupKFold(min(round(1 / share), num_groups), shuffle=True, random_state=seed)
+    drawn = [held_out for _, held_out in splitter.split(rows, dataset.labels[rows], groups)]
+    return next(held_out for held_out in drawn if len(held_out))
+
+
+def _check_counts(dataset: Dataset, split: np.ndarray, needed: int) -> None:
+    """Raise InputError where a class has not an image for each side that is drawn and one for training."""
+    present, counts = np.unique(dataset.labels[split == 0], return_counts=True)
+    if needed > 1 and counts.min() < needed:
+        fewest = int(counts.argmin())
+        raise InputError(
+            f"class {dataset.class_names[present[fewest]]!r} of {dataset.word} has {counts[fewest]} image(s) to draw "
+            f"{needed} sides from; expected {needed} or more: add images, or remove the class"
         )
 
 
@@ -96,7 +119,7 @@ def read_split(path: Path, dataset: Dataset) -> np.ndarray:
     if header != HEADER or [row[:2] for row in rows] != expected or any(row[2:] not in _SIDES for row in rows):
         raise InputError(
             f"{path} lists other images than {dataset.word} has now; the data changed since the run began: start "
-            f"another run with --run {path.parent}-2, or put the images back"
+            f"another run with {another_run(path.parent)}, or put the images back"
         )
     return np.array([SPLITS.index(row[2]) for row in rows], np.uint8)
 

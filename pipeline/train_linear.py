@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from features.backbones import get_backbone
 from features.errors import InputError
 from features.store import FeatureFile
 from models.artifacts import save_model
 from models.selection import Fit, Folds, Trial, as_records, best_trial, candidates, final_fit, make_folds, try_candidate
-from models.strategies import Strategy, find_strategy
+from models.strategies import STRATEGIES, Strategy, find_strategy
 from pipeline import evaluation, extract, split
 from pipeline.config import SVM, Linear
 from pipeline.evaluation import Outcome
+from pipeline.rundir import another_run
+from pipeline.schema import ALL_STRATEGIES
 
 log = logging.getLogger("thaw")
 
@@ -41,6 +44,7 @@ def main(settings: Linear, strategy_name: str) -> Path:
     """
     name = settings.name or strategy_name
     folder = settings.run_folder / name
+    _check_options(settings, strategy_name, name)
     features_path = _features(settings, strategy_name)
     with FeatureFile(features_path) as features:
         evaluation.write_chance(settings, features)
@@ -50,12 +54,13 @@ def main(settings: Linear, strategy_name: str) -> Path:
 
 def _features(settings: Linear, strategy_name: str) -> Path:
     if strategy_name == "random":
-        return extract.main(settings.model_copy(update={"weights": "random"}), settings.run_folder / "random")
+        return extract.main(settings, settings.run_folder / "random", weights_from="random")
     path = settings.run_folder / "features.h5"
     if not path.exists():
         return extract.main(settings)
-    made = {name: getattr(settings, name) for name in ("backbone", "image_size", "resize", "normalize", "pooling")}
-    extract.check_features(path, {**made, "split_sha256": split.digest(settings.run_folder)})
+    split_sha256 = split.digest(settings.run_folder)
+    expected = {**extract.settings_of(settings), "split_sha256": split_sha256}
+    extract.check_features(path, expected, settings.run_folder)
     return path
 
 
@@ -64,7 +69,8 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile) -> Outcom
     rows = _rows(settings, features)
     kernel = settings.kernel if isinstance(settings, SVM) else "linear"
     strategy = find_strategy("logreg" if strategy_name == "random" else strategy_name, kernel, len(rows.labels))
-    _check_options(settings, strategy_name, strategy, features)
+    strategy = strategy.within(min(len(fit_rows) for fit_rows, _ in [*rows.choosing, *rows.scaling]))
+    evaluation.check_memory(settings, features)
     began = time.perf_counter()
     trials = _try_all(settings, strategy, features, rows)
     best = best_trial(trials)
@@ -99,7 +105,7 @@ def _rows(settings: Linear, features: FeatureFile) -> Rows:
     mask = features.split != 2
     labels, validation = features.labels[mask], features.split[mask] == 1
     groups = np.array(features.groups)[mask] if features.groups else None
-    _check_classes(settings, labels, features.class_names)
+    _check_classes(settings, labels, groups, features.class_names)
     folds = make_folds(labels, groups, settings.folds, settings.seed)
     select = settings.select
     if select == "auto":
@@ -108,34 +114,45 @@ def _rows(settings: Linear, features: FeatureFile) -> Rows:
     return Rows(mask, labels, choosing, folds, select)
 
 
-def _check_classes(settings: Linear, labels: np.ndarray, class_names: Sequence[str]) -> None:
-    present, counts = np.unique(labels, return_counts=True)
+def _check_classes(settings: Linear, labels: np.ndarray, groups: np.ndarray | None, class_names: Sequence[str]) -> None:
+    """Raise InputError where a class has not an image, or a group, for each fold."""
+    present = np.unique(labels)
     if len(present) < 2:
         raise InputError(
             f"only one class, {class_names[present[0]]!r}, has images outside the test split; expected two or more: "
             "add images of another class"
         )
-    fewest = int(counts.argmin())
+    what = "image" if groups is None else "group"
+    units = np.arange(len(labels)) if groups is None else groups
+    counts = [len(np.unique(units[labels == label])) for label in present]
+    fewest = int(np.argmin(counts))
     if counts[fewest] < settings.folds:
-        few = f"--folds {counts[fewest]}" if counts[fewest] >= 2 else "--folds 2 with at least two images"
+        few = f"--folds {counts[fewest]}" if counts[fewest] >= 2 else f"--folds 2 with at least two {what}s"
         raise InputError(
-            f"class {class_names[present[fewest]]!r} has {counts[fewest]} image(s) outside the test split, fewer than "
-            f"the {settings.folds} folds; add images, or type {few}"
+            f"class {class_names[present[fewest]]!r} has {counts[fewest]} {what}(s) outside the test split, fewer than "
+            f"the {settings.folds} folds; add {what}s, or type {few}"
         )
 
 
-def _check_options(settings: Linear, name: str, strategy: Strategy, features: FeatureFile) -> None:
+def _check_options(settings: Linear, strategy_name: str, name: str) -> None:
+    """Raise InputError for options that cannot be, before anything expensive is done."""
+    if name != strategy_name and name in ALL_STRATEGIES:
+        raise InputError(f"--name {name} is the strategy {name}'s own; choose another, for example {strategy_name}-2")
+    if (settings.run_folder / name).is_file():
+        raise InputError(f"--name {name}: {settings.run_folder / name} is a file of the run; choose another name")
+    kernel = settings.kernel if isinstance(settings, SVM) else "linear"
+    strategy = find_strategy(strategy_name if strategy_name in STRATEGIES else "logreg", kernel, 0)
     try:
         strategy.classifier(strategy.values[0], settings.seed, settings.class_weight)
     except ValueError as error:
         raise InputError(f"{name}: {error}; leave --class-weight out") from None
     for layer in settings.layer.split("+") if settings.layer != "auto" else ():
-        if layer not in features.layers:
+        get_backbone(settings.backbone).layer(layer)
+        if layer not in settings.layer_names:
             raise InputError(
-                f"--layer {settings.layer}: {features.path} has no {layer}; it holds {', '.join(features.layers)}: "
-                f"choose among them, or start another run with --layers {layer} --run {settings.run_folder}-2"
+                f"--layer {settings.layer}: the run has no {layer}, only {', '.join(settings.layer_names)}; choose "
+                f"among them, or start another run with --layers {layer} {another_run(settings.run_folder)}"
             )
-    evaluation.check_memory(settings, features)
 
 
 def _try_all(settings: Linear, strategy: Strategy, features: FeatureFile, rows: Rows) -> list[Trial]:

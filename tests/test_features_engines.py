@@ -83,25 +83,40 @@ def test_a_gpu_asked_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (resolve_device("auto"), resolve_device("cpu")) == ("gpu", "cpu")
 
 
-@pytest.mark.weights
-def test_features_of_real_images_are_keras_own(cifar10_zip: Path) -> None:
+def images_of(word: str, step: int) -> np.ndarray:
+    dataset = load_dataset(word)
+    return np.stack([resize(dataset.read(row), 48, "bilinear") for row in range(0, len(dataset.ids), step)])
+
+
+def check_against_keras(images: np.ndarray) -> None:
     """RGB/BGR and mean order included: Keras' own network, preprocessing and predict on the same resized images."""
     import keras
 
-    dataset = load_dataset(f"folder:{cifar10_zip}")
-    images = np.stack([resize(dataset.read(row), 48, "bilinear") for row in range(0, 60_000, 1000)])
     weights = load_weights("imagenet", VGG16)
     reference = keras.applications.VGG16(weights=None, include_top=False, input_shape=(48, 48, 3))
     reference.set_weights(build_frozen(VGG16, 48, weights).get_weights())
     expected = reference.predict(keras.applications.vgg16.preprocess_input(images.copy()), verbose=0)
-    engine = KerasEngine(VGG16, weights, ("block4_pool", "block5_pool"), 48)
+    engine = KerasEngine(VGG16, weights, ("block4_pool", "block5_pool"), 48, batch_size=32)
     received = engine(normalize(images, "caffe"))["block5_pool"]
     assert relative_error(received, expected) < 1e-5
 
 
-def test_the_articles_input_is_exactly_the_articles_code(cifar10_zip: Path) -> None:
-    dataset = load_dataset(f"folder:{cifar10_zip}")
-    for row in range(0, 60_000, 6000):
+@pytest.mark.weights
+def test_features_of_digits_are_keras_own() -> None:
+    check_against_keras(images_of("digits", 40))
+
+
+@pytest.mark.weights
+def test_features_of_photographs_are_keras_own(cifar10_zip: Path) -> None:
+    check_against_keras(images_of(f"folder:{cifar10_zip}", 1000))
+
+
+@pytest.mark.parametrize("word", ["digits", "photographs"])
+def test_the_articles_input_is_exactly_the_articles_code(word: str, request: pytest.FixtureRequest) -> None:
+    if word == "photographs":
+        word = f"folder:{request.getfixturevalue('cifar10_zip')}"
+    dataset = load_dataset(word)
+    for row in range(0, len(dataset.ids), len(dataset.ids) // 10):
         image = dataset.read(row)
         expected = np.resize(image, (48, 48, 3)) / 255
         received = normalize(resize(image, 48, "article"), "article")

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.errors import InputError
 from features.preprocessing import normalize, pool, pooled_shape, resolve_pooling
 
 
@@ -79,5 +80,5 @@ def test_the_shape_announced_is_the_shape_given(pooling: str) -> None:
 
 
 def test_a_grid_finer_than_the_map_is_refused() -> None:
-    with pytest.raises(ValueError, match="pooling grid4 needs a map of 4x4 or more; received 3x3"):
+    with pytest.raises(InputError, match="--pooling grid4 needs a map of 4x4 or more and a layer has 3x3; choose"):
         pooled_shape("grid4", (3, 3, 512))

@@ -20,6 +20,7 @@ from features.store import (
     whole_path,
     write_part,
     write_whole,
+    writing_alone,
 )
 
 COLUMNS = {
@@ -163,3 +164,40 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
         with temporary.open("w") as file:
             file.write("x" * 100_000)
     assert not list(tmp_path.iterdir())
+
+
+def test_one_process_at_a_time_makes_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "features.h5"
+    code = (
+        "import sys; from pathlib import Path; from features.store import writing_alone\n"
+        "with writing_alone(Path(sys.argv[1])): print('holding', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"holding\n"
+        with pytest.raises(InputError) as error, writing_alone(path):
+            pass
+        assert str(error.value) == f"another process is making {path}; wait for its end and type the command again"
+        other.kill()
+    with writing_alone(path):
+        pass
+
+
+def test_a_flipped_bit_is_found_when_the_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "features.h5"
+    layers = make_file(path)
+    whole = path.read_bytes()
+    for column in (COLUMNS["labels"].tobytes(), COLUMNS["split"].tobytes(), b"a/1.png"):  # type: ignore[attr-defined]
+        flip_byte(path, whole.index(column))
+        with pytest.raises(InputError, match="is not a whole feature file"):
+            FeatureFile(path)
+        path.write_bytes(whole)
+    flip_byte(path, whole.index(layers["x"].tobytes()) + 3)
+    with (
+        FeatureFile(path) as features,
+        pytest.raises(InputError, match=r"is damaged in /features/x .*; remove it, then:"),
+    ):
+        features.read(["x"], np.ones(4, bool))

@@ -66,15 +66,21 @@ def test_too_few_images_of_a_class() -> None:
     with pytest.raises(InputError) as error:
         split.draw_split(dataset([0] * 40 + [1]), 0)
     assert str(error.value) == (
-        "class 'b' of here has 1 image(s) among 41 to draw 20% from; expected at least 5 images of each class"
+        "class 'b' of here has 1 image(s) to draw 3 sides from; expected 3 or more: add images, or remove the class"
     )
+
+
+def test_few_groups_are_one_on_each_side_at_least() -> None:
+    groups = [f"g{i % 3}" for i in range(30)]
+    sides = split.draw_split(dataset([0, 1] * 15, groups=groups), 0)
+    assert sorted(np.bincount(sides).tolist()) == [10, 10, 10]
 
 
 def test_too_few_groups() -> None:
     with pytest.raises(InputError) as error:
         split.draw_split(dataset([0, 1] * 10, groups=["a", "b"] * 10), 0)
     assert str(error.value) == (
-        "here has 2 groups to draw 20% from; expected 5 or more, or a split column that names the sides"
+        "here has 1 group(s) left to draw 10% from; expected 3 groups or more, or a split column that names the sides"
     )
 
 
@@ -105,3 +111,29 @@ def test_images_that_changed_since_are_refused(tmp_path: Path) -> None:
         f"{path} lists other images than here has now; the data changed since the run began: start another run with "
         f"--run {tmp_path}-2, or put the images back"
     )
+
+
+@pytest.mark.parametrize("count", [3, 5, 9, 10])
+def test_ten_small_classes_have_an_image_of_each_on_every_side(count: int) -> None:
+    labels = np.repeat(range(8), count)
+    sides = split.draw_split(dataset(labels.tolist()), 0)
+    for side in range(3):
+        assert set(labels[sides == side]) == set(range(8))
+
+
+def test_a_group_on_two_sides_is_refused() -> None:
+    given_split = ["train"] * 39 + ["test"]
+    with pytest.raises(InputError) as error:
+        split.draw_split(dataset([0, 1] * 20, given_split, groups=[f"g{i % 20}" for i in range(40)]), 0)
+    assert str(error.value) == (
+        "group 'g19' of here is in train and in test; expected all images of a group on one side: mend the split "
+        "column, or leave it out"
+    )
+
+
+def test_what_is_drawn_keeps_the_groups_of_given_sides_whole() -> None:
+    given_split = ["validation" if i < 8 else "" for i in range(120)]
+    groups = [f"g{i // 4 if i else 29}" for i in range(120)]
+    sides = split.draw_split(dataset([0, 1] * 60, given_split, groups), 0)
+    for group in set(groups):
+        assert len({side for side, name in zip(sides, groups, strict=True) if name == group}) == 1
