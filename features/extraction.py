@@ -16,17 +16,10 @@ import numpy as np
 from features.datasets import Dataset
 from features.errors import InputError
 from features.images import resize
+from features.parts import peek_part, read_part, write_part
 from features.preprocessing import normalize, pool
-from features.store import (
-    check_space,
-    create_feature_file,
-    peek_part,
-    read_part,
-    remove_leftovers,
-    values_digest,
-    whole_path,
-    write_part,
-)
+from features.store import create_feature_file, values_digest
+from features.wholefiles import check_space, remove_leftovers, whole_path
 
 PART_ROWS = 512
 PART_BYTES = 2**26

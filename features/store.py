@@ -1,86 +1,24 @@
-"""`features.h5` and its parts: schema, writing whole, checking, reading by blocks of rows."""
+"""`features.h5`: its schema, creating it, checking it, reading it by blocks of rows."""
 
 import hashlib
-import io
-import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
-from filelock import FileLock, Timeout
 
 from features.errors import InputError
+from features.wholefiles import whole_path, write_whole
 
+# What `models` needs of `features` to keep files comes through here.
 __all__ = ["SPLITS", "FeatureFile", "InputError", "create_feature_file", "whole_path", "write_whole"]
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "validation", "test")
 BLOCK_BYTES = 2**25
 CHUNK_BYTES = 2**18
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def whole_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its name only when the block ends well.
-
-    The file is flushed to the disk before it is renamed, and the folder after it, so that after a crash or a kill
-    `path` is what it was before or whole. On an error the temporary file is removed.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        if error.filename is None:  # a failed write does not say where
-            error.filename = str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def write_whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Yield an open file (UTF-8 and `\\n` for text) that replaces `path` only when the block ends well."""
-    encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
-    with whole_path(path) as temporary, temporary.open(mode, encoding=encoding, newline=newline) as file:
-        yield file
-        file.flush()
-
-
-def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Remove the temporary files of `name` (of all names unless given) that a killed process left in `folder`."""
-    for path in folder.glob(f".{name}.*.tmp"):
-        path.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing_alone(path: Path) -> Iterator[None]:
-    """Hold the right to make `path`; raises InputError where another process has it. A dead process loses it."""
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"another process is making {path}; wait for its end and type the command again") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def row_blocks(num_rows: int, row_bytes: int) -> Iterator[slice]:
@@ -99,50 +37,6 @@ def create_dataset(file: h5py.File, name: str, shape: tuple[int, ...], dtype: An
     row_bytes = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
     rows = max(1, min(shape[0], CHUNK_BYTES // max(1, row_bytes)))
     return file.create_dataset(name, shape, dtype, chunks=(rows, *shape[1:]), fletcher32=True)
-
-
-def write_part(path: Path, layers: Mapping[str, np.ndarray], rows: np.ndarray, record: Mapping[str, Any]) -> None:
-    """Write one part: `layers` name -> (n, ...) values, `rows` (n,) int64 positions in the data set, and a record.
-
-    `record` is kept as JSON; its `settings_sha256` tells which settings made the part. The HDF5 file is made in memory
-    first: HDF5 itself can crash the process where the disk fills up, a plain write fails cleanly.
-    """
-    digest = hashlib.sha256(np.ascontiguousarray(rows))
-    for name in layers:
-        digest.update(np.ascontiguousarray(layers[name]))
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        for name, values in layers.items():
-            create_dataset(file, name, values.shape, values.dtype)[...] = values
-        file["rows"] = rows
-        file.attrs["record"] = json.dumps({**record, "values_sha256": digest.hexdigest()})
-    with write_whole(path, "wb") as target:
-        target.write(buffer.getbuffer())
-
-
-def read_part(path: Path, layers: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]] | None:
-    """Read a part back as (`layers`, `rows`, `record`), or None where it is missing, damaged or not a part."""
-    try:
-        with h5py.File(path, "r") as file:
-            record = json.loads(file.attrs["record"])
-            rows = file["rows"][...]
-            values = {name: file[name][...] for name in layers}
-    except (OSError, KeyError, ValueError, TypeError):
-        return None
-    digest = hashlib.sha256(rows)
-    for name in layers:
-        digest.update(values[name])
-    return (values, rows, record) if digest.hexdigest() == record["values_sha256"] else None
-
-
-def peek_part(path: Path) -> dict[str, Any] | None:
-    """Return a part's record without reading its values, or None where there is no readable part."""
-    try:
-        with h5py.File(path, "r") as file:
-            record = json.loads(file.attrs["record"])
-    except (OSError, KeyError, ValueError, TypeError):
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def create_feature_file(
@@ -173,16 +67,6 @@ def _fixed_utf8(texts: Sequence[str]) -> np.ndarray:
     encoded = [text.encode("utf-8") for text in texts]
     length = max(1, max(map(len, encoded), default=1))
     return np.array(encoded, dtype=h5py.string_dtype("utf-8", length))
-
-
-def check_space(path: Path, num_bytes: int) -> None:
-    """Raise InputError where the disk of `path` has not room for `num_bytes` more, and 1 % for HDF5's own tables."""
-    needed, free = int(1.01 * num_bytes) + 2**20, shutil.disk_usage(path.parent).free
-    if free < needed:
-        raise InputError(
-            f"{path} needs {needed / 1e6:,.0f} MB and the disk has {free / 1e6:,.0f} MB left; make room and type the "
-            "command again: finished parts are kept"
-        )
 
 
 def values_digest(file: h5py.File, layers: Sequence[str]) -> str:

@@ -15,8 +15,9 @@ from features.engines import KerasEngine, describe, resolve_device
 from features.errors import InputError
 from features.extraction import Extraction, Recipe
 from features.preprocessing import pooled_shape
-from features.store import FeatureFile, write_whole, writing_alone
+from features.store import FeatureFile
 from features.weights import Weights, load_weights
+from features.wholefiles import write_whole, writing_alone
 from pipeline import split
 from pipeline.config import Shared
 from pipeline.progress import counting

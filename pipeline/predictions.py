@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from features.errors import InputError
-from features.store import write_whole
+from features.wholefiles import write_whole
 from models.metrics import check_predictions
 from pipeline.schema import remedy
 

@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from features.store import write_whole
+from features.wholefiles import write_whole
 from pipeline.comparison import SIGNIFICANCE, Comparison, compare_all, load_run
 from pipeline.figures import COLUMNS, GIVE_WAY, TEXT_COLUMNS, conclusion, facts, notes, p_value, plain, points
 from pipeline.markdown import markdown

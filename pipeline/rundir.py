@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from features.errors import InputError
-from features.store import write_whole
+from features.wholefiles import write_whole
 from pipeline.config import FIXED_FIELDS, RUN_FIELDS, Shared
 
 Settings = TypeVar("Settings", bound=Shared)

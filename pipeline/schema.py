@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from features.errors import InputError
-from features.store import write_whole
+from features.wholefiles import write_whole
 from models.strategies import STRATEGIES
 
 BASELINES = ("random", "chance")

@@ -10,7 +10,8 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from features.datasets import Dataset
 from features.errors import InputError
-from features.store import SPLITS, write_whole
+from features.store import SPLITS
+from features.wholefiles import write_whole
 from pipeline.rundir import another_run
 
 TEST_SHARE = 0.2

@@ -9,7 +9,8 @@ import pytest
 from features.datasets import Dataset, load_dataset
 from features.errors import InputError
 from features.extraction import Extraction, Recipe
-from features.store import FeatureFile, peek_part
+from features.parts import peek_part
+from features.store import FeatureFile
 
 
 class MeanColour:

@@ -1,6 +1,3 @@
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -13,14 +10,8 @@ from features.store import (
     FeatureFile,
     InputError,
     create_feature_file,
-    peek_part,
-    read_part,
     row_blocks,
     values_digest,
-    whole_path,
-    write_part,
-    write_whole,
-    writing_alone,
 )
 
 COLUMNS = {
@@ -114,76 +105,6 @@ def flip_byte(path: Path, position: int) -> None:
     content = bytearray(path.read_bytes())
     content[position] ^= 1
     path.write_bytes(content)
-
-
-def test_a_part_reads_back_and_any_damage_to_its_values_is_found(tmp_path: Path) -> None:
-    path, rows = tmp_path / "part.h5", np.array([4, 5, 7])
-    values = np.random.default_rng(0).random((3, 8), np.float32)
-    write_part(path, {"x": values}, rows, {"settings_sha256": "s"})
-    part = read_part(path, ["x"])
-    assert part is not None
-    np.testing.assert_array_equal(part[0]["x"], values)
-    np.testing.assert_array_equal(part[1], rows)
-    assert peek_part(path)["settings_sha256"] == "s"  # type: ignore[index]
-    flip_byte(path, path.read_bytes().index(values.tobytes()) + 5)
-    assert read_part(path, ["x"]) is None
-    path.write_bytes(path.read_bytes()[:100])
-    assert read_part(path, ["x"]) is None
-    assert peek_part(path) is None
-
-
-def test_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    with write_whole(path) as file:
-        file.write("first ü\n")
-    with pytest.raises(RuntimeError, match="stop"), write_whole(path) as file:
-        file.write("second")
-        raise RuntimeError("stop")
-    assert path.read_text(encoding="utf-8") == "first ü\n"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
-
-
-def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    path.write_text("old")
-    code = (
-        "import os, signal, sys; from pathlib import Path; from features.store import write_whole\n"
-        "with write_whole(Path(sys.argv[1])) as file:\n"
-        "    file.write('new'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False, cwd=Path(__file__).parent.parent)
-    assert done.returncode == -signal.SIGKILL
-    assert path.read_text() == "old"
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device that is always full")
-def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    with pytest.raises(OSError, match="No space left"), whole_path(path) as temporary:
-        temporary.symlink_to("/dev/full")
-        with temporary.open("w") as file:
-            file.write("x" * 100_000)
-    assert not list(tmp_path.iterdir())
-
-
-def test_one_process_at_a_time_makes_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "features.h5"
-    code = (
-        "import sys; from pathlib import Path; from features.store import writing_alone\n"
-        "with writing_alone(Path(sys.argv[1])): print('holding', flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", code, str(path)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"holding\n"
-        with pytest.raises(InputError) as error, writing_alone(path):
-            pass
-        assert str(error.value) == f"another process is making {path}; wait for its end and type the command again"
-        other.kill()
-    with writing_alone(path):
-        pass
 
 
 def test_a_flipped_bit_is_found_when_the_file_is_read(tmp_path: Path) -> None:
