@@ -7,6 +7,7 @@ CLI := $(VENV)/bin/python -m pipeline
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 # DATASET, RUN and ARGS are passed on; what is left out is taken from the run or from the defaults.
+$(if $(filter command,$(origin dataset) $(origin run) $(origin args)),$(error the variables are written DATASET, RUN and ARGS, in capitals))
 WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
 STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) random
 LATER := head finetune scratch advise predict faults fuzz serve test-browser test-backends cluster-test

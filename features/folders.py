@@ -79,7 +79,7 @@ def _layout(word: str, names: Iterable[str]) -> list[tuple[str, str, str]]:
     if empty:
         raise InputError(
             f"{shown(word)} has no images in the class folder {shown(empty[0])}; expected one or more; "
-            "add some, or remove the folder"
+            "add some, or name the folder that holds the classes"
         )
     return rows
 

@@ -63,7 +63,7 @@ STRATEGIES = {
         settings={"max_iter": 1000},
     ),
     "knn": Strategy(
-        "nearest neighbours",
+        "nearest-neighbour classifier",
         "sklearn.neighbors.KNeighborsClassifier",
         "n_neighbors",
         (50, 20, 10, 5, 3, 1),

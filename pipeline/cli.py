@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from pydantic import ValidationError, create_model
+from pydantic import Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, CliApp, CliSubCommand, SettingsConfigDict, SettingsError
 
 from features.errors import InputError
@@ -36,8 +36,9 @@ class _Linear(config.Linear):
     def cli_cmd(self) -> None:
         """Run the stage."""
         from pipeline import train_linear
-        from pipeline.rundir import with_run_settings
+        from pipeline.rundir import check_begun, with_run_settings
 
+        check_begun(self)
         print(train_linear.main(with_run_settings(self), self.strategy))
 
 
@@ -95,16 +96,6 @@ class Backbones(config.Options):
 LATER = ("head", "finetune", "scratch", "advise", "predict", "verify", "export", "serve")
 
 
-def _not_yet(name: str) -> Any:
-    """Return the subcommand of a stage that a later version brings; it fails with one clear line."""
-
-    def cli_cmd(self: config.NotYet) -> None:
-        available = ", ".join(stage for stage in STAGES if stage not in LATER)
-        raise InputError(f"{name} is not part of this version; it has {available}")
-
-    return type(name.capitalize(), (config.NotYet,), {"cli_cmd": cli_cmd, "__doc__": "(not part of this version)"})
-
-
 class _App(BaseSettings):
     """Thaw: the best image classifier that a pretrained network can give on your images, and what each way costs."""
 
@@ -128,10 +119,11 @@ STAGES: dict[str, Any] = {
     "report": Report,
     "weights": Weights,
     "backbones": Backbones,
-    **{name: _not_yet(name) for name in LATER},
 }
 _subcommand: Any = CliSubCommand
-_SUBCOMMANDS: dict[str, Any] = {name: (_subcommand[stage], ...) for name, stage in STAGES.items()}
+_SUBCOMMANDS: dict[str, Any] = {
+    name: (_subcommand[stage], Field(description=stage.__doc__)) for name, stage in STAGES.items()
+}
 App = create_model("App", __base__=_App, __doc__=_App.__doc__, **_SUBCOMMANDS)
 
 
@@ -139,14 +131,14 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code: 0 done, 1 failed, 2 the command line was wrong."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
+    if arguments and arguments[0] in LATER:
+        return _fail(FAILED, f"{arguments[0]} is not part of this version; it has {', '.join(STAGES)}")
     try:
         CliApp.run(App, list(arguments))
     except SystemExit as stop:
-        return (
-            stop.code
-            if isinstance(stop.code, int)
-            else _fail(WRONG_USAGE, str(stop.code).partition("\n")[0].removeprefix("Error: "))
-        )
+        if isinstance(stop.code, int):
+            return stop.code
+        return _fail(WRONG_USAGE, str(stop.code).partition("\n")[0].removeprefix("Error: "))
     except ValidationError as error:
         return _fail(WRONG_USAGE, f"{_options(error)}; --help shows the options")
     except SettingsError as error:

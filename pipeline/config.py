@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic_settings import CliImplicitFlag, CliPositionalArg
+from pydantic_settings import CliImplicitFlag
 
 from features.images import MAX_PIXELS
 
@@ -174,9 +174,3 @@ class Weights(Options):
     weights: str = Field("imagenet", description="imagenet, random, or the path of a weights file")
     backbone: str = Field("vgg16", description="the network")
     seed: int = Field(0, ge=0, description="seed of random weights")
-
-
-class NotYet(Options):
-    """A stage that a later version brings."""
-
-    rest: CliPositionalArg[list[str]] = Field([], description="ignored")

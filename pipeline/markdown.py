@@ -32,7 +32,8 @@ def markdown(reports: Sequence[Report], comparisons: Sequence[Comparison]) -> It
             yield from _matrix(report)
     yield "## How each was made\n"
     for report in reports:
-        parameters = json.dumps(report.hyperparameters, ensure_ascii=False)
+        chosen = {name: value for name, value in report.hyperparameters.items() if name != "tried"}
+        parameters = json.dumps(chosen, ensure_ascii=False)
         made = f"{report.num_train:,} training images, seed {report.seed}, on {report.device or 'no device'}"
         yield f"- {_escape(report.name)}: {made}; {_escape(parameters)}  "
         yield f"  <code>{_escape(report.command)}</code>"

@@ -32,6 +32,16 @@ def with_run_settings(settings: Settings) -> Settings:
     return type(settings).model_validate({**settings.model_dump(), **update, "run": folder})
 
 
+def check_begun(settings: Shared) -> None:
+    """Raise InputError where a run is named that is not there and no data set to begin it with: a typo, most likely."""
+    named = settings.model_fields_set
+    if "run" in named and "dataset" not in named and read_run_settings(settings.run_folder) is None:
+        run = shlex.quote(str(settings.run_folder))
+        raise InputError(
+            f"there is no run in {settings.run_folder}; mend the name, or begin it: make features DATASET=... RUN={run}"
+        )
+
+
 def _contradiction(folder: Path, names: list[str], received: dict[str, Any], stored: dict[str, Any]) -> str:
     differences = "; ".join(
         f"{_option(name)} was {_shown(stored[name])} and is now {_shown(received[name])}" for name in names

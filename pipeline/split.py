@@ -20,10 +20,18 @@ HEADER = ["id", "label", "split"]
 
 
 def main(folder: Path, dataset: Dataset, seed: int) -> np.ndarray:
-    """Return the side of every image, (N,) uint8 positions in SPLITS, from split.csv, which is drawn if missing."""
+    """Return the side of every image, (N,) uint8 positions in SPLITS, from split.csv, which is drawn if missing.
+
+    It is drawn again where the images changed before anything was made with it.
+    """
     path = folder / "split.csv"
-    if not path.exists():
-        _write(path, dataset, draw_split(dataset, seed))
+    if path.exists():
+        try:
+            return read_split(path, dataset)
+        except InputError:
+            if any(folder.glob("**/features.h5")) or any(folder.glob("*/report.json")):
+                raise
+    _write(path, dataset, draw_split(dataset, seed))
     return read_split(path, dataset)
 
 

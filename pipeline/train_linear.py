@@ -75,6 +75,8 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile) -> Outcom
     trials = _try_all(settings, strategy, features, rows)
     best = best_trial(trials)
     log.info("chosen: %s, transform %s, %s %g", best.layer, best.transform, strategy.parameter, best.value)
+    if best.value in (strategy.values[0], strategy.values[-1]):
+        log.info("this %s is at the end of those tried; the best may lie beyond", strategy.parameter)
     read = features.read(best.layer.split("+"), rows.mask)
     fit = final_fit(strategy, best, read, rows.labels, rows.scaling, settings)
     if not fit.converged:

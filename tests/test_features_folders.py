@@ -109,7 +109,10 @@ def test_one_class_only(tmp_path):
 
 @pytest.mark.parametrize("names", [("cats/a.png", "dogs/a.png", "emus/"), (*SPLIT[:2], "test/emus/")])
 def test_a_class_folder_without_images(tmp_path, names):
-    message = "has no images in the class folder emus; expected one or more; add some, or remove the folder"
+    message = (
+        "has no images in the class folder emus; expected one or more; add some, or name the folder that holds the "
+        "classes"
+    )
     for path in (folder(tmp_path / "f", *names), zipped(tmp_path / "a.zip", *names)):
         assert refusal(f"folder:{path}") == f"folder:{path} {message}"
 

@@ -104,6 +104,7 @@ def test_names_with_commas_quotes_and_line_breaks_survive(tmp_path: Path) -> Non
 
 def test_images_that_changed_since_are_refused(tmp_path: Path) -> None:
     split.main(tmp_path, dataset([0, 1] * 50), 0)
+    (tmp_path / "features.h5").touch()
     with pytest.raises(InputError) as error:
         split.main(tmp_path, dataset([0, 1] * 51), 0)
     path = tmp_path / "split.csv"
@@ -137,3 +138,9 @@ def test_what_is_drawn_keeps_the_groups_of_given_sides_whole() -> None:
     sides = split.draw_split(dataset([0, 1] * 60, given_split, groups), 0)
     for group in set(groups):
         assert len({side for side, name in zip(sides, groups, strict=True) if name == group}) == 1
+
+
+def test_images_that_changed_before_anything_was_made_are_drawn_again(tmp_path: Path) -> None:
+    split.main(tmp_path, dataset([0, 1] * 50), 0)
+    changed = dataset([0, 1] * 51)
+    np.testing.assert_array_equal(split.main(tmp_path, changed, 0), split.draw_split(changed, 0))

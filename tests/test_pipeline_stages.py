@@ -328,7 +328,7 @@ def test_features_of_another_data_set_in_the_folder(
     other.mkdir()
     for name in ("split.csv", "features.h5"):
         shutil.copy(finished / name, other)
-    line = message(capsys, "logreg", "--run", other, *FAST)
+    line = message(capsys, "logreg", "--dataset", "digits", "--run", other, *FAST)
     assert line.startswith(f"error: {other / 'features.h5'} was made with another dataset (folder:")
     assert line.endswith(f"now digits); remove it to extract again, or start another run: --run {other}-2")
 
@@ -490,9 +490,24 @@ def test_wrong_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_stage_of_a_later_version(capsys: pytest.CaptureFixture[str]) -> None:
-    line = message(capsys, "finetune")
+    line = message(capsys, "finetune", "--unfreeze-from", "block4_conv1")
     assert line.startswith("error: finetune is not part of this version; it has features, svm, logreg, ")
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert thaw("features", "--image-size", "16", "--run", tmp_path / "r", "--debug") == 1
+
+
+def test_a_run_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert message(capsys, "svm", "--run", tmp_path / "flower") == (
+        f"error: there is no run in {tmp_path / 'flower'}; mend the name, or begin it: make features DATASET=... "
+        f"RUN={tmp_path / 'flower'}"
+    )
+    assert not (tmp_path / "flower").exists()
+
+
+def test_help_says_what_each_stage_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert thaw("--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Train a multinomial logistic regression." in text
+    assert "finetune" not in text
