@@ -9,8 +9,8 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 # DATASET, RUN and ARGS are passed on; what is left out is taken from the run or from the defaults.
 $(if $(filter command,$(origin dataset) $(origin run) $(origin args)),$(error the variables are written DATASET, RUN and ARGS, in capitals))
 WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
-STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) random
-LATER := head finetune scratch advise predict faults fuzz serve test-browser test-backends cluster-test
+STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) head finetune scratch random
+LATER := advise predict faults fuzz serve test-browser test-backends cluster-test
 
 .PHONY: help setup demo test lint format lock features $(STRATEGIES) report cifar10 bench $(LATER) clean
 .DEFAULT_GOAL := help
@@ -40,6 +40,9 @@ demo: $(READY) ## set-up if needed, then the strategies on digits and their comp
 	$(CLI) features $(WHAT) $(ARGS)
 	$(CLI) svm $(WHAT)
 	$(CLI) logreg $(WHAT)
+	$(CLI) head $(WHAT)
+	$(CLI) finetune $(WHAT)
+	$(CLI) scratch $(WHAT) --max-minutes 1.5
 	$(CLI) random $(WHAT)
 	$(CLI) report $(WHAT)
 
@@ -64,20 +67,27 @@ $(STRATEGIES): $(READY)
 report: $(READY) ## compare all reports of the run: tables on the terminal, report.md
 	$(CLI) report $(WHAT) $(ARGS)
 
-cifar10: $(READY) ## the article's experiment on CIFAR-10, its own preprocessing and ours (DATA=archive or image folder)
+cifar10: $(READY) ## the article's experiments on CIFAR-10, its own recipe and ours, an hour or two (DATA=archive or image folder)
 	$(CLI) features --dataset cifar10 $(if $(DATA),--data "$(DATA)") --run runs/cifar10
 	$(CLI) logreg --run runs/cifar10 --layer block5_pool --transform none --name logreg-block5
 	$(CLI) logreg --run runs/cifar10
 	$(CLI) svm --run runs/cifar10
+	$(CLI) head --run runs/cifar10
+	$(CLI) head --run runs/cifar10 --recipe article --name head-article
+	$(CLI) finetune --run runs/cifar10
+	$(CLI) finetune --run runs/cifar10 --recipe article --name finetune-article
 	$(CLI) random --run runs/cifar10
 	$(CLI) report --run runs/cifar10
 	$(CLI) features --dataset cifar10 $(if $(DATA),--data "$(DATA)") --run runs/cifar10-article \
 	  --resize article --normalize article --layers block5_pool
 	$(CLI) logreg --run runs/cifar10-article --transform none
+	$(CLI) head --run runs/cifar10-article --recipe article
+	$(CLI) finetune --run runs/cifar10-article --recipe article
 	$(CLI) report --run runs/cifar10-article
 
-bench: $(READY) ## speed of feature extraction beside Keras' own predict
-	$(VENV)/bin/python -m benchmarks.extraction $(ARGS)
+bench: $(READY) ## speed of extraction and of training beside Keras' own predict and fit (and PyTorch, where it is installed)
+	$(VENV)/bin/python -m benchmarks.extraction
+	$(VENV)/bin/python -m benchmarks.training
 
 $(LATER):
 	@echo "error: make $@ is not part of this version; make help lists what is" >&2; exit 1

@@ -47,6 +47,12 @@ class Backbone:
         names = ", ".join(layer.name for layer in self.layers)
         raise InputError(f"{self.name} has no layer {name!r}; expected one of {names}")
 
+    def input_of(self, name: str) -> str | None:
+        """Return the layer just below the layer `name`, None where that is the image."""
+        names = [layer.name for layer in self.layers]
+        position = names.index(self.layer(name).name)
+        return names[position - 1] if position else None
+
     def output_shape(self, name: str, image_size: int) -> tuple[int, int, int]:
         """Return the (H, W, C) of a layer's output for square images of `image_size` pixels."""
         layer = self.layer(name)
@@ -83,15 +89,19 @@ def get_backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def build_frozen(backbone: Backbone, image_size: int, weights: "Weights") -> "keras.Model":
-    """Return the Keras model for (N, image_size, image_size, 3) float32 input, every layer frozen."""
+def build_frozen(backbone: Backbone, image_size: int, weights: "Weights | None") -> "keras.Model":
+    """Return the Keras model for (N, image_size, image_size, 3) float32 input, every layer frozen.
+
+    Without `weights` it has Keras' own random ones, for weights to be loaded into.
+    """
     import keras
 
     backbone.check_image_size(image_size)
     shape = (image_size, image_size, 3)
     model = getattr(keras.applications, backbone.builder)(weights=None, include_top=False, input_shape=shape)
-    for layer in backbone.convolutions:
-        model.get_layer(layer.name).set_weights(list(weights.tensors[layer.name]))
+    if weights:
+        for layer in backbone.convolutions:
+            model.get_layer(layer.name).set_weights(list(weights.tensors[layer.name]))
     model.trainable = False
     return model
 

@@ -3,9 +3,7 @@
 import hashlib
 import json
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -19,12 +17,11 @@ from features.images import resize
 from features.parts import peek_part, read_part, write_part
 from features.preprocessing import normalize, pool
 from features.store import create_feature_file, values_digest
+from features.streams import load_ahead
 from features.wholefiles import check_space, remove_leftovers, whole_path
 
 PART_ROWS = 512
 PART_BYTES = 2**26
-NUM_DECODERS = 2
-BATCHES_AHEAD = 3
 
 
 class Engine(Protocol):
@@ -52,15 +49,21 @@ class Recipe:
     shapes: Mapping[str, tuple[int, ...]]
     record: Mapping[str, Any]
     skip_bad: bool = False
+    flip: bool = False
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Return network input, float32 (S, S, 3), from one decoded image, uint8 (H, W, 3)."""
+        image = image[:, ::-1] if self.flip else image
         return normalize(resize(image, self.image_size, self.resize), self.normalize)
+
+    @property
+    def image_bytes(self) -> int:
+        """The bytes that one image's features take."""
+        return np.dtype(self.dtype).itemsize * sum(int(np.prod(shape)) for shape in self.shapes.values())
 
     def part_rows(self, batch_size: int) -> int:
         """Return the images in a part: 512, or as many as fit 64 MiB, in whole batches and at least one."""
-        image_bytes = np.dtype(self.dtype).itemsize * sum(int(np.prod(shape)) for shape in self.shapes.values())
-        return max(1, min(PART_ROWS, PART_BYTES // image_bytes) // batch_size) * batch_size
+        return max(1, min(PART_ROWS, PART_BYTES // self.image_bytes) // batch_size) * batch_size
 
     def digest(self, num_images: int, batch_size: int) -> str:
         """Return the SHA-256 over what determines a part; parts with another digest are not reused."""
@@ -107,7 +110,11 @@ class Extraction:
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
         remove_leftovers(self.path.parent, self.path.name)
-        for start in self.missing():
+        missing = self.missing()
+        todo = sum(self.part_size(start) for start in missing)
+        # The parts that are missing, then beside all parts the file that they are joined into.
+        check_space(self.path, self.recipe.image_bytes * (todo + len(self.dataset.ids)))
+        for start in missing:
             self._make_part(start, engine, progress)
 
     def _make_part(self, start: int, engine: Engine, progress: Callable[[int], None]) -> None:
@@ -148,8 +155,7 @@ class Extraction:
             raise InputError(f"none of the {len(skipped)} images of {self.dataset.word} can be read")
         shapes = {name: (len(rows), *shape) for name, shape in self.recipe.shapes.items()}
         seconds = sum(record["seconds"] for record in records)
-        itemsize = np.dtype(self.recipe.dtype).itemsize
-        check_space(self.path, itemsize * sum(int(np.prod(shape)) for shape in shapes.values()))
+        check_space(self.path, self.recipe.image_bytes * len(rows))
         with whole_path(self.path) as temporary:
             columns = self._columns(rows, split)
             with create_feature_file(temporary, shapes, self.recipe.dtype, columns, attributes) as file:
@@ -229,12 +235,4 @@ def _batches(
                 skipped[dataset.ids[row]] = str(error)
         return rows, inputs, skipped
 
-    batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
-    with ThreadPoolExecutor(NUM_DECODERS) as pool_of_threads:
-        ahead: deque[Future[Any]] = deque()
-        for batch in batches:
-            ahead.append(pool_of_threads.submit(load, batch))
-            if len(ahead) > BATCHES_AHEAD:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    yield from load_ahead(load, [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)])

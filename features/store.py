@@ -152,6 +152,22 @@ class FeatureFile:
             first_column += width
         return result
 
+    def read_rows(self, layer: str, rows: np.ndarray) -> np.ndarray:
+        """Return the rows of one layer at the ascending places `rows` (n,): float32 (n, ...), as the file keeps them.
+
+        What lies between the first and the last of them is read in blocks, and only the wanted rows are kept.
+        """
+        stored = self._file[f"features/{layer}"]
+        result, done = np.empty((len(rows), *stored.shape[1:]), np.float32), 0
+        first = int(rows[0]) if len(rows) else 0
+        for block in row_blocks(int(rows[-1]) + 1 - first if len(rows) else 0, _row_bytes(stored)):
+            begin, end = first + block.start, first + block.stop
+            places = rows[done : np.searchsorted(rows, end)]
+            if len(places):
+                result[done : done + len(places)] = self._block(stored, slice(begin, end))[places - begin]
+                done += len(places)
+        return result
+
     def _block(self, layer: h5py.Dataset, rows: slice) -> np.ndarray:
         try:
             return layer[rows]

@@ -56,6 +56,36 @@ def _linear_stages() -> dict[str, Any]:
     }
 
 
+class _Network(config.Neural):
+    strategy: ClassVar[str]
+
+    def cli_cmd(self) -> None:
+        """Run the stage."""
+        from pipeline import train_network
+        from pipeline.rundir import check_begun, with_run_settings
+
+        check_begun(self)
+        print(train_network.main(with_run_settings(self), self.strategy))
+
+
+class Head(_Network):
+    """Train the article's dense head on the frozen network's last layer."""
+
+    strategy = "head"
+
+
+class Finetune(_Network, config.Finetune):
+    """Train the head and the network from one layer on, the last block unless told otherwise."""
+
+    strategy = "finetune"
+
+
+class Scratch(_Network):
+    """Train the whole network from seeded random weights, for the comparison."""
+
+    strategy = "scratch"
+
+
 class Report(config.Report):
     """Compare all reports of a run: tables on the terminal and report.md, or JSON."""
 
@@ -93,7 +123,7 @@ class Backbones(config.Options):
                 )
 
 
-LATER = ("head", "finetune", "scratch", "advise", "predict", "verify", "export", "serve")
+LATER = ("advise", "predict", "verify", "export", "serve")
 
 
 class _App(BaseSettings):
@@ -116,6 +146,9 @@ class _App(BaseSettings):
 STAGES: dict[str, Any] = {
     "features": Features,
     **_linear_stages(),
+    "head": Head,
+    "finetune": Finetune,
+    "scratch": Scratch,
     "report": Report,
     "weights": Weights,
     "backbones": Backbones,

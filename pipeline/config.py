@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import CliImplicitFlag
@@ -31,6 +31,8 @@ class Options(BaseModel):
 
 class Shared(Options):
     """The settings that every stage of a run shares."""
+
+    own_fields: ClassVar[tuple[str, ...]] = ()  # of RUN_FIELDS, those that a stage means otherwise than the run
 
     run: Path | None = Field(None, description="run directory; runs/ plus the data set's word unless given")
     dataset: str = Field(
@@ -153,6 +155,49 @@ class SVM(Linear):
     """What the support vector machine accepts."""
 
     kernel: Literal["linear", "rbf"] = Field("linear", description="kernel of the support vector machine")
+
+
+class Neural(Strategy):
+    """What the strategies that train a network accept; None is the recipe's own value."""
+
+    own_fields: ClassVar[tuple[str, ...]] = ("batch_size",)
+
+    batch_size: int | None = Field(  # type: ignore[assignment]
+        None, ge=1, description="images in one training step; 256, less where fewer than 50 steps would make an epoch"
+    )
+    recipe: Literal["tuned", "article"] = Field(
+        "tuned", description="tuned (chosen on the validation split), or the article's own, which chooses nothing"
+    )
+    augment: Literal["none", "flip", "standard"] = Field(
+        "none",
+        description="random changes of the training images: flip caches both views; standard (crop, rotation, flip, "
+        "colour) runs the whole network in every epoch",
+    )
+    epochs: int | None = Field(None, ge=1, description="passes over the training images")
+    learning_rate: float | None = Field(None, gt=0, lt=10, description="highest learning rate")
+    patience: int | None = Field(None, ge=1, description="epochs without a better validation accuracy before the end")
+    max_minutes: float | None = Field(None, gt=0, description="begin no epoch that would end later than this")
+    precision: Literal["auto", "float32", "mixed"] = Field(
+        "auto",
+        description="auto is mixed (16-bit arithmetic, 32-bit weights) on a GPU with --recipe tuned, else float32",
+    )
+    find_lr: CliImplicitFlag[bool] = Field(
+        False, description="measure first which learning rates work, on a copy of the network; changes nothing else"
+    )
+    tensorboard: CliImplicitFlag[bool] = Field(False, description="write the learning curve for TensorBoard too")
+
+
+class Finetune(Neural):
+    """What fine-tuning accepts."""
+
+    unfreeze_from: str = Field(
+        "block5_conv1", description="first layer that is trained; block1_conv1: the whole network"
+    )
+    probe_layer: str = Field(
+        "auto",
+        description="layer of the logistic regression that tuned fine-tuning begins from; auto (chosen on the "
+        "validation split), a layer, or none",
+    )
 
 
 class Report(Options):

@@ -15,11 +15,11 @@ import numpy as np
 from features.errors import InputError
 from features.store import FeatureFile
 from models.metrics import evaluate
-from models.selection import num_at_once
+from models.selection import candidates, num_at_once
 from pipeline import extract
-from pipeline.config import Linear, Shared
+from pipeline.config import Linear, Shared, Strategy
 from pipeline.predictions import write_predictions
-from pipeline.schema import Report, read_report, write_report
+from pipeline.schema import ALL_STRATEGIES, Report, read_report, write_report
 
 log = logging.getLogger("thaw")
 
@@ -27,24 +27,57 @@ COPIES_PER_FIT = 3  # of the features: the fit rows, the same transformed, the s
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a result's inputs come from; None where it has none."""
+
+    backbone: str | None = None
+    layer: str | None = None
+    features_sha256: str | None = None
+    weights_sha256: str | None = None
+    device: str = "cpu"
+    feature_seconds: float | None = None
+
+    @classmethod
+    def of(cls, features: FeatureFile, layer: str) -> "Origin":
+        """Return the origin of what was trained on a layer of a feature file."""
+        given = features.attributes
+        names = ("backbone", "weights_sha256", "device")
+        own = {"features_sha256": given["values_sha256"], "feature_seconds": given["seconds"]}
+        return cls(layer=layer, **{name: given[name] for name in names}, **own)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What training gives: class probabilities (num_test, K) float64 of the test rows, and how they came about.
 
-    `save(path, record)` writes the model; None where there is none to write.
+    `save(path, record)` writes the model, all its files beginning with the path's stem; `model_file` is the path's
+    name, None where there is no model.
     """
 
-    layer: str | None
+    origin: Origin
     probabilities: np.ndarray
     hyperparameters: dict[str, Any]
     fit_seconds: float
     predict_seconds: float
     save: Callable[[Path, dict[str, Any]], None] | None = None
+    model_file: str = "model.skops"
+
+
+def result_folder(settings: Strategy, strategy: str) -> tuple[str, Path]:
+    """Return the name and the folder of the result; raises InputError where something else has the name."""
+    name = settings.name or strategy
+    folder = settings.run_folder / name
+    if name != strategy and name in ALL_STRATEGIES:
+        raise InputError(f"--name {name} is the strategy {name}'s own; choose another, for example {strategy}-2")
+    if folder.is_file() or name == "activations":
+        raise InputError(f"--name {name}: {folder} is the run's own; choose another name")
+    return name, folder
 
 
 def write_outcome(
     settings: Shared, folder: Path, name: str, strategy: str, features: FeatureFile, outcome: Outcome
 ) -> Path:
-    """Write model.skops, predictions.csv and, last, report.json into `folder`, and return it."""
+    """Write the model, predictions.csv and, last, report.json into `folder`, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").unlink(missing_ok=True)
     test = features.split == 2
@@ -52,10 +85,11 @@ def write_outcome(
     ids = [features.ids[row] for row in np.flatnonzero(test)]
     if len(outcome.probabilities) != len(ids):
         raise RuntimeError(f"{name} labelled {len(outcome.probabilities)} of {len(ids)} test images")
-    model_bytes = None
+    for path in folder.glob("model.*"):  # perhaps of another strategy by the same --name
+        path.unlink()
     if outcome.save is not None:
-        outcome.save(folder / "model.skops", model_record(settings, features, outcome))
-        model_bytes = (folder / "model.skops").stat().st_size
+        outcome.save(folder / outcome.model_file, model_record(settings, features, outcome))
+    model_bytes = sum(path.stat().st_size for path in folder.glob("model.*")) or None
     write_predictions(folder / "predictions.csv", ids, labels, outcome.probabilities, features.class_names)
     report = Report.model_validate(
         {
@@ -63,19 +97,22 @@ def write_outcome(
             "strategy": strategy,
             "dataset": settings.dataset,
             "class_names": list(features.class_names),
-            "layer": outcome.layer,
+            "backbone": outcome.origin.backbone,
+            "layer": outcome.origin.layer,
             **evaluate(labels, outcome.probabilities, features.class_names),
             **_counts(features),
             "hyperparameters": outcome.hyperparameters,
             "seconds": {
-                "features": None if outcome.layer is None else features.attributes["seconds"],
+                "features": outcome.origin.feature_seconds,
                 "fit": outcome.fit_seconds,
                 "predict": outcome.predict_seconds,
             },
             "peak_memory_mb": peak_memory_mb(),
             "model_bytes": model_bytes,
             "split_sha256": features.attributes["split_sha256"],
-            **_provenance(features, outcome),
+            "features_sha256": outcome.origin.features_sha256,
+            "weights_sha256": outcome.origin.weights_sha256,
+            "device": outcome.origin.device,
             "seed": settings.seed,
             "versions": extract.versions(),
             "command": command(),
@@ -101,30 +138,21 @@ def _counts(features: FeatureFile) -> dict[str, int]:
     return dict(zip(("num_train", "num_validation", "num_test"), counts, strict=True))
 
 
-def _provenance(features: FeatureFile, outcome: Outcome) -> dict[str, Any]:
-    if outcome.layer is None:
-        return {"backbone": None, "features_sha256": None, "weights_sha256": None, "device": "cpu"}
-    return {
-        "backbone": features.attributes["backbone"],
-        "features_sha256": features.attributes["values_sha256"],
-        "weights_sha256": features.attributes["weights_sha256"],
-        "device": features.attributes["device"],
-    }
-
-
 def model_record(settings: Shared, features: FeatureFile, outcome: Outcome) -> dict[str, Any]:
     """Return what a model carries so that new images go through the same steps."""
-    kept = ("backbone", "weights_sha256", "image_size", "resize", "normalize", "pooling", "engine")
+    kept = ("image_size", "resize", "normalize", "pooling", "engine")
     return {
         **{name: features.attributes[name] for name in kept},
-        "layer": outcome.layer,
+        "backbone": outcome.origin.backbone,
+        "weights_sha256": outcome.origin.weights_sha256,
+        "layer": outcome.origin.layer,
         "class_names": list(features.class_names),
         "dataset": settings.dataset,
         "split_sha256": features.attributes["split_sha256"],
     }
 
 
-def write_chance(settings: Linear, features: FeatureFile) -> None:
+def write_chance(settings: Shared, features: FeatureFile) -> None:
     """Write the baseline `chance`, the most frequent class of the training split, unless this split's is there."""
     folder = settings.run_folder / "chance"
     path = folder / "report.json"
@@ -132,7 +160,7 @@ def write_chance(settings: Linear, features: FeatureFile) -> None:
         return
     counts = np.bincount(features.labels[features.split == 0], minlength=len(features.class_names))
     probabilities = np.tile(counts / counts.sum(), (int((features.split == 2).sum()), 1))
-    outcome = Outcome(None, probabilities, {}, 0.0, 0.0)
+    outcome = Outcome(Origin(), probabilities, {}, 0.0, 0.0)
     write_outcome(settings, folder, "chance", "chance", features, outcome)
 
 
@@ -142,16 +170,19 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+def memory_budget_mb(settings: Shared) -> float:
+    """Return the MB that a stage may use: --memory, else three quarters of the machine's."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+    return settings.memory or 0.75 * total
+
+
 def check_memory(settings: Linear, features: FeatureFile) -> None:
     """Raise InputError where the features of the rows that are not test cannot fit the memory budget."""
-    layers = list(features.layers) if settings.layer == "auto" else settings.layer.split("+")
-    largest = max(features.row_bytes([layer]) for layer in layers)
-    if settings.layer != "auto":
-        largest = features.row_bytes(layers)
+    tried = candidates(settings.layer, list(features.layers), settings.transform)
+    largest = max(features.row_bytes(layer.split("+")) for layer in tried)
     copies = 1 + COPIES_PER_FIT * num_at_once(settings.jobs)
     needed = copies * largest * int((features.split != 2).sum()) / 1e6
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
-    budget = settings.memory or 0.75 * total
+    budget = memory_budget_mb(settings)
     if needed > budget:
         raise InputError(
             f"training needs about {needed:,.0f} MB and may use {budget:,.0f} MB; fit one at a time by --jobs 1, "

@@ -3,6 +3,7 @@
 import csv
 import logging
 import platform
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,68 +29,123 @@ log = logging.getLogger("thaw")
 # What a feature file records, and what has to agree before it is used again.
 RECORDED = (
     *("dataset", "backbone", "weights_sha256", "image_size", "resize", "normalize", "pooling", "dtype", "layers"),
-    *("dataset_sha256", "split_sha256"),
+    *("dataset_sha256", "split_sha256", "view"),
 )
 # The libraries whose versions may change a feature's value.
 VALUE_LIBRARIES = ("tensorflow", "keras", "numpy", "pillow")
 
 
-def main(settings: Shared, folder: Path | None = None, weights_from: str | None = None) -> Path:
-    """Write `features.h5` into `folder` (the run directory unless given) and return its path.
+@dataclass(frozen=True)
+class Wanted:
+    """One feature file: where it lies, what it holds, from which weights, and whether of the images' mirrors."""
 
-    The network's weights are those of the run unless `weights_from` names others. A whole file of the same settings and
-    images is left as it is; finished parts of an earlier call are gone on from.
+    path: Path
+    layers: tuple[str, ...]
+    pooling: str
+    dtype: str
+    weights: str
+    flip: bool = False
+
+    def settings(self, settings: Shared) -> dict[str, Any]:
+        """Return what the file records of the run's settings and of its own."""
+        names = ("dataset", "backbone", "image_size", "resize", "normalize")
+        own = {"pooling": self.pooling, "dtype": self.dtype, "layers": ",".join(sorted(self.layers))}
+        return {**{name: getattr(settings, name) for name in names}, **own, **({"view": "flip"} if self.flip else {})}
+
+
+def features_of(settings: Shared) -> Wanted:
+    """Return the run's own feature file."""
+    path = settings.run_folder / "features.h5"
+    return Wanted(path, settings.layer_names, settings.pooling, settings.dtype, settings.weights)
+
+
+def random_of(settings: Shared) -> Wanted:
+    """Return the feature file of the baseline `random`: the same layers of the seeded random network."""
+    return replace(features_of(settings), path=settings.run_folder / "random" / "features.h5", weights="random")
+
+
+def activations_of(settings: Shared, layer: str, flip: bool = False) -> Wanted:
+    """Return the file of one layer's whole activations, of the images or of their mirrors."""
+    path = settings.run_folder / "activations" / f"{layer}{'-flip' if flip else ''}.h5"
+    return Wanted(path, (layer,), "none", "float32", settings.weights, flip)
+
+
+def main(settings: Shared, wanted: Wanted | None = None) -> Path:
+    """Write a feature file, the run's `features.h5` unless another is wanted, and return its path.
+
+    A whole file of the same settings, images and weights is left as it is; finished parts of an earlier call are gone
+    on from.
     """
-    path = (folder or settings.run_folder) / "features.h5"
+    wanted = wanted or features_of(settings)
     backbone = get_backbone(settings.backbone)
     backbone.check_image_size(settings.image_size)
     shapes = {
-        name: pooled_shape(settings.pooling, backbone.output_shape(name, settings.image_size))
-        for name in settings.layer_names
+        name: pooled_shape(wanted.pooling, backbone.output_shape(name, settings.image_size)) for name in wanted.layers
     }
-    weights = load_weights(weights_from or settings.weights, backbone, settings.seed)
+    weights = load_weights(wanted.weights, backbone, settings.seed)
     dataset = load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
     sides = _prepare_run(settings, dataset)
     log.info("weights: %s (sha256 %s...)", weights.source, weights.sha256[:12])
-    made_of = _made_of(settings, dataset, weights)
-    if path.exists():
-        check_features(path, made_of, settings.run_folder)
-        log.info("%s is whole and up to date", path)
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with writing_alone(path):
-        _extract(path, settings, dataset, sides, weights, shapes, made_of)
-    log.info("wrote %s: %s", path, ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
-    return path
+    made_of = {
+        **wanted.settings(settings),
+        "weights_sha256": weights.sha256,
+        "dataset_sha256": dataset.digest(),
+        "split_sha256": split.digest(settings.run_folder),
+    }
+    if wanted.path.exists():
+        check_features(wanted.path, made_of, settings.run_folder)
+        log.info("%s is whole and up to date", wanted.path)
+        return wanted.path
+    wanted.path.parent.mkdir(parents=True, exist_ok=True)
+    with writing_alone(wanted.path):
+        skipped = _extract(settings, wanted, dataset, sides, weights, Made(shapes, made_of))
+    _write_skipped(wanted.path.with_name("skipped.csv"), skipped)
+    log.info("wrote %s: %s", wanted.path, ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
+    return wanted.path
+
+
+def ready_features(settings: Shared) -> Path:
+    """Return the path of the run's `features.h5`, extracted if it is not there, without looking at the images if it is.
+
+    Raises InputError where it was made from other settings or another split.
+    """
+    wanted = features_of(settings)
+    if not wanted.path.exists():
+        return main(settings, wanted)
+    expected = {**wanted.settings(settings), "split_sha256": split.digest(settings.run_folder)}
+    check_features(wanted.path, expected, settings.run_folder)
+    return wanted.path
+
+
+@dataclass(frozen=True)
+class Made:
+    """The shape of one image's features by layer, and all that determines their values."""
+
+    shapes: dict[str, tuple[int, ...]]
+    of: dict[str, Any]
 
 
 def _extract(
-    path: Path,
-    settings: Shared,
-    dataset: Dataset,
-    sides: np.ndarray,
-    weights: Weights,
-    shapes: dict[str, tuple[int, ...]],
-    made_of: dict[str, Any],
-) -> None:
+    settings: Shared, wanted: Wanted, dataset: Dataset, sides: np.ndarray, weights: Weights, made: Made
+) -> dict[str, str]:
     device = resolve_device(settings.device)
     libraries = {name: version(name) for name in VALUE_LIBRARIES}
     recipe = Recipe(
         settings.image_size,
         settings.resize,
         settings.normalize,
-        settings.pooling,
-        settings.dtype,
-        shapes,
-        record={**made_of, **libraries, "device": device, "engine": KerasEngine.name},
+        wanted.pooling,
+        wanted.dtype,
+        made.shapes,
+        record={**made.of, **libraries, "device": device, "engine": KerasEngine.name},
         skip_bad=settings.skip_bad,
+        flip=wanted.flip,
     )
-    extraction = Extraction(path, dataset, recipe, min(settings.batch_size, len(dataset.ids)))
+    extraction = Extraction(wanted.path, dataset, recipe, min(settings.batch_size, len(dataset.ids)))
     _run(extraction, settings, weights, device)
     recorded = {f"version_{name}": text for name, text in versions().items()}
     origin = {"weights_source": weights.source, "device": device, "engine": KerasEngine.name}
-    skipped = extraction.join(sides, {**made_of, **origin, **recorded})
-    _write_skipped(path.with_name("skipped.csv"), skipped)
+    return extraction.join(sides, {**made.of, **origin, **recorded})
 
 
 def _prepare_run(settings: Shared, dataset: Dataset) -> np.ndarray:
@@ -116,21 +172,6 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def settings_of(settings: Shared) -> dict[str, Any]:
-    """Return what a feature file of these settings records of them."""
-    names = ("dataset", "backbone", "image_size", "resize", "normalize", "pooling", "dtype")
-    return {**{name: getattr(settings, name) for name in names}, "layers": ",".join(sorted(settings.layer_names))}
-
-
-def _made_of(settings: Shared, dataset: Dataset, weights: Weights) -> dict[str, Any]:
-    digests = {
-        "weights_sha256": weights.sha256,
-        "dataset_sha256": dataset.digest(),
-        "split_sha256": split.digest(settings.run_folder),
-    }
-    return {**settings_of(settings), **digests}
-
-
 def check_features(path: Path, expected: dict[str, Any], run: Path) -> None:
     """Raise InputError where the feature file at `path` was made from other settings, images or weights."""
     with FeatureFile(path) as features:
@@ -155,7 +196,7 @@ def _run(extraction: Extraction, settings: Shared, weights: Weights, device: str
     engine = KerasEngine(
         get_backbone(settings.backbone),
         weights,
-        settings.layer_names,
+        tuple(extraction.recipe.shapes),
         settings.image_size,
         extraction.batch_size,
         device,

@@ -23,13 +23,20 @@ def with_run_settings(settings: Settings) -> Settings:
     stored = read_run_settings(folder)
     if stored is None:
         return settings.model_copy(update={"run": folder})
-    given = {name for name in settings.model_fields_set if name in RUN_FIELDS}
+    given = {name for name in settings.model_fields_set if name in RUN_FIELDS} | set(settings.own_fields)
     received = settings.model_dump(mode="json")
     differing = sorted(name for name in given if name in FIXED_FIELDS and received[name] != stored[name])
     if differing:
         raise InputError(_contradiction(folder, differing, received, stored))
     update = {name: stored[name] for name in RUN_FIELDS if name not in given}
     return type(settings).model_validate({**settings.model_dump(), **update, "run": folder})
+
+
+def shared_settings(settings: Shared) -> Shared:
+    """Return the run's own settings, without what a stage adds to them or means otherwise."""
+    stored = read_run_settings(settings.run_folder) or {}
+    fields = {name: getattr(settings, name) for name in Shared.model_fields if name not in settings.own_fields}
+    return Shared.model_validate({**{name: stored[name] for name in settings.own_fields if name in stored}, **fields})
 
 
 def check_begun(settings: Shared) -> None:

@@ -15,11 +15,10 @@ from features.store import FeatureFile
 from models.artifacts import save_model
 from models.selection import Fit, Folds, Trial, as_records, best_trial, candidates, final_fit, make_folds, try_candidate
 from models.strategies import STRATEGIES, Strategy, find_strategy
-from pipeline import evaluation, extract, split
+from pipeline import evaluation, extract
 from pipeline.config import SVM, Linear
-from pipeline.evaluation import Outcome
+from pipeline.evaluation import Origin, Outcome
 from pipeline.rundir import another_run
-from pipeline.schema import ALL_STRATEGIES
 
 log = logging.getLogger("thaw")
 
@@ -42,8 +41,7 @@ def main(settings: Linear, strategy_name: str) -> Path:
 
     `random` is logistic regression on the features of the seeded random network, which lie in its own folder.
     """
-    name = settings.name or strategy_name
-    folder = settings.run_folder / name
+    name, folder = evaluation.result_folder(settings, strategy_name)
     _check_options(settings, strategy_name, name)
     features_path = _features(settings, strategy_name)
     with FeatureFile(features_path) as features:
@@ -54,25 +52,19 @@ def main(settings: Linear, strategy_name: str) -> Path:
 
 def _features(settings: Linear, strategy_name: str) -> Path:
     if strategy_name == "random":
-        return extract.main(settings, settings.run_folder / "random", weights_from="random")
-    path = settings.run_folder / "features.h5"
-    if not path.exists():
-        return extract.main(settings)
-    split_sha256 = split.digest(settings.run_folder)
-    expected = {**extract.settings_of(settings), "split_sha256": split_sha256}
-    extract.check_features(path, expected, settings.run_folder)
-    return path
+        return extract.main(settings, extract.random_of(settings))
+    return extract.ready_features(settings)
 
 
 def train(settings: Linear, strategy_name: str, features: FeatureFile) -> Outcome:
     """Choose the settings without the test split, fit on everything that is not test, and label the test split."""
-    rows = _rows(settings, features)
+    rows = choosing_rows(settings, features)
     kernel = settings.kernel if isinstance(settings, SVM) else "linear"
     strategy = find_strategy("logreg" if strategy_name == "random" else strategy_name, kernel, len(rows.labels))
     strategy = strategy.within(min(len(fit_rows) for fit_rows, _ in [*rows.choosing, *rows.scaling]))
     evaluation.check_memory(settings, features)
     began = time.perf_counter()
-    trials = _try_all(settings, strategy, features, rows)
+    trials = try_all(settings, strategy, features, rows)
     best = best_trial(trials)
     log.info("chosen: %s, transform %s, %s %g", best.layer, best.transform, strategy.parameter, best.value)
     if best.value in (strategy.values[0], strategy.values[-1]):
@@ -87,7 +79,7 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile) -> Outcom
     test = features.read(best.layer.split("+"), features.split == 2)
     probabilities = all_classes(fit.model.predict_proba(test), fit.model.classes_, len(features.class_names))
     return Outcome(
-        layer=best.layer,
+        origin=Origin.of(features, best.layer),
         probabilities=probabilities,
         hyperparameters=_hyperparameters(settings, strategy, best, trials, fit, rows.select),
         fit_seconds=fit_seconds,
@@ -103,7 +95,8 @@ def all_classes(probabilities: np.ndarray, classes: np.ndarray, num_classes: int
     return result / result.sum(axis=1, keepdims=True)
 
 
-def _rows(settings: Linear, features: FeatureFile) -> Rows:
+def choosing_rows(settings: Linear, features: FeatureFile) -> Rows:
+    """Return the rows that are not test; raises InputError where their classes or groups are too few."""
     mask = features.split != 2
     labels, validation = features.labels[mask], features.split[mask] == 1
     groups = np.array(features.groups)[mask] if features.groups else None
@@ -138,10 +131,6 @@ def _check_classes(settings: Linear, labels: np.ndarray, groups: np.ndarray | No
 
 def _check_options(settings: Linear, strategy_name: str, name: str) -> None:
     """Raise InputError for options that cannot be, before anything expensive is done."""
-    if name != strategy_name and name in ALL_STRATEGIES:
-        raise InputError(f"--name {name} is the strategy {name}'s own; choose another, for example {strategy_name}-2")
-    if (settings.run_folder / name).is_file():
-        raise InputError(f"--name {name}: {settings.run_folder / name} is a file of the run; choose another name")
     kernel = settings.kernel if isinstance(settings, SVM) else "linear"
     strategy = find_strategy(strategy_name if strategy_name in STRATEGIES else "logreg", kernel, 0)
     try:
@@ -157,7 +146,8 @@ def _check_options(settings: Linear, strategy_name: str, name: str) -> None:
             )
 
 
-def _try_all(settings: Linear, strategy: Strategy, features: FeatureFile, rows: Rows) -> list[Trial]:
+def try_all(settings: Linear, strategy: Strategy, features: FeatureFile, rows: Rows) -> list[Trial]:
+    """Return every setting of layer, transform and parameter that was tried, with its accuracy."""
     trials: list[Trial] = []
     for layer, transforms in candidates(settings.layer, list(features.layers), settings.transform).items():
         block = features.read(layer.split("+"), rows.mask)

@@ -74,6 +74,18 @@ def test_blocks_cover_every_row_once(num_rows: int, row_bytes: int) -> None:
     assert rows == list(range(num_rows))
 
 
+@given(rows=st.sets(st.integers(0, 3)).map(sorted), block_bytes=st.sampled_from([1, 50, 2**25]))
+def test_chosen_rows_keep_their_shape_and_order(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[int], block_bytes: int
+) -> None:
+    path = tmp_path_factory.mktemp("rows") / "features.h5"
+    layers = make_file(path)
+    with pytest.MonkeyPatch.context() as patch, FeatureFile(path) as features:
+        patch.setattr("features.store.BLOCK_BYTES", block_bytes)
+        for name, values in layers.items():
+            np.testing.assert_array_equal(features.read_rows(name, np.array(rows, int)), values[rows])
+
+
 def test_no_file_and_no_feature_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no feature file .*; type: make features"):
         FeatureFile(tmp_path / "features.h5")

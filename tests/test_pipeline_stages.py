@@ -291,7 +291,7 @@ def test_names_that_belong_to_something_else(capsys: pytest.CaptureFixture[str],
         "error: --name chance is the strategy chance's own; choose another, for example svm-2"
     )
     assert message(capsys, "svm", "--run", finished, "--name", "features.h5") == (
-        f"error: --name features.h5: {finished / 'features.h5'} is a file of the run; choose another name"
+        f"error: --name features.h5: {finished / 'features.h5'} is the run's own; choose another name"
     )
 
 
@@ -490,8 +490,8 @@ def test_wrong_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_stage_of_a_later_version(capsys: pytest.CaptureFixture[str]) -> None:
-    line = message(capsys, "finetune", "--unfreeze-from", "block4_conv1")
-    assert line.startswith("error: finetune is not part of this version; it has features, svm, logreg, ")
+    line = message(capsys, "advise", "--image-size", "96")
+    assert line.startswith("error: advise is not part of this version; it has features, svm, logreg, ")
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -510,4 +510,5 @@ def test_help_says_what_each_stage_does(capsys: pytest.CaptureFixture[str]) -> N
     assert thaw("--help") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "Train a multinomial logistic regression." in text
-    assert "finetune" not in text
+    assert "Train the head and the network from one layer on" in text
+    assert "advise" not in text

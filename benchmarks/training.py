@@ -1,0 +1,203 @@
+"""Seconds of an epoch from cached activations, beside the whole network, Keras' own `fit` and PyTorch, in one run.
+
+`python -m benchmarks.training` starts a process per contender (TensorFlow reads its oneDNN switch at import), lets them
+take turns over the same samples, and prints medians as JSON. Start-up and compilation are not counted. Contenders that
+run the whole network get a sixteenth of the samples, and rates are compared. PyTorch takes part where it is installed.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+IMAGE_SIZE, BATCH, CLASSES = 48, 256, 10
+SHARE = 16  # of the samples, for what runs the whole network
+# contender: what it runs, TF_ENABLE_ONEDNN_OPTS, whether it runs the whole network
+CONTENDERS = {
+    "head, cached": ("head_cached", "1", False),
+    "head, whole network": ("head_whole", "1", True),
+    "block 5, cached": ("block5_cached", "1", False),
+    "block 5, fit on the whole network, oneDNN off": ("block5_fit", "0", True),
+    "block 5, fit on the whole network, TensorFlow's defaults": ("block5_fit", None, True),
+    "block 5, fit on the whole network, oneDNN on": ("block5_fit", "1", True),
+    "block 5, PyTorch": ("block5_torch", None, False),
+}
+RATIOS = {
+    "head: cached over whole network": ("head, cached", "head, whole network"),
+    "block 5: cached over fit, oneDNN off": ("block 5, cached", "block 5, fit on the whole network, oneDNN off"),
+    "block 5: cached over fit, TensorFlow's defaults": (
+        "block 5, cached",
+        "block 5, fit on the whole network, TensorFlow's defaults",
+    ),
+    "block 5: cached over fit, oneDNN on": ("block 5, cached", "block 5, fit on the whole network, oneDNN on"),
+    "block 5: cached over PyTorch": ("block 5, cached", "block 5, PyTorch"),
+}
+
+Epoch = Callable[[], int]
+
+
+def _labels(num: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, CLASSES, num)
+
+
+def _images(num: int) -> np.ndarray:
+    shape = (num, IMAGE_SIZE, IMAGE_SIZE, 3)
+    return np.random.default_rng(0).uniform(-124, 152, shape).astype(np.float32)
+
+
+def _activations(shape: tuple[int, ...]) -> np.ndarray:
+    return np.maximum(np.random.default_rng(0).standard_normal(shape).astype(np.float32), 0)
+
+
+class _Source:
+    """Samples in memory, shuffled, as `models.batches` has them."""
+
+    num_views = 1
+    order = "all at once"
+
+    def __init__(self, inputs: np.ndarray):
+        self.inputs, self.num_samples = inputs, len(inputs)
+
+    def epoch(self, batch_size: int, seed: int, epoch: int):
+        from models.batches import rebatch
+
+        order = np.random.default_rng((seed, epoch)).permutation(self.num_samples)
+        blocks = (order[start : start + 256] for start in range(0, len(order), 256))
+        return rebatch(((self.inputs[block], block) for block in blocks), batch_size)
+
+    def in_order(self, batch_size: int, view: int = 0):
+        yield self.inputs[:batch_size]
+
+
+def _ours(input_layer: str | None, unfreeze_from: str | None, num: int) -> Epoch:
+    """Return one epoch of the product's own loop, the article's recipe."""
+    from features.backbones import BACKBONES
+    from features.weights import load_weights
+    from models import network
+    from models.recipes import Recipe
+    from models.training import Samples, Training, compile_model
+
+    architecture = network.Architecture("vgg16", IMAGE_SIZE, CLASSES, input_layer, unfreeze_from)
+    model = network.build(architecture, load_weights("random", BACKBONES["vgg16"]), seed=0)
+    recipe = Recipe(1e-4, epochs=10**6, batch_size=BATCH)
+    compile_model(model, recipe)
+    inputs = _images(num) if input_layer is None else _activations((num, *architecture.input_shape))
+    samples = Samples(_Source(inputs), _labels(num), CLASSES)
+    few = Samples(_Source(inputs[:BATCH]), _labels(num)[:BATCH], CLASSES)
+    run = Training(model, recipe, samples, few, seed=0)
+    return lambda: run.train_epoch(1) and num
+
+
+def _fit(num: int) -> Epoch:
+    """Return one epoch of Keras' `fit` on the whole network, frozen below block 5, as the article has it."""
+    import keras
+
+    base = keras.applications.VGG16(weights=None, include_top=False, input_shape=(IMAGE_SIZE, IMAGE_SIZE, 3))
+    for layer in base.layers:
+        layer.trainable = layer.name.startswith("block5")
+    hidden = keras.layers.Dense(1000, activation="relu")(keras.layers.Flatten()(base.output))
+    outputs = keras.layers.Dense(CLASSES, activation="softmax")(keras.layers.Dropout(0.3)(hidden))
+    model = keras.Model(base.input, outputs)
+    model.compile(keras.optimizers.Adam(1e-4), "categorical_crossentropy", metrics=["accuracy"])
+    images, targets = _images(num), np.eye(CLASSES, dtype=np.float32)[_labels(num)]
+    return lambda: model.fit(images, targets, batch_size=BATCH, epochs=1, verbose=0) and num
+
+
+def _torch(num: int) -> Epoch:
+    """Return one epoch of the same layers on the same activations in PyTorch, channels last."""
+    import torch
+    from torch import nn
+
+    convolutions = [part for _ in range(3) for part in (nn.Conv2d(512, 512, 3, padding=1), nn.ReLU())]
+    head = [nn.MaxPool2d(2), nn.Flatten(), nn.Linear(512, 1000), nn.ReLU(), nn.Dropout(0.3), nn.Linear(1000, CLASSES)]
+    model = nn.Sequential(*convolutions, *head).to(memory_format=torch.channels_last)
+    optimizer, criterion = torch.optim.Adam(model.parameters(), 1e-4), nn.CrossEntropyLoss()
+    activations = torch.from_numpy(_activations((num, 3, 3, 512))).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(_labels(num))
+
+    def epoch() -> int:
+        order = torch.randperm(num)
+        for start in range(0, num, BATCH):
+            rows = order[start : start + BATCH]
+            optimizer.zero_grad()
+            criterion(model(activations[rows].contiguous(memory_format=torch.channels_last)), labels[rows]).backward()
+            optimizer.step()
+        return num
+
+    return epoch
+
+
+EPOCHS: dict[str, Callable[[int], Epoch]] = {
+    "head_cached": lambda num: _ours("block5_pool", None, num),
+    "head_whole": lambda num: _ours(None, None, num),
+    "block5_cached": lambda num: _ours("block4_pool", "block5_conv1", num),
+    "block5_fit": _fit,
+    "block5_torch": _torch,
+}
+
+
+def serve(what: str, num: int) -> None:
+    """Answer each line on standard input with the samples per second of one epoch."""
+    if what == "block5_fit":
+        import keras  # noqa: F401  # before anything of ours turns oneDNN on
+    epoch = EPOCHS[what](num)
+    epoch()
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        done = epoch()
+        print(json.dumps(done / (time.perf_counter() - began)), flush=True)
+
+
+def _start(what: str, switch: str | None, num: int) -> subprocess.Popen[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3"} | ({"TF_ENABLE_ONEDNN_OPTS": switch} if switch else {})
+    arguments = [sys.executable, "-m", "benchmarks.training", "--serve", what, "--samples", str(num)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(arguments, env=environment, text=True, **pipes)
+
+
+def _ask(process: subprocess.Popen[str]) -> float:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    print(file=process.stdin, flush=True)
+    return json.loads(process.stdout.readline())
+
+
+def main(num: int, rounds: int) -> None:
+    """Print the contenders' median rates and their ratios."""
+    contenders = {
+        name: (what, switch, whole)
+        for name, (what, switch, whole) in CONTENDERS.items()
+        if what != "block5_torch" or importlib.util.find_spec("torch")
+    }
+    processes = {
+        name: _start(what, switch, num // SHARE if whole else num) for name, (what, switch, whole) in contenders.items()
+    }
+    rates: dict[str, list[float]] = {name: [] for name in processes}
+    for _ in range(rounds):
+        for name, process in processes.items():
+            rates[name].append(_ask(process))
+    for process in processes.values():
+        process.kill()
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    ratios = {name: medians[a] / medians[b] for name, (a, b) in RATIOS.items() if {a, b} <= set(medians)}
+    print(json.dumps({"samples_per_second": medians, "ratios": ratios, "rounds": rounds}, indent=2))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--serve", choices=EPOCHS)
+    parser.add_argument("--samples", type=int, default=8192)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    if given.serve:
+        serve(given.serve, given.samples)
+    else:
+        main(given.samples, given.rounds)

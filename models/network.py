@@ -1,0 +1,221 @@
+"""The network that is trained: a backbone from some layer on, the article's head, and a linear probe beside it."""
+
+import contextlib
+import json
+import warnings
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from features.backbones import build_frozen, get_backbone
+from features.store import InputError, whole_path, write_whole
+from models.probe import Probe, ProbeShape
+
+if TYPE_CHECKING:
+    from features.weights import Weights
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that building a network takes, apart from its weights.
+
+    `input_layer` is the layer whose activations come in, None for images; layers from `unfreeze_from` on are trained,
+    with None only the head. `precision` is a Keras dtype policy.
+    """
+
+    backbone: str
+    image_size: int
+    num_classes: int
+    input_layer: str | None
+    unfreeze_from: str | None
+    probe: ProbeShape | None = None
+    units: int = 1000
+    dropout: float = 0.3
+    probe_dropout: float = 0.5
+    precision: str = "float32"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """The (H, W, C) of one input."""
+        if self.input_layer is None:
+            return (self.image_size, self.image_size, 3)
+        return get_backbone(self.backbone).output_shape(self.input_layer, self.image_size)
+
+
+@keras.saving.register_keras_serializable("thaw")
+class Standardize(keras.layers.Layer):
+    """(x - mean) / scale for (N, D), with `mean` and `scale` (D,) that no training changes."""
+
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        """Make the two vectors, for `set_weights([mean, scale])`."""
+        self.mean = self.add_weight(shape=input_shape[-1:], initializer="zeros", trainable=False, name="mean")
+        self.scale = self.add_weight(shape=input_shape[-1:], initializer="ones", trainable=False, name="scale")
+
+    def call(self, inputs: Any) -> Any:
+        """Return the standardised inputs."""
+        return (inputs - self.mean) / self.scale
+
+
+@keras.saving.register_keras_serializable("thaw")
+class DropBranch(keras.layers.Layer):
+    """In training, sets whole rows of (N, K) to zero with probability `rate`, without scaling up the others.
+
+    The probe has seen the training images and is surer of them than of others. Beside it the convolutions would find
+    nothing to learn; without it, on a random share of the images, they learn all that it knows and more.
+    """
+
+    def __init__(self, rate: float, seed: int, **options: Any):
+        super().__init__(**options)
+        self.rate, self.seed_generator = rate, keras.random.SeedGenerator(seed)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Return the inputs, in training with rows left out."""
+        if not training:
+            return inputs
+        drawn = keras.random.uniform((ops.shape(inputs)[0], 1), seed=self.seed_generator)
+        return inputs * ops.cast(drawn >= self.rate, inputs.dtype)
+
+
+def build(architecture: Architecture, weights: "Weights | None", seed: int, probe: Probe | None = None) -> keras.Model:
+    """Return the uncompiled network, (N, H, W, C) inputs -> (N, K) class probabilities.
+
+    The convolutions have `weights`, the head is random by `seed`. With a probe the head's last layer begins at zero, so
+    that the network begins with the probe's own probabilities.
+    """
+    backbone = get_backbone(architecture.backbone)
+    with _dtype_policy(architecture.precision):
+        base = build_frozen(backbone, architecture.image_size, weights)
+        base.trainable = True
+        trained = False
+        for layer in base.layers:
+            trained = trained or layer.name == architecture.unfreeze_from
+            layer.trainable = trained
+        outputs_of = {layer.name: layer.output for layer in base.layers}
+        inputs = outputs_of[architecture.input_layer] if architecture.input_layer else base.input
+        probed = outputs_of[architecture.probe.layer] if architecture.probe else None
+        logits = _head(architecture, base.output, probed, seed)
+        probabilities = keras.layers.Activation("softmax", dtype="float32", name="probabilities")(logits)
+        model = keras.Model(inputs, probabilities, name=architecture.backbone)
+    if probe:
+        model.get_layer("probe_scale").set_weights([probe.mean, probe.scale])
+        model.get_layer("probe").set_weights([probe.kernel, probe.bias])
+    return model
+
+
+def _head(architecture: Architecture, outputs: Any, probed: Any | None, seed: int) -> Any:
+    """Return the head's logits: Flatten, Dense(1000, relu), Dropout(0.3), Dense(K), as the article has it.
+
+    With a probe its standardised features enter the hidden layer too, and its logits are added.
+    """
+    layers, glorot = keras.layers, keras.initializers.GlorotUniform
+    hidden = layers.Flatten(name="flatten")(outputs)
+    if architecture.probe:
+        features = _probe_features(architecture.probe, probed)
+        hidden = layers.Concatenate(name="head_input")([hidden, features])
+    hidden = layers.Dense(architecture.units, activation="relu", kernel_initializer=glorot(seed=seed), name="fc1")(
+        hidden
+    )
+    hidden = layers.Dropout(architecture.dropout, seed=seed, name="dropout")(hidden)
+    last = "zeros" if architecture.probe else glorot(seed=seed + 1)
+    logits = layers.Dense(architecture.num_classes, kernel_initializer=last, name="predictions")(hidden)
+    if not architecture.probe:
+        return logits
+    probe_logits = layers.Dense(architecture.num_classes, name="probe")(features)
+    dropped = DropBranch(architecture.probe_dropout, seed=seed + 2, name="probe_dropout")(probe_logits)
+    return layers.Add(name="logits")([logits, dropped])
+
+
+def _probe_features(shape: ProbeShape, activations: Any) -> Any:
+    pooled = pool(activations, shape.pooling)
+    if shape.transform == "sqrt":
+        pooled = ops.sign(pooled) * ops.sqrt(ops.abs(pooled))
+    return Standardize(name="probe_scale")(pooled)
+
+
+def pool(activations: Any, pooling: str) -> Any:
+    """Return (N, D) from (N, H, W, C) as the linear strategies' features are made: `flat`, `max` or `gridN`.
+
+    gridN is adaptive averaging: cell i covers rows floor(i H / N) to ceil((i + 1) H / N), likewise columns.
+    """
+    if pooling == "max":
+        return ops.max(activations, axis=(1, 2))
+    if pooling != "flat":
+        cells = int(pooling.removeprefix("grid"))
+        rows, columns = (ops.convert_to_tensor(_averages(side, cells)) for side in activations.shape[1:3])
+        activations = ops.einsum("nhwc,gh,kw->ngkc", activations, rows, columns)
+    return ops.reshape(activations, (-1, int(np.prod(activations.shape[1:]))))
+
+
+def _averages(length: int, num_cells: int) -> np.ndarray:
+    """Return (num_cells, length) float32, each row the mean over one cell."""
+    matrix = np.zeros((num_cells, length), np.float32)
+    for cell in range(num_cells):
+        covered = slice(cell * length // num_cells, -(-(cell + 1) * length // num_cells))
+        matrix[cell, covered] = 1 / (covered.stop - covered.start)
+    return matrix
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def describe(model: keras.Model) -> list[str]:
+    """Return the network's layers, one a line: name, output shape, and whether each is trained or frozen."""
+    shape = "x".join(str(side) for side in model.input_shape[1:])
+    lines = [f"  {'input':<16} {shape:>12}"]
+    for layer in model.layers[1:]:
+        shape = "x".join(str(side) for side in layer.output.shape[1:])
+        state = ("trained" if layer.trainable_weights else "frozen") if layer.weights else ""
+        lines.append(f"  {layer.name:<16} {shape:>12}  {state}".rstrip())
+    total, trained = (sum(int(np.prod(w.shape)) for w in group) for group in (model.weights, model.trainable_weights))
+    return [*lines, f"  {total:,} parameters, {trained:,} of them trained"]
+
+
+def predict(model: keras.Model, batches: Iterator[np.ndarray]) -> np.ndarray:
+    """Return (N, K) float64 class probabilities, each row with the sum 1."""
+    parts = [np.asarray(model.predict_on_batch(inputs), np.float64) for inputs in batches]
+    probabilities = np.concatenate(parts)
+    return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+
+def save(path: Path, model: keras.Model, architecture: Architecture, record: dict[str, Any]) -> None:
+    """Write `path`, the architecture and the `record` as JSON, and its weights beside it as `.weights.h5`."""
+    weights_path = path.with_suffix(".weights.h5")
+    with whole_path(weights_path) as temporary:
+        named = temporary.with_suffix(".weights.h5")  # Keras insists on the ending
+        model.save_weights(named)
+        named.replace(temporary)
+    with write_whole(path) as file:
+        file.write(json.dumps({"architecture": asdict(architecture), "record": record}, indent=2) + "\n")
+
+
+def load(path: Path) -> tuple[keras.Model, Architecture, dict[str, Any]]:
+    """Return (model, architecture, record): the network is built by this module, then filled with the file's numbers.
+
+    Raises InputError where a file is missing, damaged or does not fit.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        fields = content["architecture"]
+        probe = fields.pop("probe")
+        architecture = Architecture(**fields, probe=ProbeShape(**probe) if probe else None)
+        model = build(architecture, None, seed=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # Keras only warns where a part of the weights is missing
+            model.load_weights(path.with_suffix(".weights.h5"))
+        return model, architecture, content["record"]
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, UserWarning, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is not a network that can be read ({reason}); train the model again") from None

@@ -1,0 +1,115 @@
+"""What a network trains on: cached activations from HDF5, or images on line, and whether they fit the memory."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from features.backbones import get_backbone
+from features.datasets import load_dataset
+from features.errors import InputError
+from features.preprocessing import resolve_pooling
+from features.store import FeatureFile
+from features.streams import ImageStream
+from models.batches import CachedActivations, Source
+from pipeline import extract
+from pipeline.config import Neural, Shared
+from pipeline.evaluation import Origin, memory_budget_mb
+from pipeline.plan import Cut
+
+log = logging.getLogger("thaw")
+
+RUNTIME_MB = 700.0  # of TensorFlow, loaded and idle
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The samples of the run, by the masks that they are asked for, and where they come from."""
+
+    origin: Origin
+    how: str
+    files: Sequence[FeatureFile]
+    features: FeatureFile
+    input_layer: str | None
+    settings: Neural
+
+    def select(self, mask: np.ndarray, budget_mb: float, views: bool = True) -> Source:
+        """Return the source of the rows of features.h5 where `mask` holds; `budget_mb` bounds what it keeps.
+
+        Without `views` each image comes as it is, else in all the views that are cached.
+        """
+        if self.input_layer:
+            shape = get_backbone(self.settings.backbone).output_shape(self.input_layer, self.settings.image_size)
+            files = self.files if views else self.files[:1]
+            return CachedActivations(files, self.input_layer, shape, mask, 1e6 * budget_mb)
+        return self._stream(mask)
+
+    def _stream(self, mask: np.ndarray) -> ImageStream:
+        settings = self.settings
+        dataset = load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
+        places = {name: row for row, name in enumerate(dataset.ids)}
+        rows = [places[self.features.ids[row]] for row in np.flatnonzero(mask)]
+        methods = (settings.resize, settings.normalize)
+        return ImageStream(dataset, rows, settings.image_size, methods, settings.augment)
+
+
+def open_sources(settings: Neural, shared: Shared, cut: Cut, features: FeatureFile, closing: ExitStack) -> Sources:
+    """Return the run's samples for the network; activations that are not cached yet are computed first.
+
+    Random changes of the images leave nothing to cache, nor does a network that is trained from its first layer on:
+    then the images come on line.
+    """
+    layer = cut.input_layer
+    if layer is None:
+        whole = cut.unfreeze_from == get_backbone(settings.backbone).convolutions[0].name
+        frozen = "with the whole network" if whole else "with the frozen layers"
+        log.info("images on line, %s, in every epoch", frozen)
+        device = str(features.attributes["device"])
+        origin = Origin(settings.backbone, weights_sha256=str(features.attributes["weights_sha256"]), device=device)
+        return Sources(origin, f"images on line, {frozen}", (), features, None, settings)
+    paths = [_whole_activations(shared, features, layer)]
+    if settings.augment == "flip":
+        paths.append(extract.main(shared, extract.activations_of(shared, layer, flip=True)))
+    files = [closing.enter_context(FeatureFile(path)) for path in paths]
+    for file in files:
+        if file.ids != features.ids:
+            raise InputError(
+                f"{file.path} holds other images than {features.path}; remove it and type the command again"
+            )
+    origin = Origin.of(files[0], layer)
+    seconds = sum(float(file.attributes["seconds"]) for file in files)
+    how = f"cached activations of {layer}" + (", of the images and their mirrors" if len(files) > 1 else "")
+    return Sources(replace(origin, feature_seconds=seconds), how, files, features, layer, settings)
+
+
+def _whole_activations(shared: Shared, features: FeatureFile, layer: str) -> Path:
+    """Return the file with every value of a layer: features.h5 where it has them, else one of their own."""
+    if layer in features.layers and features.attributes["dtype"] == "float32":
+        shape = get_backbone(shared.backbone).output_shape(layer, shared.image_size)
+        if resolve_pooling(shared.pooling, shape) in ("flat", "none"):
+            return features.path
+    return extract.main(shared, extract.activations_of(shared, layer))
+
+
+def activations_budget_mb(settings: Neural, model: keras.Model, batch_size: int) -> float:
+    """Return the MB that are left for activations beside the network in training.
+
+    Raises InputError, which says how much is needed, where the network alone does not fit.
+    """
+    trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    total = sum(int(np.prod(weight.shape)) for weight in model.weights)
+    outputs = sum(int(np.prod(layer.output.shape[1:])) for layer in model.layers)
+    # Weights, best weights and their copy on writing; gradients and two moments; outputs and their gradients.
+    needed = RUNTIME_MB + 4e-6 * (3 * total + 3 * trainable + 2 * batch_size * outputs)
+    block = 4e-6 * 1024 * int(np.prod(model.input_shape[1:]))
+    budget = memory_budget_mb(settings)
+    if needed + block > budget:
+        raise InputError(
+            f"training this network needs about {needed + block:,.0f} MB and may use {budget:,.0f} MB; choose a "
+            f"smaller --batch-size, or allow more by --memory {int(needed + block) + 1}"
+        )
+    return budget - needed

@@ -1,0 +1,218 @@
+"""The head, finetune and scratch stages: cached activations or images -> network, report.json, predictions.csv."""
+
+import hashlib
+import json
+import logging
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from features.backbones import get_backbone
+from features.engines import resolve_device
+from features.errors import InputError
+from features.store import FeatureFile
+from features.wholefiles import writing_alone
+from models import network
+from models.batches import CachedActivations, Source
+from models.finder import find_rate
+from models.network import Architecture
+from models.training import TIME_IS_UP, Checkpoint, Epoch, Samples, State, Training, balanced
+from pipeline import curves, evaluation, extract
+from pipeline.config import Neural
+from pipeline.evaluation import Outcome
+from pipeline.plan import Plan, find_cut, make_plan
+from pipeline.progress import counting
+from pipeline.rundir import shared_settings
+from pipeline.sources import Sources, activations_budget_mb, open_sources
+
+log = logging.getLogger("thaw")
+
+
+def main(settings: Neural, strategy: str) -> Path:
+    """Train a network, label the test split with it and return the result's folder.
+
+    A call that was interrupted is gone on from after its last whole epoch.
+    """
+    name, folder = evaluation.result_folder(settings, strategy)
+    backbone = get_backbone(settings.backbone)
+    backbone.check_image_size(settings.image_size)
+    cut = find_cut(backbone, strategy, settings)
+    shared = shared_settings(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as closing:
+        closing.enter_context(writing_alone(folder / "model.json"))
+        features = closing.enter_context(FeatureFile(extract.ready_features(shared)))
+        evaluation.write_chance(settings, features)
+        device = resolve_device(settings.device)
+        closing.enter_context(keras.device(f"{device}:0"))
+        sources = open_sources(settings, shared, cut, features, closing)
+        plan = make_plan(settings, strategy, cut, features, device, folder)
+        if plan.weights.sha256 != sources.origin.weights_sha256 and strategy != "scratch":
+            raise InputError(
+                f"{sources.files[0].path} was made with other weights than {settings.weights} are now; remove it and "
+                "type the command again"
+            )
+        outcome = train(settings, plan, sources, folder)
+        evaluation.write_outcome(settings, folder, name, strategy, features, outcome)
+    if outcome.hyperparameters["stopped"] != TIME_IS_UP:
+        for name in ("checkpoint.npz", "probe.npz"):
+            (folder / name).unlink(missing_ok=True)
+    return folder
+
+
+def train(settings: Neural, plan: Plan, sources: Sources, folder: Path) -> Outcome:
+    """Train by the plan, write the learning curve, and label the test split."""
+    features, seed = sources.features, settings.seed
+    keras.utils.set_random_seed(seed)
+    model = plan.build(seed)
+    for line in network.describe(model):
+        log.info("%s", line)
+    budget = activations_budget_mb(settings, model, plan.recipe.batch_size)
+    source = sources.select(plan.training_rows, budget)
+    if isinstance(source, CachedActivations):
+        budget -= source.bytes / 1e6 if source.in_memory else budget / 2
+        if not source.in_memory:
+            log.info("%.0f MB of activations are read from the disk in every epoch", source.bytes / 1e6)
+    training = _samples(settings, features, plan.training_rows, source)
+    watched = _samples(settings, features, plan.watched_rows, sources.select(plan.watched_rows, budget, views=False))
+    if settings.find_lr:
+        _find_rate(plan, training, seed, folder)
+    checkpoint = Checkpoint(folder / "checkpoint.npz", _settings_digest(settings, plan, sources, source))
+    run = Training(model, plan.recipe, training, watched, seed, checkpoint)
+    state = _run(settings, plan, run, folder)
+    began = time.perf_counter()
+    test = sources.select(features.split == 2, 0.0)
+    probabilities = _averaged(model, test, plan.recipe.batch_size)
+    return Outcome(
+        replace(sources.origin, weights_sha256=plan.weights.sha256, device=plan.device, layer=_layer(plan)),
+        probabilities,
+        _hyperparameters(settings, plan, sources, state),
+        state.seconds,
+        time.perf_counter() - began,
+        save=partial(_save, model, plan.architecture),
+        model_file="model.json",
+    )
+
+
+def _samples(settings: Neural, features: FeatureFile, rows: np.ndarray, source: Source) -> Samples:
+    labels, num_classes = features.labels[rows], len(features.class_names)
+    return Samples(source, labels, num_classes, balanced(labels, num_classes) if settings.class_weight else None)
+
+
+def _run(settings: Neural, plan: Plan, run: Training, folder: Path) -> State:
+    log_epoch: list[Any] = [partial(_say, plan)]
+    if settings.tensorboard:
+        log_epoch.append(curves.tensorboard(folder / "tensorboard", run.model))
+    done, epochs = len(run.state.history), plan.recipe.epochs
+    if done > 1:
+        log.info("going on after epoch %d of %d", done - 1, epochs)
+    total = (epochs - max(0, done - 1)) * run.training.source.num_samples
+    with counting("training", total) as advance:
+
+        def on_epoch(row: Epoch) -> None:
+            curves.write_csv(folder / "learning_curve.csv", run.state.history, plan.watched)
+            for write in log_epoch:
+                write(row)
+
+        state = run.run(settings.max_minutes, advance, on_epoch)
+    curves.write_csv(folder / "learning_curve.csv", state.history, plan.watched)
+    curves.draw(folder / "learning_curve.png", state.history, plan.watched, _kept_epoch(plan, state))
+    if state.stopped:
+        more = "; the same command with a higher --max-minutes goes on from here" if state.stopped == TIME_IS_UP else ""
+        log.info("stopped: %s%s", state.stopped, more)
+    if run.collapsed:
+        log.warning(
+            "the training collapsed: %s; the best weights so far (epoch %d) are kept. Try --learning-rate %.0e",
+            state.stopped,
+            max(0, state.best_epoch),
+            plan.recipe.learning_rate / 10,
+        )
+    return state
+
+
+def _say(plan: Plan, row: Epoch) -> None:
+    if row.loss is None:
+        log.info("before training: %.2f %% of the %s images right", 100 * row.val_accuracy, plan.watched)
+        return
+    log.info(
+        "epoch %d of %d: training loss %.4f, accuracy %.2f %%; %s loss %.4f, accuracy %.2f %%; %.0f s",
+        *(row.epoch, plan.recipe.epochs, row.loss, 100 * float(row.accuracy or 0)),
+        *(plan.watched, row.val_loss, 100 * row.val_accuracy, row.seconds),
+    )
+
+
+def _kept_epoch(plan: Plan, state: State) -> int:
+    return state.best_epoch if plan.recipe.patience is not None else state.history[-1].epoch
+
+
+def _find_rate(plan: Plan, training: Samples, seed: int, folder: Path) -> None:
+    """Measure the rates on a network of its own, so that the training that follows is as it would be without."""
+    test = find_rate(plan.build(seed), training, plan.recipe.batch_size, seed)
+    curves.draw_rates(folder / "learning_rates.png", test)
+    log.info(
+        "learning rates: the loss is lowest near %.1e and a tenth of that is a good rate: --learning-rate %.1e "
+        "(this training uses %.1e); curve in %s",
+        *(10 * test.suggested, test.suggested, plan.recipe.learning_rate, folder / "learning_rates.png"),
+    )
+
+
+def _settings_digest(settings: Neural, plan: Plan, sources: Sources, source: Source) -> str:
+    """Return the SHA-256 over all that the weights after an epoch depend on."""
+    made_of = {
+        "architecture": asdict(plan.architecture),
+        "recipe": asdict(plan.recipe),
+        "recipe_name": settings.recipe,
+        "augment": settings.augment,
+        "class_weight": settings.class_weight,
+        "seed": settings.seed,
+        "order": source.order,
+        "weights": plan.weights.sha256,
+        "features": sources.features.attributes["values_sha256"],
+        "probe": plan.start.record if plan.start else None,
+        "versions": extract.versions(),
+    }
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+
+
+def _averaged(model: keras.Model, source: Source, batch_size: int) -> np.ndarray:
+    """Return (N, K) probabilities, the mean over the source's views of each image."""
+    views = [network.predict(model, source.in_order(batch_size, view)) for view in range(source.num_views)]
+    return np.mean(views, axis=0)
+
+
+def _layer(plan: Plan) -> str | None:
+    """Return what a comparison shows as the layer: the one that training reaches down to, or the head's input."""
+    return plan.architecture.unfreeze_from or get_backbone(plan.architecture.backbone).layers[-1].name
+
+
+def _hyperparameters(settings: Neural, plan: Plan, sources: Sources, state: State) -> dict[str, Any]:
+    kept = _kept_epoch(plan, state)
+    chosen = plan.watched == "validation"
+    return {
+        "recipe": settings.recipe,
+        "unfreeze_from": plan.architecture.unfreeze_from,
+        "optimizer": "Adam" if plan.recipe.weight_decay is None else "AdamW",
+        **asdict(plan.recipe),
+        "epochs_trained": len(state.history) - 1,
+        "kept_epoch": kept,
+        "stopped": state.stopped,
+        "selection_accuracy": state.history[kept].val_accuracy if chosen else None,
+        "start_accuracy": state.history[0].val_accuracy if chosen else None,
+        "probe": plan.start.record if plan.start else None,
+        "augment": settings.augment,
+        "inputs": sources.how,
+        "views_averaged": 2 if settings.augment == "flip" and sources.files else 1,
+        "class_weight": settings.class_weight,
+        "precision": plan.architecture.precision,
+        "seconds_per_epoch": state.seconds / max(1, len(state.history) - 1),
+    }
+
+
+def _save(model: keras.Model, architecture: Architecture, path: Path, record: dict[str, Any]) -> None:
+    network.save(path, model, architecture, record)

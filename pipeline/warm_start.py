@@ -1,0 +1,148 @@
+"""The linear probe that tuned fine-tuning begins from: chosen on validation images, fitted to training images only."""
+
+import hashlib
+import json
+import logging
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.backbones import get_backbone
+from features.errors import InputError
+from features.preprocessing import resolve_pooling
+from features.store import FeatureFile
+from features.wholefiles import write_whole
+from models.probe import Probe, ProbeShape, from_fitted
+from models.selection import Trial, best_trial, final_fit
+from models.strategies import STRATEGIES
+from pipeline import evaluation, train_linear
+from pipeline.config import Finetune, Linear, Shared
+from pipeline.schema import read_report
+
+log = logging.getLogger("thaw")
+
+LOGREG = STRATEGIES["logreg"]
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """A fitted probe, where it sits, and how its regularisation was chosen."""
+
+    shape: ProbeShape
+    probe: Probe
+    record: dict[str, Any]
+
+
+def warm_start(settings: Finetune, features: FeatureFile, input_layer: str | None, folder: Path) -> WarmStart | None:
+    """Return the probe for a network that begins at `input_layer`, None where it is to begin without.
+
+    The choice of the run's `logreg` is taken over where its layer can be; otherwise layer and C are chosen on the
+    validation split. A probe that an interrupted call has fitted is read from `folder`.
+    """
+    if settings.probe_layer == "none":
+        return None
+    usable = _usable_layers(settings, features, input_layer)
+    if not usable:
+        log.info("no layer of features.h5 lies above the cut: fine-tuning begins without a probe")
+        return None
+    linear = _linear_settings(settings)
+    trial = _from_logreg(settings, features, usable, input_layer)
+    source = "logreg/report.json" if trial else "the validation split"
+    trial = trial or _choose(linear, features, usable, input_layer)
+    shape = ProbeShape(trial.layer, _pooling(features, settings, trial.layer), trial.transform)
+    record = {**asdict(shape), "C": trial.value, "chosen_by": source}
+    fitted_from = {**record, "features": features.attributes["values_sha256"], "class_weight": settings.class_weight}
+    path = folder / "probe.npz"
+    probe = _read(path, fitted_from)
+    if probe is None:
+        log.info("fitting the probe: logistic regression on %s, C %g, training images only", trial.layer, trial.value)
+        probe = _fit(linear, trial, features)
+        _write(path, probe, fitted_from)
+    return WarmStart(shape, probe, record)
+
+
+def _usable_layers(settings: Finetune, features: FeatureFile, input_layer: str | None) -> list[str]:
+    names = [layer.name for layer in get_backbone(settings.backbone).layers]
+    first = names.index(input_layer) if input_layer else 0
+    usable = [name for name in names[first:] if name in features.layers]
+    if settings.probe_layer == "auto":
+        return usable
+    if settings.probe_layer not in usable:
+        raise InputError(
+            f"--probe-layer {settings.probe_layer}: expected one of {', '.join(usable) or 'none here'}, the layers of "
+            f"features.h5 from {input_layer or 'the image'} on; or type --probe-layer none"
+        )
+    return [settings.probe_layer]
+
+
+def _linear_settings(settings: Finetune) -> Linear:
+    shared = {name: getattr(settings, name) for name in Shared.model_fields if name not in settings.own_fields}
+    own = {"class_weight": settings.class_weight, "jobs": settings.jobs, "select": "validation"}
+    return Linear.model_validate({**shared, **own})
+
+
+def _transforms(layer: str, input_layer: str | None) -> list[str]:
+    """Return the transforms that a probe may have; the slope of the square root at 0 allows no training through it."""
+    return ["none", "sqrt"] if layer == input_layer else ["none"]
+
+
+def _from_logreg(settings: Finetune, features: FeatureFile, usable: list[str], input_layer: str | None) -> Trial | None:
+    path = settings.run_folder / "logreg" / "report.json"
+    if not path.exists():
+        return None
+    report = read_report(path)
+    chosen = report.hyperparameters
+    trained_on = (features.attributes["values_sha256"], settings.class_weight)
+    if (report.features_sha256, chosen.get("class_weight")) != trained_on or report.layer not in usable:
+        return None
+    if chosen["transform"] not in _transforms(report.layer, input_layer):
+        return None
+    return Trial(report.layer, str(chosen["transform"]), float(str(chosen["C"])), 0.0)
+
+
+def _choose(linear: Linear, features: FeatureFile, usable: list[str], input_layer: str | None) -> Trial:
+    rows = train_linear.choosing_rows(linear, features)
+    trials = []
+    for layer in usable:
+        for transform in _transforms(layer, input_layer):
+            tried = linear.model_copy(update={"layer": layer, "transform": transform})
+            evaluation.check_memory(tried, features)
+            trials += train_linear.try_all(tried, LOGREG, features, rows)
+    return best_trial(trials)
+
+
+def _pooling(features: FeatureFile, settings: Finetune, layer: str) -> str:
+    shape = get_backbone(settings.backbone).output_shape(layer, settings.image_size)
+    resolved = resolve_pooling(str(features.attributes["pooling"]), shape)
+    return {"none": "flat", "avg": "grid1"}.get(resolved, resolved)
+
+
+def _fit(linear: Linear, trial: Trial, features: FeatureFile) -> Probe:
+    training = features.split == 0
+    rows = np.arange(int(training.sum()))
+    block, labels = features.read([trial.layer], training), features.labels[training]
+    fit = final_fit(LOGREG, trial, block, labels, [(rows, rows)], linear)
+    return from_fitted(fit.model, len(features.class_names))
+
+
+def _digest(fitted_from: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fitted_from, sort_keys=True).encode()).hexdigest()
+
+
+def _write(path: Path, probe: Probe, fitted_from: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(path, "wb") as file:
+        np.savez(file, digest=np.array(_digest(fitted_from)), **asdict(probe))
+
+
+def _read(path: Path, fitted_from: dict[str, Any]) -> Probe | None:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if str(arrays["digest"]) != _digest(fitted_from):
+                return None
+            return Probe(**{name: arrays[name] for name in ("mean", "scale", "kernel", "bias")})
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
