@@ -18,7 +18,7 @@ from features.store import InputError, whole_path, write_whole
 from models.probe import Probe, ProbeShape
 
 if TYPE_CHECKING:
-    from features.weights import Weights
+    from features.backbones import Weights
 
 
 @dataclass(frozen=True)

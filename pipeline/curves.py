@@ -1,6 +1,7 @@
 """Learning curves: as CSV, as a picture, and for TensorBoard."""
 
 import csv
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -41,6 +42,9 @@ def draw(path: Path, history: Sequence[Epoch], watched: str, best_epoch: int | N
             axes.axvline(best_epoch, color="grey", lw=0.8, ls=":", label=f"kept: epoch {best_epoch}")
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
+        if name == "loss":  # that of a head not yet trained would dwarf the rest
+            trained = [value for row in history[1:] for value in (row.val_loss, row.loss or 0) if math.isfinite(value)]
+            axes.set_ylim(0, 1.1 * max(trained) if trained else None)
         axes.xaxis.get_major_locator().set_params(integer=True)
     panels[0].legend(frameon=False)
     _save(figure, path)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from features.backbones import get_backbone
-from features.datasets import load_dataset
+from features.datasets import Dataset, load_dataset
 from features.errors import InputError
 from features.preprocessing import resolve_pooling
 from features.store import FeatureFile
@@ -28,33 +28,35 @@ RUNTIME_MB = 700.0  # of TensorFlow, loaded and idle
 
 @dataclass(frozen=True)
 class Sources:
-    """The samples of the run, by the masks that they are asked for, and where they come from."""
+    """The samples of the run, by the masks that they are asked for, and where they come from.
+
+    They are the activations of `layer` in `files`, one per view of the images, or without one the images of `dataset`.
+    """
 
     origin: Origin
     how: str
-    files: Sequence[FeatureFile]
     features: FeatureFile
-    input_layer: str | None
     settings: Neural
+    layer: str | None = None
+    files: Sequence[FeatureFile] = ()
+    dataset: Dataset | None = None
 
     def select(self, mask: np.ndarray, budget_mb: float, views: bool = True) -> Source:
         """Return the source of the rows of features.h5 where `mask` holds; `budget_mb` bounds what it keeps.
 
         Without `views` each image comes as it is, else in all the views that are cached.
         """
-        if self.input_layer:
-            shape = get_backbone(self.settings.backbone).output_shape(self.input_layer, self.settings.image_size)
-            files = self.files if views else self.files[:1]
-            return CachedActivations(files, self.input_layer, shape, mask, 1e6 * budget_mb)
-        return self._stream(mask)
-
-    def _stream(self, mask: np.ndarray) -> ImageStream:
         settings = self.settings
-        dataset = load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
-        places = {name: row for row, name in enumerate(dataset.ids)}
+        if self.layer:
+            shape = get_backbone(settings.backbone).output_shape(self.layer, settings.image_size)
+            files = self.files if views else self.files[:1]
+            return CachedActivations(files, self.layer, shape, mask, 1e6 * budget_mb)
+        if self.dataset is None:
+            raise RuntimeError("there are neither activations nor images to train on")
+        places = {name: row for row, name in enumerate(self.dataset.ids)}
         rows = [places[self.features.ids[row]] for row in np.flatnonzero(mask)]
         methods = (settings.resize, settings.normalize)
-        return ImageStream(dataset, rows, settings.image_size, methods, settings.augment)
+        return ImageStream(self.dataset, rows, settings.image_size, methods, settings.augment)
 
 
 def open_sources(settings: Neural, shared: Shared, cut: Cut, features: FeatureFile, closing: ExitStack) -> Sources:
@@ -70,7 +72,8 @@ def open_sources(settings: Neural, shared: Shared, cut: Cut, features: FeatureFi
         log.info("images on line, %s, in every epoch", frozen)
         device = str(features.attributes["device"])
         origin = Origin(settings.backbone, weights_sha256=str(features.attributes["weights_sha256"]), device=device)
-        return Sources(origin, f"images on line, {frozen}", (), features, None, settings)
+        dataset = load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
+        return Sources(origin, f"images on line, {frozen}", features, settings, dataset=dataset)
     paths = [_whole_activations(shared, features, layer)]
     if settings.augment == "flip":
         paths.append(extract.main(shared, extract.activations_of(shared, layer, flip=True)))
@@ -83,7 +86,7 @@ def open_sources(settings: Neural, shared: Shared, cut: Cut, features: FeatureFi
     origin = Origin.of(files[0], layer)
     seconds = sum(float(file.attributes["seconds"]) for file in files)
     how = f"cached activations of {layer}" + (", of the images and their mirrors" if len(files) > 1 else "")
-    return Sources(replace(origin, feature_seconds=seconds), how, files, features, layer, settings)
+    return Sources(replace(origin, feature_seconds=seconds), how, features, settings, layer, files)
 
 
 def _whole_activations(shared: Shared, features: FeatureFile, layer: str) -> Path:
