@@ -38,12 +38,16 @@ class Epoch:
 
 @dataclass
 class State:
-    """What has happened so far: the curve, the best epoch with its weights, and why training ended."""
+    """What has happened so far: the curve, the best epoch and its weights, why training ended and whether by collapse.
+
+    Without patience nothing is chosen: then the last epoch with finite weights counts as the best.
+    """
 
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int = -1
     best_weights: list[np.ndarray] = field(default_factory=list)
     stopped: str | None = None
+    collapsed: bool = False
 
     @property
     def seconds(self) -> float:
@@ -156,13 +160,10 @@ class Training:
             self._finish_epoch(Epoch(0, 0.0, None, None, *self.evaluate(), 0.0), on_epoch)
         while len(state.history) <= self.recipe.epochs and not state.stopped:
             if max_minutes is not None and not self._fits(60 * max_minutes):
-                state.stopped = (
-                    f"--max-minutes {max_minutes:g} leave no time for another epoch; the same command with more goes on"
-                )
+                state.stopped = TIME_IS_UP
                 break
             self._finish_epoch(self.train_epoch(len(state.history), progress), on_epoch)
-        if self.recipe.patience is not None or not np.isfinite(state.history[-1].val_loss):
-            self.model.set_weights(state.best_weights)
+        self.model.set_weights(state.best_weights)
         return state
 
     def _fits(self, seconds: float) -> bool:
@@ -183,7 +184,7 @@ class Training:
             totals += len(numbers) * np.array([float(logs["loss"]), float(logs["accuracy"])])
             progress(len(numbers))
             if not math.isfinite(totals[0]):
-                self.state.stopped = f"the loss is not finite in epoch {epoch}"
+                self._collapse(f"the loss is not finite in epoch {epoch}")
                 break
         loss, accuracy = (totals / self.training.source.num_samples).tolist()
         figures = self.evaluate() if math.isfinite(loss) else (math.nan, 0.0)
@@ -203,35 +204,35 @@ class Training:
         state.history.append(row)
         if self._is_best(row):
             state.best_epoch, state.best_weights = row.epoch, self.model.get_weights()
-        state.stopped = state.stopped or self._reason_to_stop()
+        if not state.stopped:
+            self._stop_in_vain()
         if self.checkpoint:
             self.checkpoint.keep(self.model, state)
         on_epoch(row)
 
     def _is_best(self, row: Epoch) -> bool:
-        best = next((old for old in self.state.history if old.epoch == self.state.best_epoch), None)
         if not math.isfinite(row.val_loss):
             return False
-        return best is None or (row.val_accuracy, -row.val_loss) > (best.val_accuracy, -best.val_loss)
+        if self.recipe.patience is None or self.state.best_epoch < 0:
+            return True
+        best = self.state.history[self.state.best_epoch]
+        return (row.val_accuracy, -row.val_loss) > (best.val_accuracy, -best.val_loss)
 
-    def _reason_to_stop(self) -> str | None:
-        """Return why training ends here: the accuracy fell to chance or stayed there, or the patience is over."""
+    def _stop_in_vain(self) -> None:
+        """End training where the accuracy fell to chance or stayed there, or the patience is over."""
         state, patience = self.state, self.recipe.patience
         accuracies = [row.val_accuracy if patience else float(row.accuracy or 0) for row in state.history]
         above = [epoch for epoch, accuracy in enumerate(accuracies) if accuracy > CHANCE_MARGIN * self.chance]
         idle = len(accuracies) - 1 - max(above, default=0)
         if above and idle >= FALLEN_EPOCHS:
-            return f"the accuracy fell to chance in epoch {above[-1] + 1}"
-        if not above and idle >= IDLE_EPOCHS and idle * self.steps_per_epoch >= IDLE_STEPS:
-            return f"the accuracy has stayed at chance for {idle} epochs"
-        if patience and state.history[-1].epoch - state.best_epoch >= patience:
-            return f"no better validation accuracy for {patience} epoch(s)"
-        return None
+            self._collapse(f"the accuracy fell to chance in epoch {above[-1] + 1}")
+        elif not above and idle >= IDLE_EPOCHS and idle * self.steps_per_epoch >= IDLE_STEPS:
+            self._collapse(f"the accuracy has stayed at chance for {idle} epochs")
+        elif patience and state.history[-1].epoch - state.best_epoch >= patience:
+            state.stopped = f"no better validation accuracy for {patience} epoch(s)"
 
-    @property
-    def collapsed(self) -> bool:
-        """Whether training ended because the network had stopped to learn."""
-        return self.state.stopped is not None and any(sign in self.state.stopped for sign in ("chance", "not finite"))
+    def _collapse(self, reason: str) -> None:
+        self.state.stopped, self.state.collapsed = reason, True
 
 
 class Checkpoint:
@@ -253,6 +254,7 @@ class Checkpoint:
             "history": [asdict(row) for row in state.history],
             "best_epoch": state.best_epoch,
             "stopped": state.stopped,
+            "collapsed": state.collapsed,
         }
         arrays["record"] = np.frombuffer(json.dumps(curve).encode(), np.uint8)
         with write_whole(self.path, "wb") as file:
@@ -277,7 +279,7 @@ class Checkpoint:
                 variable.assign(arrays[f"variable_{i}"])
             best = [arrays[f"best_{i}"] for i in range(len(model.weights))] if record["best_epoch"] >= 0 else []
         history = [Epoch(**row) for row in record["history"]]
-        return State(history, record["best_epoch"], best, record["stopped"])
+        return State(history, record["best_epoch"], best, record["stopped"], record["collapsed"])
 
     def remove(self) -> None:
         """Remove the file, once the results of the training are written."""

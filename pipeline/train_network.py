@@ -122,11 +122,11 @@ def _run(settings: Neural, plan: Plan, run: Training, folder: Path) -> State:
 
         state = run.run(settings.max_minutes, advance, on_epoch)
     curves.write_csv(folder / "learning_curve.csv", state.history, plan.watched)
-    curves.draw(folder / "learning_curve.png", state.history, plan.watched, _kept_epoch(plan, state))
+    curves.draw(folder / "learning_curve.png", state.history, plan.watched, state.best_epoch)
     if state.stopped:
         more = "; the same command with a higher --max-minutes goes on from here" if state.stopped == TIME_IS_UP else ""
         log.info("stopped: %s%s", state.stopped, more)
-    if run.collapsed:
+    if state.collapsed:
         log.warning(
             "the training collapsed: %s; the best weights so far (epoch %d) are kept. Try --learning-rate %.0e",
             state.stopped,
@@ -145,10 +145,6 @@ def _say(plan: Plan, row: Epoch) -> None:
         *(row.epoch, plan.recipe.epochs, row.loss, 100 * float(row.accuracy or 0)),
         *(plan.watched, row.val_loss, 100 * row.val_accuracy, row.seconds),
     )
-
-
-def _kept_epoch(plan: Plan, state: State) -> int:
-    return state.best_epoch if plan.recipe.patience is not None else state.history[-1].epoch
 
 
 def _find_rate(plan: Plan, training: Samples, seed: int, folder: Path) -> None:
@@ -192,7 +188,6 @@ def _layer(plan: Plan) -> str | None:
 
 
 def _hyperparameters(settings: Neural, plan: Plan, sources: Sources, state: State) -> dict[str, Any]:
-    kept = _kept_epoch(plan, state)
     chosen = plan.watched == "validation"
     return {
         "recipe": settings.recipe,
@@ -200,9 +195,9 @@ def _hyperparameters(settings: Neural, plan: Plan, sources: Sources, state: Stat
         "optimizer": "Adam" if plan.recipe.weight_decay is None else "AdamW",
         **asdict(plan.recipe),
         "epochs_trained": len(state.history) - 1,
-        "kept_epoch": kept,
+        "kept_epoch": state.best_epoch,
         "stopped": state.stopped,
-        "selection_accuracy": state.history[kept].val_accuracy if chosen else None,
+        "selection_accuracy": state.history[state.best_epoch].val_accuracy if chosen else None,
         "start_accuracy": state.history[0].val_accuracy if chosen else None,
         "probe": plan.start.record if plan.start else None,
         "augment": settings.augment,

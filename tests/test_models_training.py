@@ -16,7 +16,7 @@ from models import network
 from models.finder import find_rate
 from models.network import Architecture
 from models.recipes import Recipe
-from models.training import TIME_IS_UP, Checkpoint, Epoch, Samples, Training, balanced, compile_model
+from models.training import TIME_IS_UP, Checkpoint, Epoch, Samples, State, Training, balanced, compile_model
 
 ARCHITECTURE = Architecture("vgg16", 32, 3, "block5_conv3", None, units=16)
 RECIPE = Recipe(1e-3, epochs=4, batch_size=16, weight_decay=1e-2, warmup=0.1, decay=True, patience=4)
@@ -129,31 +129,30 @@ def test_a_loss_that_is_not_finite_ends_training_with_finite_weights() -> None:
     state = run.run()
     assert state.stopped is not None
     assert "not finite" in state.stopped or "chance" in state.stopped
-    assert run.collapsed
+    assert state.collapsed
     assert all(np.isfinite(weight).all() for weight in run.model.get_weights())
 
 
-def with_accuracies(run: Training, *accuracies: float) -> Training:
+def stopped(run: Training, *accuracies: float) -> str | None:
     rows = [Epoch(epoch, 0.0, 1.0, value, 1.0, value, 0.0) for epoch, value in enumerate(accuracies)]
-    run.state.history, run.state.best_epoch = rows, int(np.argmax(accuracies))
-    return run
+    run.state = State(rows, int(np.argmax(accuracies)))
+    run._stop_in_vain()
+    assert run.state.collapsed == (run.state.stopped is not None)
+    return run.state.stopped
 
 
 def test_a_fall_to_chance_is_a_collapse() -> None:
     run = training(patience=10)
-    assert with_accuracies(run, run.chance, 0.9, run.chance)._reason_to_stop() is None  # it may come back
-    reason = with_accuracies(run, run.chance, 0.9, run.chance, run.chance)._reason_to_stop()
-    assert reason == "the accuracy fell to chance in epoch 2"
-    assert with_accuracies(run, 0.9, run.chance, run.chance)._reason_to_stop() == reason.replace("2", "1")
+    assert stopped(run, run.chance, 0.9, run.chance) is None  # it may come back
+    assert stopped(run, run.chance, 0.9, run.chance, run.chance) == "the accuracy fell to chance in epoch 2"
+    assert stopped(run, 0.9, run.chance, run.chance) == "the accuracy fell to chance in epoch 1"
 
 
 def test_chance_from_the_start_is_given_time_before_it_counts_as_a_collapse() -> None:
     run = training(patience=100)
-    assert with_accuracies(run, *[run.chance] * 11)._reason_to_stop() is None
+    assert stopped(run, *[run.chance] * 11) is None
     run.steps_per_epoch = 50
-    assert (
-        with_accuracies(run, *[run.chance] * 11)._reason_to_stop() == "the accuracy has stayed at chance for 10 epochs"
-    )
+    assert stopped(run, *[run.chance] * 11) == "the accuracy has stayed at chance for 10 epochs"
 
 
 def test_no_epoch_is_begun_that_the_time_does_not_allow() -> None:
@@ -161,7 +160,7 @@ def test_no_epoch_is_begun_that_the_time_does_not_allow() -> None:
     run.run(max_minutes=1e-9)
     assert len(run.state.history) <= 2
     assert run.state.stopped == TIME_IS_UP
-    assert not run.collapsed
+    assert not run.state.collapsed
 
 
 def test_accuracy_and_loss_of_an_epoch_are_means_over_all_its_samples() -> None:
