@@ -42,7 +42,7 @@ demo: $(READY) ## set-up if needed, then the strategies on digits and their comp
 	$(CLI) logreg $(WHAT)
 	$(CLI) head $(WHAT)
 	$(CLI) finetune $(WHAT)
-	$(CLI) scratch $(WHAT) --max-minutes 1.5
+	$(CLI) scratch $(WHAT) --epochs 2
 	$(CLI) random $(WHAT)
 	$(CLI) report $(WHAT)
 

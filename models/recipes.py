@@ -6,7 +6,7 @@ from typing import Any
 
 BATCH_SIZE = 256
 STEPS_PER_EPOCH = 50  # at least, by a smaller batch where the images are few
-SMALLEST_BATCH = 16
+SMALLEST_BATCH = 32
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from models.network import predict
 from models.recipes import Recipe
 
 CHANCE_MARGIN = 1.05  # times the most frequent class's share; no better an accuracy counts as chance
-FALLEN_EPOCHS = 2  # at chance in a row, after better ones, before a run is given up
+FALLEN_EPOCHS, FALLEN_STEPS = 2, 20  # at chance in a row, after better ones, before a run is given up
 TIME_IS_UP = "no time was left for another epoch"
 IDLE_EPOCHS, IDLE_STEPS = 5, 500  # at chance from the first one on
 
@@ -224,7 +224,7 @@ class Training:
         accuracies = [row.val_accuracy if patience else float(row.accuracy or 0) for row in state.history]
         above = [epoch for epoch, accuracy in enumerate(accuracies) if accuracy > CHANCE_MARGIN * self.chance]
         idle = len(accuracies) - 1 - max(above, default=0)
-        if above and idle >= FALLEN_EPOCHS:
+        if above and idle >= FALLEN_EPOCHS and idle * self.steps_per_epoch >= FALLEN_STEPS:
             self._collapse(f"the accuracy fell to chance in epoch {above[-1] + 1}")
         elif not above and idle >= IDLE_EPOCHS and idle * self.steps_per_epoch >= IDLE_STEPS:
             self._collapse(f"the accuracy has stayed at chance for {idle} epochs")

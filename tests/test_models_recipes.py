@@ -80,12 +80,12 @@ def test_warm_up_is_a_straight_line_and_decay_a_half_cosine() -> None:
 @given(num_training=st.integers(1, 100_000), strategy=st.sampled_from(STRATEGIES))
 def test_the_tuned_batch_is_the_largest_that_gives_an_epoch_fifty_steps(num_training: int, strategy: str) -> None:
     size = find_recipe("tuned", strategy, num_training).batch_size
-    assert size in (16, 32, 64, 128, 256)
+    assert size in (32, 64, 128, 256)
     assert size == SMALLEST_BATCH or num_training / size >= STEPS_PER_EPOCH
     assert size == 256 or num_training / (2 * size) < STEPS_PER_EPOCH
 
 
-@pytest.mark.parametrize(("num_training", "size"), [(1, 16), (1599, 16), (1600, 32), (12_799, 128), (12_800, 256)])
+@pytest.mark.parametrize(("num_training", "size"), [(1, 32), (3199, 32), (3200, 64), (12_799, 128), (12_800, 256)])
 def test_the_batch_halves_where_the_images_are_few(num_training: int, size: int) -> None:
     assert find_recipe("tuned", "head", num_training).batch_size == size
     assert find_recipe("article", "head", num_training).batch_size == 256

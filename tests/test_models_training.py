@@ -143,6 +143,9 @@ def stopped(run: Training, *accuracies: float) -> str | None:
 
 def test_a_fall_to_chance_is_a_collapse() -> None:
     run = training(patience=10)
+    run.steps_per_epoch = 1
+    assert stopped(run, run.chance, 0.9, run.chance, run.chance) is None  # two steps say nothing
+    run.steps_per_epoch = 10
     assert stopped(run, run.chance, 0.9, run.chance) is None  # it may come back
     assert stopped(run, run.chance, 0.9, run.chance, run.chance) == "the accuracy fell to chance in epoch 2"
     assert stopped(run, 0.9, run.chance, run.chance) == "the accuracy fell to chance in epoch 1"

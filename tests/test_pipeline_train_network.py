@@ -128,9 +128,8 @@ def test_the_articles_recipe_trains_on_all_that_is_not_test_and_chooses_nothing(
 
 
 def test_one_command_and_seed_give_the_same_predictions(started: Path) -> None:
-    for name in ("again", "another"):
-        assert thaw("finetune", "--run", started, "--epochs", 2, "--name", name) == 0
-    assert predictions(started, "again") == predictions(started, "finetune") == predictions(started, "another")
+    assert thaw("finetune", "--run", started, "--epochs", 2, "--name", "again") == 0
+    assert predictions(started, "again") == predictions(started, "finetune")
 
 
 def test_finding_a_rate_changes_nothing_that_follows(started: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -285,13 +284,13 @@ def test_test_labels_change_no_weight(started: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_in_mid_epoch_it_ends_with_the_weights_of_an_unbroken_run(started: Path) -> None:
-    options = ("--epochs", "12", "--patience", "12", "--learning-rate", "1e-5")
+    options = ("--epochs", "6", "--patience", "6", "--learning-rate", "1e-5")
     command = [sys.executable, "-m", "pipeline", "finetune", "--run", str(started), *options]
     subprocess.run([*command, "--name", "unbroken"], check=True, cwd=ROOT, capture_output=True)
     killed = [*command, "--name", "killed"]
     process = subprocess.Popen(killed, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     curve, until = started / "killed" / "learning_curve.csv", time.monotonic() + 120
-    while not (curve.exists() and len(curve.read_text().splitlines()) > 4) and time.monotonic() < until:
+    while not (curve.exists() and len(curve.read_text().splitlines()) > 2) and time.monotonic() < until:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -309,7 +308,8 @@ def test_killed_in_mid_epoch_it_ends_with_the_weights_of_an_unbroken_run(started
 @pytest.mark.slow
 def test_on_digits_fine_tuning_begins_at_the_probe_and_is_no_worse(tmp_path: Path) -> None:
     folder = tmp_path / "digits"
-    assert thaw("finetune", "--dataset", "digits", "--run", folder, "--image-size", 32, "--epochs", 2) == 0
+    arguments = ("--image-size", 32, "--layers", "block4_pool", "--epochs", 1)
+    assert thaw("finetune", "--dataset", "digits", "--run", folder, *arguments) == 0
     chosen: Any = report_of(folder, "finetune").hyperparameters
     with FeatureFile(folder / "features.h5") as features:
         train, validation = features.split == 0, features.split == 1
