@@ -53,10 +53,8 @@ RECIPES = {
     },
     "tuned": {
         "head": _TUNED,
-        "finetune": replace(
-            _TUNED, epochs=8, label_smoothing=0.1, backbone_rate=0.1, stage_rate=0.7, probe_rate=0.1, patience=3
-        ),
-        "scratch": replace(_TUNED, learning_rate=1e-4, epochs=30, label_smoothing=0.1, patience=8),
+        "finetune": replace(_TUNED, epochs=8, backbone_rate=0.1, stage_rate=0.7, probe_rate=0.1, patience=3),
+        "scratch": replace(_TUNED, learning_rate=1e-4, epochs=30, patience=8),
     },
 }
 
@@ -64,7 +62,7 @@ RECIPES = {
 def find_recipe(name: str, strategy: str, num_training: int, **given: Any) -> Recipe:
     """Return the recipe for `num_training` images; what is `given` and not None replaces the recipe's own.
 
-    The tuned recipe halves the batch until an epoch has fifty steps.
+    The tuned recipe halves the batch until an epoch has fifty steps, down to 32 images.
     """
     recipe = RECIPES[name][strategy]
     if name == "tuned":

@@ -175,6 +175,8 @@ class Neural(Strategy):
     )
     epochs: int | None = Field(None, ge=1, description="passes over the training images")
     learning_rate: float | None = Field(None, gt=0, lt=10, description="highest learning rate")
+    label_smoothing: float | None = Field(None, ge=0, lt=1, description="share of each target given to all classes")
+    weight_decay: float | None = Field(None, ge=0, lt=1, description="weight decay, by AdamW")
     patience: int | None = Field(None, ge=1, description="epochs without a better validation accuracy before the end")
     max_minutes: float | None = Field(None, gt=0, description="begin no epoch that would end later than this")
     precision: Literal["auto", "float32", "mixed"] = Field(

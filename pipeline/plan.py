@@ -92,7 +92,7 @@ def make_plan(
     training_rows = features.split != 2 if article else features.split == 0
     watched_rows = features.split == 2 if article else features.split == 1
     _check_rows(settings, features, training_rows, watched_rows)
-    options = ("epochs", "learning_rate", "batch_size", "patience")
+    options = ("epochs", "learning_rate", "batch_size", "label_smoothing", "weight_decay", "patience")
     given = {name: getattr(settings, name) for name in options}
     recipe = find_recipe(settings.recipe, strategy, int(training_rows.sum()), **given)
     source = "random" if strategy == "scratch" else settings.weights
