@@ -7,7 +7,9 @@ import numpy as np
 
 from features.store import FeatureFile
 
-BLOCK_ROWS = 256  # read from a file at once when the activations do not fit the memory
+BLOCK_ROWS = 32  # read from a file at once when the activations do not fit the memory
+GROUP_ROWS = 256  # handed on at once
+FEWEST_BLOCKS = 16  # in the buffer, since consecutive rows are often of one class
 BUFFER_SHARE = 0.5  # of the memory budget, for the blocks that are shuffled together
 
 
@@ -35,7 +37,7 @@ class CachedActivations:
     """One layer's activations of the rows where `mask` holds, from one feature file per view of the images.
 
     They are held in memory where they fit `budget` bytes, as float32 (n, H, W, C); otherwise every epoch reads the
-    files in blocks of 256 rows, the blocks in random order, shuffled within a buffer of many blocks. Where there are
+    files in blocks of 32 rows, the blocks in random order, shuffled within a buffer of many blocks. Where there are
     several views, each sample takes one at random.
     """
 
@@ -52,7 +54,7 @@ class CachedActivations:
         self.num_samples, self.num_views = len(self._rows), len(files)
         self.bytes = 4 * int(np.prod(shape)) * self.num_samples * self.num_views
         block_bytes = max(1, 2 * self.bytes * BLOCK_ROWS // max(1, self.num_samples))  # the blocks and their mixture
-        self.buffer_blocks = max(1, int(BUFFER_SHARE * min(budget, 1e15) / block_bytes))
+        self.buffer_blocks = max(FEWEST_BLOCKS, int(BUFFER_SHARE * min(budget, 1e15) / block_bytes))
         self._arrays = (
             [file.read([layer], mask).reshape(-1, *shape) for file in files] if self.bytes <= budget else None
         )
@@ -81,24 +83,26 @@ class CachedActivations:
     def _shuffled_in_memory(self, generator: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         numbers = generator.permutation(self.num_samples)
         views = generator.integers(self.num_views, size=self.num_samples)
-        for start in range(0, self.num_samples, BLOCK_ROWS):
-            chosen = numbers[start : start + BLOCK_ROWS]
+        for start in range(0, self.num_samples, GROUP_ROWS):
+            chosen = numbers[start : start + GROUP_ROWS]
             yield self._mixed([self._load(view, chosen) for view in range(self.num_views)], views[chosen]), chosen
 
     def _shuffled_blocks(self, generator: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         starts = generator.permutation(np.arange(0, self.num_samples, BLOCK_ROWS))
         for first in range(0, len(starts), self.buffer_blocks):
-            blocks = [
-                np.arange(start, min(start + BLOCK_ROWS, self.num_samples))
-                for start in starts[first : first + self.buffer_blocks]
-            ]
-            numbers = np.concatenate(blocks)
-            views = generator.integers(self.num_views, size=len(numbers))
-            loaded = [np.concatenate([self._load(view, block) for block in blocks]) for view in range(self.num_views)]
-            inputs, order = self._mixed(loaded, views), generator.permutation(len(numbers))
-            for start in range(0, len(order), BLOCK_ROWS):
-                chosen = order[start : start + BLOCK_ROWS]
+            inputs, numbers = self._buffer(starts[first : first + self.buffer_blocks], generator)
+            order = generator.permutation(len(numbers))
+            for start in range(0, len(order), GROUP_ROWS):
+                chosen = order[start : start + GROUP_ROWS]
                 yield inputs[chosen], numbers[chosen]
+            del inputs  # before the next buffer is read
+
+    def _buffer(self, starts: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        blocks = [np.arange(start, min(start + BLOCK_ROWS, self.num_samples)) for start in starts]
+        numbers = np.concatenate(blocks)
+        views = generator.integers(self.num_views, size=len(numbers))
+        loaded = [np.concatenate([self._load(view, block) for block in blocks]) for view in range(self.num_views)]
+        return self._mixed(loaded, views), numbers
 
     def _mixed(self, views: Sequence[np.ndarray], chosen: np.ndarray) -> np.ndarray:
         inputs = views[0]

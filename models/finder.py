@@ -40,11 +40,12 @@ def find_rate(model: keras.Model, samples: Samples, batch_size: int, seed: int) 
             step += 1
             mean = SMOOTHING * mean + (1 - SMOOTHING) * float(logs["loss"])
             smoothed = mean / (1 - SMOOTHING**step)
-            if not math.isfinite(smoothed) or (losses and smoothed > DIVERGED * min(losses)) or step >= NUM_STEPS:
+            if math.isfinite(smoothed):
+                rates.append(rate)
+                losses.append(smoothed)
+            if not math.isfinite(smoothed) or smoothed > DIVERGED * min(losses) or step >= NUM_STEPS:
                 step = NUM_STEPS
                 break
-            rates.append(rate)
-            losses.append(smoothed)
         epoch += 1
     lowest = rates[int(np.argmin(losses))] if losses else LOWEST
     return RateTest(rates, losses, lowest / BELOW_LOWEST)

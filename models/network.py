@@ -48,7 +48,6 @@ class Architecture:
         return get_backbone(self.backbone).output_shape(self.input_layer, self.image_size)
 
 
-@keras.saving.register_keras_serializable("thaw")
 class Standardize(keras.layers.Layer):
     """(x - mean) / scale for (N, D), with `mean` and `scale` (D,) that no training changes."""
 
@@ -62,7 +61,6 @@ class Standardize(keras.layers.Layer):
         return (inputs - self.mean) / self.scale
 
 
-@keras.saving.register_keras_serializable("thaw")
 class DropBranch(keras.layers.Layer):
     """In training, sets whole rows of (N, K) to zero with probability `rate`, without scaling up the others.
 
@@ -194,9 +192,12 @@ def save(path: Path, model: keras.Model, architecture: Architecture, record: dic
     """Write `path`, the architecture and the `record` as JSON, and its weights beside it as `.weights.h5`."""
     weights_path = path.with_suffix(".weights.h5")
     with whole_path(weights_path) as temporary:
-        named = temporary.with_suffix(".weights.h5")  # Keras insists on the ending
-        model.save_weights(named)
-        named.replace(temporary)
+        named = temporary.with_name(f"{temporary.name}.weights.h5")  # Keras insists on the ending
+        try:
+            model.save_weights(named)
+            named.replace(temporary)
+        finally:
+            named.unlink(missing_ok=True)
     with write_whole(path) as file:
         file.write(json.dumps({"architecture": asdict(architecture), "record": record}, indent=2) + "\n")
 

@@ -117,14 +117,6 @@ class Strategy(Shared):
         description="folder of the result; the strategy's name unless given",
     )
     class_weight: Literal["balanced"] | None = Field(None, description="balanced: each class counts the same")
-    jobs: int = Field(-1, description="fits at once; -1 is one per core")
-
-    @field_validator("jobs")
-    @classmethod
-    def _some_job(cls, jobs: int) -> int:
-        if jobs == 0 or jobs < -1:
-            raise ValueError("expected 1 or more, or -1 for one per core")
-        return jobs
 
 
 class Linear(Strategy):
@@ -141,6 +133,14 @@ class Linear(Strategy):
         "cross-validation below 5,000 images that are not test",
     )
     folds: int = Field(5, ge=2, description="folds of cross-validation and of temperature scaling")
+    jobs: int = Field(-1, description="fits at once; -1 is one per core")
+
+    @field_validator("jobs")
+    @classmethod
+    def _some_job(cls, jobs: int) -> int:
+        if jobs == 0 or jobs < -1:
+            raise ValueError("expected 1 or more, or -1 for one per core")
+        return jobs
 
     @field_validator("layer")
     @classmethod

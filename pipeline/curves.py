@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.wholefiles import whole_path, write_whole
+from models.checkpoints import Epoch
 from models.finder import RateTest
-from models.training import Epoch
 
 if TYPE_CHECKING:
     import keras
@@ -78,7 +78,7 @@ def tensorboard(folder: Path, model: "keras.Model") -> Row:
     callback.on_train_begin()
 
     def write(row: Epoch) -> None:
-        names = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+        names = ("loss", "accuracy", "val_loss", "val_accuracy", "val_balanced_accuracy", "learning_rate")
         values = {name: getattr(row, name) for name in names}
         callback.on_epoch_end(row.epoch, {name: value for name, value in values.items() if value is not None})
 

@@ -1,7 +1,6 @@
-"""What a neural stage is to train, worked out and checked before anything expensive is done."""
+"""What a neural stage is to train, worked out and checked before activations are computed or anything is trained."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -15,7 +14,7 @@ from models.network import Architecture
 from models.recipes import Recipe, find_recipe
 from models.training import compile_model
 from pipeline.config import Finetune, Neural
-from pipeline.warm_start import WarmStart, warm_start
+from pipeline.warm_start import WarmStart
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class Plan:
     nothing.
     """
 
-    strategy: str
     architecture: Architecture
     weights: Weights
     recipe: Recipe
@@ -43,6 +41,11 @@ class Plan:
     watched: str
     device: str
     start: WarmStart | None = None
+
+    def starting_from(self, start: WarmStart | None) -> "Plan":
+        """Return the plan with a probe to begin from."""
+        architecture = replace(self.architecture, probe=start.shape if start else None)
+        return replace(self, architecture=architecture, start=start)
 
     def build(self, seed: int) -> keras.Model:
         """Return the compiled network with the weights that training begins from."""
@@ -78,53 +81,53 @@ def find_cut(backbone: Backbone, strategy: str, settings: Neural) -> Cut:
     return Cut(None if on_line else backbone.input_of(above[0]), above[0])
 
 
-def make_plan(
-    settings: Neural,
-    strategy: str,
-    cut: Cut,
-    features: FeatureFile,
-    device: str,
-    folder: Path,
-) -> Plan:
-    """Return the plan; raises InputError where the rows do not allow it."""
-    article = settings.recipe == "article"
-    _check_recipe_options(settings)
-    training_rows = features.split != 2 if article else features.split == 0
-    watched_rows = features.split == 2 if article else features.split == 1
-    _check_rows(settings, features, training_rows, watched_rows)
+def make_plan(settings: Neural, strategy: str, cut: Cut, features: FeatureFile, device: str) -> Plan:
+    """Return the plan, without a probe yet; raises InputError where the rows or the weights do not allow it."""
+    training_rows, watched_rows = find_rows(settings, features)
     options = ("epochs", "learning_rate", "batch_size", "label_smoothing", "weight_decay", "patience")
     given = {name: getattr(settings, name) for name in options}
     recipe = find_recipe(settings.recipe, strategy, int(training_rows.sum()), **given)
     source = "random" if strategy == "scratch" else settings.weights
     weights = load_weights(source, get_backbone(settings.backbone), settings.seed)
-    start = None
-    if isinstance(settings, Finetune) and not article:
-        start = warm_start(settings, features, cut.input_layer, folder)
+    if strategy != "scratch" and weights.sha256 != features.attributes["weights_sha256"]:
+        raise InputError(
+            f"{features.path} was made with other weights than --weights {settings.weights} are now; remove it and "
+            "type the command again, or put the weights back"
+        )
     architecture = Architecture(
         settings.backbone,
         settings.image_size,
         len(features.class_names),
         cut.input_layer,
         cut.unfreeze_from,
-        probe=start.shape if start else None,
         precision=_precision(settings, device),
     )
-    watched = "test" if article else "validation"
-    return Plan(strategy, architecture, weights, recipe, training_rows, watched_rows, watched, device, start)
+    watched = "test" if settings.recipe == "article" else "validation"
+    return Plan(architecture, weights, recipe, training_rows, watched_rows, watched, device)
 
 
-def _check_recipe_options(settings: Neural) -> None:
-    if settings.recipe == "article" and settings.patience is not None:
+def check_options(settings: Neural) -> None:
+    """Raise InputError for options that exclude each other."""
+    if settings.recipe != "article":
+        return
+    if settings.patience is not None:
         raise InputError("--patience chooses by validation images and --recipe article has none; leave one of them out")
+    if isinstance(settings, Finetune) and settings.probe_layer not in ("auto", "none"):
+        raise InputError("--recipe article begins with a random head, without --probe-layer; leave one of them out")
 
 
-def _check_rows(settings: Neural, features: FeatureFile, training: np.ndarray, watched: np.ndarray) -> None:
+def find_rows(settings: Neural, features: FeatureFile) -> tuple[np.ndarray, np.ndarray]:
+    """Return the masks (N,) of the training rows and of those that the learning curve is of.
+
+    Raises InputError where there are too few of either.
+    """
+    article = settings.recipe == "article"
+    training = features.split != 2 if article else features.split == 0
+    watched = features.split == 2 if article else features.split == 1
     present = np.unique(features.labels[training])
     if len(present) < 2:
-        raise InputError(
-            f"only one class, {features.class_names[present[0]]!r}, has training images; expected two or more: add "
-            "images of another class"
-        )
+        found = f"only one class, {features.class_names[present[0]]!r}, has" if len(present) else "no class has"
+        raise InputError(f"{found} training images; expected two or more: add images of another class")
     if not watched.any():
         raise InputError(
             "there are no validation images to stop by; add images, or type --recipe article, which chooses nothing"
@@ -135,6 +138,7 @@ def _check_rows(settings: Neural, features: FeatureFile, training: np.ndarray, w
             f"--batch-size {settings.batch_size} is larger than the {num_training} training images; expected "
             f"{num_training} or less, for example --batch-size {max(1, min(256, num_training // 10))}"
         )
+    return training, watched
 
 
 def _precision(settings: Neural, device: str) -> str:

@@ -73,20 +73,26 @@ def open_sources(settings: Neural, shared: Shared, cut: Cut, features: FeatureFi
         device = str(features.attributes["device"])
         origin = Origin(settings.backbone, weights_sha256=str(features.attributes["weights_sha256"]), device=device)
         dataset = load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
+        _check_same_images(dataset.digest(), settings.dataset, features)
         return Sources(origin, f"images on line, {frozen}", features, settings, dataset=dataset)
     paths = [_whole_activations(shared, features, layer)]
     if settings.augment == "flip":
         paths.append(extract.main(shared, extract.activations_of(shared, layer, flip=True)))
     files = [closing.enter_context(FeatureFile(path)) for path in paths]
     for file in files:
-        if file.ids != features.ids:
-            raise InputError(
-                f"{file.path} holds other images than {features.path}; remove it and type the command again"
-            )
+        _check_same_images(str(file.attributes["dataset_sha256"]), str(file.path), features)
     origin = Origin.of(files[0], layer)
     seconds = sum(float(file.attributes["seconds"]) for file in files)
     how = f"cached activations of {layer}" + (", of the images and their mirrors" if len(files) > 1 else "")
     return Sources(replace(origin, feature_seconds=seconds), how, features, settings, layer, files)
+
+
+def _check_same_images(dataset_sha256: str, where: str, features: FeatureFile) -> None:
+    if dataset_sha256 != features.attributes["dataset_sha256"]:
+        raise InputError(
+            f"{where} holds other images than {features.path} was made from; put them back, or remove {features.path} "
+            "and type the command again"
+        )
 
 
 def _whole_activations(shared: Shared, features: FeatureFile, layer: str) -> Path:

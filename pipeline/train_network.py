@@ -15,21 +15,22 @@ import numpy as np
 
 from features.backbones import get_backbone
 from features.engines import resolve_device
-from features.errors import InputError
 from features.store import FeatureFile
-from features.wholefiles import writing_alone
+from features.wholefiles import remove_leftovers, writing_alone
 from models import network
 from models.batches import CachedActivations, Source
+from models.checkpoints import Checkpoint, Epoch, State
 from models.finder import find_rate
 from models.network import Architecture
-from models.training import TIME_IS_UP, Checkpoint, Epoch, Samples, State, Training, balanced
+from models.training import Samples, Training, balanced
 from pipeline import curves, evaluation, extract
-from pipeline.config import Neural
-from pipeline.evaluation import Outcome
-from pipeline.plan import Plan, find_cut, make_plan
+from pipeline.config import Finetune, Neural
+from pipeline.evaluation import Origin, Outcome
+from pipeline.plan import Plan, check_options, find_cut, make_plan
 from pipeline.progress import counting
 from pipeline.rundir import shared_settings
 from pipeline.sources import Sources, activations_budget_mb, open_sources
+from pipeline.warm_start import warm_start
 
 log = logging.getLogger("thaw")
 
@@ -42,31 +43,31 @@ def main(settings: Neural, strategy: str) -> Path:
     name, folder = evaluation.result_folder(settings, strategy)
     backbone = get_backbone(settings.backbone)
     backbone.check_image_size(settings.image_size)
+    check_options(settings)
     cut = find_cut(backbone, strategy, settings)
     shared = shared_settings(settings)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as closing:
         closing.enter_context(writing_alone(folder / "model.json"))
+        remove_leftovers(folder)
         features = closing.enter_context(FeatureFile(extract.ready_features(shared)))
         evaluation.write_chance(settings, features)
         device = resolve_device(settings.device)
         closing.enter_context(keras.device(f"{device}:0"))
+        plan = make_plan(settings, strategy, cut, features, device)
+        activations_budget_mb(settings, plan.build(settings.seed), plan.recipe.batch_size)
         sources = open_sources(settings, shared, cut, features, closing)
-        plan = make_plan(settings, strategy, cut, features, device, folder)
-        if plan.weights.sha256 != sources.origin.weights_sha256 and strategy != "scratch":
-            raise InputError(
-                f"{sources.files[0].path} was made with other weights than {settings.weights} are now; remove it and "
-                "type the command again"
-            )
-        outcome = train(settings, plan, sources, folder)
+        if isinstance(settings, Finetune) and settings.recipe == "tuned":
+            plan = plan.starting_from(warm_start(settings, features, cut.input_layer, folder))
+        outcome, state = train(settings, plan, sources, folder)
         evaluation.write_outcome(settings, folder, name, strategy, features, outcome)
-    if outcome.hyperparameters["stopped"] != TIME_IS_UP:
-        for name in ("checkpoint.npz", "probe.npz"):
-            (folder / name).unlink(missing_ok=True)
+    if not state.out_of_time:
+        for leftover in ("checkpoint.npz", "probe.npz"):
+            (folder / leftover).unlink(missing_ok=True)
     return folder
 
 
-def train(settings: Neural, plan: Plan, sources: Sources, folder: Path) -> Outcome:
+def train(settings: Neural, plan: Plan, sources: Sources, folder: Path) -> tuple[Outcome, State]:
     """Train by the plan, write the learning curve, and label the test split."""
     features, seed = sources.features, settings.seed
     keras.utils.set_random_seed(seed)
@@ -89,15 +90,30 @@ def train(settings: Neural, plan: Plan, sources: Sources, folder: Path) -> Outco
     began = time.perf_counter()
     test = sources.select(features.split == 2, 0.0)
     probabilities = _averaged(model, test, plan.recipe.batch_size)
-    return Outcome(
-        replace(sources.origin, weights_sha256=plan.weights.sha256, device=plan.device, layer=_layer(plan)),
+    outcome = Outcome(
+        _origin(plan, sources),
         probabilities,
         _hyperparameters(settings, plan, sources, state),
-        state.seconds,
+        state.seconds + _probe_seconds(plan),
         time.perf_counter() - began,
         save=partial(_save, model, plan.architecture),
         model_file="model.json",
     )
+    return outcome, state
+
+
+def _probe_seconds(plan: Plan) -> float:
+    return plan.start.seconds if plan.start else 0.0
+
+
+def _origin(plan: Plan, sources: Sources) -> Origin:
+    """Return where the inputs come from; what the probe's own features cost is added where they lie in another file."""
+    seconds, features = sources.origin.feature_seconds, sources.features
+    if plan.start and features.path not in [file.path for file in sources.files]:
+        seconds = (seconds or 0.0) + float(features.attributes["seconds"])
+    layer = plan.architecture.unfreeze_from or get_backbone(plan.architecture.backbone).layers[-1].name
+    made_by = {"weights_sha256": plan.weights.sha256, "device": plan.device}
+    return replace(sources.origin, **made_by, layer=layer, feature_seconds=seconds)
 
 
 def _samples(settings: Neural, features: FeatureFile, rows: np.ndarray, source: Source) -> Samples:
@@ -112,6 +128,8 @@ def _run(settings: Neural, plan: Plan, run: Training, folder: Path) -> State:
     done, epochs = len(run.state.history), plan.recipe.epochs
     if done > 1:
         log.info("going on after epoch %d of %d", done - 1, epochs)
+    elif run.checkpoint and run.checkpoint.path.exists():
+        log.info("an unfinished training of other settings is left behind; this one begins anew")
     total = (epochs - max(0, done - 1)) * run.training.source.num_samples
     with counting("training", total) as advance:
 
@@ -120,18 +138,17 @@ def _run(settings: Neural, plan: Plan, run: Training, folder: Path) -> State:
             for write in log_epoch:
                 write(row)
 
-        state = run.run(settings.max_minutes, advance, on_epoch)
+        minutes = settings.max_minutes and max(0.0, settings.max_minutes - _probe_seconds(plan) / 60)
+        state = run.run(minutes, advance, on_epoch)
     curves.write_csv(folder / "learning_curve.csv", state.history, plan.watched)
     curves.draw(folder / "learning_curve.png", state.history, plan.watched, state.best_epoch)
     if state.stopped:
-        more = "; the same command with a higher --max-minutes goes on from here" if state.stopped == TIME_IS_UP else ""
+        more = "; the same command with a higher --max-minutes goes on from here" if state.out_of_time else ""
         log.info("stopped: %s%s", state.stopped, more)
     if state.collapsed:
         log.warning(
-            "the training collapsed: %s; the best weights so far (epoch %d) are kept. Try --learning-rate %.0e",
-            state.stopped,
-            max(0, state.best_epoch),
-            plan.recipe.learning_rate / 10,
+            "the training collapsed: %s; the weights of epoch %d are kept. Try --learning-rate %.0e",
+            *(state.stopped, state.best_epoch, plan.recipe.learning_rate / 10),
         )
     return state
 
@@ -170,7 +187,7 @@ def _settings_digest(settings: Neural, plan: Plan, sources: Sources, source: Sou
         "order": source.order,
         "weights": plan.weights.sha256,
         "features": sources.features.attributes["values_sha256"],
-        "probe": plan.start.record if plan.start else None,
+        "probe": plan.start.fitted if plan.start else None,
         "versions": extract.versions(),
     }
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
@@ -180,11 +197,6 @@ def _averaged(model: keras.Model, source: Source, batch_size: int) -> np.ndarray
     """Return (N, K) probabilities, the mean over the source's views of each image."""
     views = [network.predict(model, source.in_order(batch_size, view)) for view in range(source.num_views)]
     return np.mean(views, axis=0)
-
-
-def _layer(plan: Plan) -> str | None:
-    """Return what a comparison shows as the layer: the one that training reaches down to, or the head's input."""
-    return plan.architecture.unfreeze_from or get_backbone(plan.architecture.backbone).layers[-1].name
 
 
 def _hyperparameters(settings: Neural, plan: Plan, sources: Sources, state: State) -> dict[str, Any]:

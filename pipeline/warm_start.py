@@ -1,8 +1,8 @@
 """The linear probe that tuned fine-tuning begins from: chosen on validation images, fitted to training images only."""
 
-import hashlib
 import json
 import logging
+import time
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,11 +29,16 @@ LOGREG = STRATEGIES["logreg"]
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A fitted probe, where it sits, and how its regularisation was chosen."""
+    """A fitted probe, where it sits, how its regularisation was chosen, and what that took.
+
+    `fitted` is what its numbers follow from.
+    """
 
     shape: ProbeShape
     probe: Probe
     record: dict[str, Any]
+    fitted: dict[str, Any]
+    seconds: float
 
 
 def warm_start(settings: Finetune, features: FeatureFile, input_layer: str | None, folder: Path) -> WarmStart | None:
@@ -48,20 +53,31 @@ def warm_start(settings: Finetune, features: FeatureFile, input_layer: str | Non
     if not usable:
         log.info("no layer of features.h5 lies above the cut: fine-tuning begins without a probe")
         return None
+    made_for = {
+        "features": features.attributes["values_sha256"],
+        "usable": usable,
+        "input_layer": input_layer,
+        "class_weight": settings.class_weight,
+    }
+    path = folder / "probe.npz"
+    start = _read(path, made_for)
+    if start is None:
+        start = _make(settings, features, usable, input_layer)
+        _write(path, start, made_for)
+    return start
+
+
+def _make(settings: Finetune, features: FeatureFile, usable: list[str], input_layer: str | None) -> WarmStart:
+    began = time.perf_counter()
     linear = _linear_settings(settings)
     trial = _from_logreg(settings, features, usable, input_layer)
     source = "logreg/report.json" if trial else "the validation split"
     trial = trial or _choose(linear, features, usable, input_layer)
     shape = ProbeShape(trial.layer, _pooling(features, settings, trial.layer), trial.transform)
-    record = {**asdict(shape), "C": trial.value, "chosen_by": source}
-    fitted_from = {**record, "features": features.attributes["values_sha256"], "class_weight": settings.class_weight}
-    path = folder / "probe.npz"
-    probe = _read(path, fitted_from)
-    if probe is None:
-        log.info("fitting the probe: logistic regression on %s, C %g, training images only", trial.layer, trial.value)
-        probe = _fit(linear, trial, features)
-        _write(path, probe, fitted_from)
-    return WarmStart(shape, probe, record)
+    log.info("fitting the probe: logistic regression on %s, C %g, training images only", trial.layer, trial.value)
+    probe = _fit(linear, trial, features)
+    fitted = {**asdict(shape), "C": trial.value}
+    return WarmStart(shape, probe, {**fitted, "chosen_by": source}, fitted, time.perf_counter() - began)
 
 
 def _usable_layers(settings: Finetune, features: FeatureFile, input_layer: str | None) -> list[str]:
@@ -80,7 +96,7 @@ def _usable_layers(settings: Finetune, features: FeatureFile, input_layer: str |
 
 def _linear_settings(settings: Finetune) -> Linear:
     shared = {name: getattr(settings, name) for name in Shared.model_fields if name not in settings.own_fields}
-    own = {"class_weight": settings.class_weight, "jobs": settings.jobs, "select": "validation"}
+    own = {"class_weight": settings.class_weight, "jobs": 1, "select": "validation"}  # one fit at a time
     return Linear.model_validate({**shared, **own})
 
 
@@ -104,12 +120,15 @@ def _from_logreg(settings: Finetune, features: FeatureFile, usable: list[str], i
 
 
 def _choose(linear: Linear, features: FeatureFile, usable: list[str], input_layer: str | None) -> Trial:
-    rows = train_linear.choosing_rows(linear, features)
+    mask = features.split != 2
+    validation = features.split[mask] == 1
+    folds = [(np.flatnonzero(~validation), np.flatnonzero(validation))]
+    rows = train_linear.Rows(mask, features.labels[mask], folds, folds, "validation")
     trials = []
     for layer in usable:
         for transform in _transforms(layer, input_layer):
             tried = linear.model_copy(update={"layer": layer, "transform": transform})
-            evaluation.check_memory(tried, features)
+            evaluation.check_memory(tried, features, "--probe-layer")
             trials += train_linear.try_all(tried, LOGREG, features, rows)
     return best_trial(trials)
 
@@ -121,6 +140,7 @@ def _pooling(features: FeatureFile, settings: Finetune, layer: str) -> str:
 
 
 def _fit(linear: Linear, trial: Trial, features: FeatureFile) -> Probe:
+    evaluation.check_memory(linear.model_copy(update={"layer": trial.layer}), features, "--probe-layer")
     training = features.split == 0
     rows = np.arange(int(training.sum()))
     block, labels = features.read([trial.layer], training), features.labels[training]
@@ -128,21 +148,21 @@ def _fit(linear: Linear, trial: Trial, features: FeatureFile) -> Probe:
     return from_fitted(fit.model, len(features.class_names))
 
 
-def _digest(fitted_from: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(fitted_from, sort_keys=True).encode()).hexdigest()
-
-
-def _write(path: Path, probe: Probe, fitted_from: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write(path: Path, start: WarmStart, made_for: dict[str, Any]) -> None:
+    content = {"made_for": made_for, "shape": asdict(start.shape), "seconds": start.seconds}
+    content |= {"record": start.record, "fitted": start.fitted}
     with write_whole(path, "wb") as file:
-        np.savez(file, digest=np.array(_digest(fitted_from)), **asdict(probe))
+        np.savez(file, content=np.array(json.dumps(content)), **asdict(start.probe))
 
 
-def _read(path: Path, fitted_from: dict[str, Any]) -> Probe | None:
+def _read(path: Path, made_for: dict[str, Any]) -> WarmStart | None:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            if str(arrays["digest"]) != _digest(fitted_from):
+            content = json.loads(str(arrays["content"]))
+            if content["made_for"] != made_for:
                 return None
-            return Probe(**{name: arrays[name] for name in ("mean", "scale", "kernel", "bias")})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            probe = Probe(**{name: arrays[name] for name in ("mean", "scale", "kernel", "bias")})
+        shape = ProbeShape(**content["shape"])
+        return WarmStart(shape, probe, content["record"], content["fitted"], content["seconds"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None

@@ -13,10 +13,11 @@ import pytest
 from features.backbones import BACKBONES
 from features.weights import load_weights
 from models import network
+from models.checkpoints import Checkpoint, Epoch, State
 from models.finder import find_rate
 from models.network import Architecture
 from models.recipes import Recipe
-from models.training import TIME_IS_UP, Checkpoint, Epoch, Samples, State, Training, balanced, compile_model
+from models.training import Samples, Training, balanced, compile_model
 
 ARCHITECTURE = Architecture("vgg16", 32, 3, "block5_conv3", None, units=16)
 RECIPE = Recipe(1e-3, epochs=4, batch_size=16, weight_decay=1e-2, warmup=0.1, decay=True, patience=4)
@@ -101,7 +102,7 @@ def test_with_patience_the_best_weights_are_kept() -> None:
     state = run.run()
     accuracies = [row.val_accuracy for row in state.history]
     assert accuracies[state.best_epoch] == max(accuracies)
-    assert run.evaluate() == (state.history[state.best_epoch].val_loss, max(accuracies))
+    assert run.evaluate()[:2] == (state.history[state.best_epoch].val_loss, max(accuracies))
     if len(state.history) <= 12:
         assert state.stopped == "no better validation accuracy for 1 epoch(s)"
 
@@ -134,7 +135,7 @@ def test_a_loss_that_is_not_finite_ends_training_with_finite_weights() -> None:
 
 
 def stopped(run: Training, *accuracies: float) -> str | None:
-    rows = [Epoch(epoch, 0.0, 1.0, value, 1.0, value, 0.0) for epoch, value in enumerate(accuracies)]
+    rows = [Epoch(epoch, 0.0, 1.0, value, 1.0, value, value, 0.0) for epoch, value in enumerate(accuracies)]
     run.state = State(rows, int(np.argmax(accuracies)))
     run._stop_in_vain()
     assert run.state.collapsed == (run.state.stopped is not None)
@@ -156,13 +157,24 @@ def test_chance_from_the_start_is_given_time_before_it_counts_as_a_collapse() ->
     assert stopped(run, *[run.chance] * 11) is None
     run.steps_per_epoch = 50
     assert stopped(run, *[run.chance] * 11) == "the accuracy has stayed at chance for 10 epochs"
+    run = training(patience=None)
+    run.steps_per_epoch = 50
+    assert stopped(run, *[run.chance] * 11) is None  # without patience nothing may be chosen
+
+
+def test_a_frequent_class_makes_no_collapse() -> None:
+    """On 19 images of one class and one of another, a network that knows both is no network that has collapsed."""
+    run = training(patience=100)
+    run.validation = Samples(run.validation.source, np.array([0] * 57 + [1] * 3), 3)
+    run.chance, run.steps_per_epoch = 1 / 2, 500
+    assert stopped(run, *[0.6] * 11) is None
 
 
 def test_no_epoch_is_begun_that_the_time_does_not_allow() -> None:
     run = training(epochs=50, patience=50)
     run.run(max_minutes=1e-9)
     assert len(run.state.history) <= 2
-    assert run.state.stopped == TIME_IS_UP
+    assert run.state.out_of_time
     assert not run.state.collapsed
 
 

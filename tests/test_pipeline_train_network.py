@@ -104,7 +104,8 @@ def test_the_saved_network_gives_the_predictions(started: Path) -> None:
 def test_the_learning_curve_is_of_the_validation_images(started: Path) -> None:
     rows = rows_of(started / "head" / "learning_curve.csv")
     assert list(rows[0]) == [
-        *("epoch", "learning_rate", "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds")
+        *("epoch", "learning_rate", "loss", "accuracy"),
+        *("validation_loss", "validation_accuracy", "validation_balanced_accuracy", "seconds"),
     ]
     assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
     kept: Any = report_of(started, "head").hyperparameters["kept_epoch"]
@@ -162,6 +163,20 @@ def test_standard_augmentation_runs_on_line_and_says_so(started: Path) -> None:
     report = report_of(started, "standard")
     assert report.hyperparameters["inputs"] == "images on line, with the frozen layers"
     assert report.features_sha256 is None
+
+
+def test_activations_that_do_not_fit_are_read_from_the_disk(
+    started: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipeline.train_network.activations_budget_mb", lambda *arguments: 0.01)
+    assert thaw("head", "--run", started, "--epochs", 3, "--name", "streamed") == 0
+    assert "MB of activations are read from the disk in every epoch" in caplog.text
+    assert report_of(started, "streamed").num_test == 15
+
+
+def test_mixed_precision(started: Path) -> None:
+    assert thaw("head", "--run", started, "--epochs", 2, "--precision", "mixed", "--name", "mixed") == 0
+    assert report_of(started, "mixed").hyperparameters["precision"] == "mixed_bfloat16"  # float16 on a GPU
 
 
 def test_a_layer_that_the_run_lacks_is_cached_by_itself(started: Path) -> None:
