@@ -206,8 +206,8 @@ class Training:
             self._collapse(f"the accuracy fell to chance in epoch {above[-1] + 1}")
         elif not above and idle >= IDLE_EPOCHS and idle * self.steps_per_epoch >= IDLE_STEPS:
             self._collapse(f"the accuracy has stayed at chance for {idle} epochs")
-        elif state.history[-1].epoch - state.best_epoch >= patience:
-            state.stopped = f"no better validation accuracy for {patience} epoch(s)"
+        elif patience <= state.history[-1].epoch - state.best_epoch and len(accuracies) <= self.recipe.epochs:
+            state.stopped = f"no better accuracy, nor a lower loss at the same, on validation for {patience} epoch(s)"
 
     def _collapse(self, reason: str) -> None:
         self.state.stopped, self.state.collapsed = reason, True

@@ -130,7 +130,11 @@ class _App(BaseSettings):
     """Thaw: the best image classifier that a pretrained network can give on your images, and what each way costs."""
 
     model_config = SettingsConfigDict(
-        cli_prog_name="python -m pipeline", cli_kebab_case=True, cli_hide_none_type=True, cli_avoid_json=True
+        cli_prog_name="python -m pipeline",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_exit_on_error=False,
     )
 
     @classmethod
@@ -175,7 +179,8 @@ def run(arguments: Sequence[str]) -> int:
     except ValidationError as error:
         return _fail(WRONG_USAGE, f"{_options(error)}; --help shows the options")
     except SettingsError as error:
-        return _fail(WRONG_USAGE, f"{error}; python -m pipeline --help lists the stages")
+        said = str(error).partition("\n")[0].removeprefix("Error: ").removeprefix("error parsing CLI: ")
+        return _fail(WRONG_USAGE, f"{said}; --help shows the stages, and after a stage its options")
     except KeyboardInterrupt:
         return _fail(FAILED, "interrupted; what was finished is kept, and the same command goes on from there")
     except BrokenPipeError:  # whoever read the output has read enough

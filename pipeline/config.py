@@ -163,7 +163,9 @@ class Neural(Strategy):
     own_fields: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     batch_size: int | None = Field(  # type: ignore[assignment]
-        None, ge=1, description="images in one training step; 256, less where fewer than 50 steps would make an epoch"
+        None,
+        ge=1,
+        description="images in one training step; 256, halved down to 32 while an epoch has fewer than 50 steps",
     )
     recipe: Literal["tuned", "article"] = Field(
         "tuned", description="tuned (chosen on the validation split), or the article's own, which chooses nothing"
@@ -177,7 +179,7 @@ class Neural(Strategy):
     learning_rate: float | None = Field(None, gt=0, lt=10, description="highest learning rate")
     label_smoothing: float | None = Field(None, ge=0, lt=1, description="share of each target given to all classes")
     weight_decay: float | None = Field(None, ge=0, lt=1, description="weight decay, by AdamW")
-    patience: int | None = Field(None, ge=1, description="epochs without a better validation accuracy before the end")
+    patience: int | None = Field(None, ge=1, description="epochs that are no better on validation before the end")
     max_minutes: float | None = Field(None, gt=0, description="begin no epoch that would end later than this")
     precision: Literal["auto", "float32", "mixed"] = Field(
         "auto",

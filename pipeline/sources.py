@@ -63,18 +63,18 @@ def open_sources(settings: Neural, shared: Shared, cut: Cut, features: FeatureFi
     """Return the run's samples for the network; activations that are not cached yet are computed first.
 
     Random changes of the images leave nothing to cache, nor does a network that is trained from its first layer on:
-    then the images come on line.
+    then the images themselves come in.
     """
     layer = cut.input_layer
     if layer is None:
         whole = cut.unfreeze_from == get_backbone(settings.backbone).convolutions[0].name
-        frozen = "with the whole network" if whole else "with the frozen layers"
-        log.info("images on line, %s, in every epoch", frozen)
+        how = f"images, through the {'whole network' if whole else 'frozen layers too'} in every epoch"
+        log.info("input: %s", how)
         device = str(features.attributes["device"])
         origin = Origin(settings.backbone, weights_sha256=str(features.attributes["weights_sha256"]), device=device)
         dataset = load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
         _check_same_images(dataset.digest(), settings.dataset, features)
-        return Sources(origin, f"images on line, {frozen}", features, settings, dataset=dataset)
+        return Sources(origin, how, features, settings, dataset=dataset)
     paths = [_whole_activations(shared, features, layer)]
     if settings.augment == "flip":
         paths.append(extract.main(shared, extract.activations_of(shared, layer, flip=True)))

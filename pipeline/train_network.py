@@ -142,6 +142,12 @@ def _run(settings: Neural, plan: Plan, run: Training, folder: Path) -> State:
         state = run.run(minutes, advance, on_epoch)
     curves.write_csv(folder / "learning_curve.csv", state.history, plan.watched)
     curves.draw(folder / "learning_curve.png", state.history, plan.watched, state.best_epoch)
+    kept = state.history[state.best_epoch]
+    log.info("kept: epoch %d, with %.2f %% of the %s images right", kept.epoch, 100 * kept.val_accuracy, plan.watched)
+    if plan.start and kept.epoch == 0:
+        log.warning(
+            "no epoch was better than the start: the result is the logistic regression's, on %s", plan.start.shape.layer
+        )
     if state.stopped:
         more = "; the same command with a higher --max-minutes goes on from here" if state.out_of_time else ""
         log.info("stopped: %s%s", state.stopped, more)

@@ -104,7 +104,7 @@ def test_with_patience_the_best_weights_are_kept() -> None:
     assert accuracies[state.best_epoch] == max(accuracies)
     assert run.evaluate()[:2] == (state.history[state.best_epoch].val_loss, max(accuracies))
     if len(state.history) <= 12:
-        assert state.stopped == "no better validation accuracy for 1 epoch(s)"
+        assert state.stopped == "no better accuracy, nor a lower loss at the same, on validation for 1 epoch(s)"
 
 
 def test_without_patience_the_last_weights_are_kept() -> None:

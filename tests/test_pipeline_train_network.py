@@ -77,7 +77,7 @@ def test_reports_say_what_was_trained_on_what(started: Path) -> None:
         assert head.features_sha256 == finetune.features_sha256 == features.attributes["values_sha256"]
     assert (head.layer, finetune.layer, scratch.layer) == ("block5_pool", "block5_conv1", "block1_conv1")
     assert finetune.hyperparameters["inputs"] == "cached activations of block4_pool"
-    assert scratch.hyperparameters["inputs"] == "images on line, with the whole network"
+    assert scratch.hyperparameters["inputs"] == "images, through the whole network in every epoch"
     assert (scratch.features_sha256, scratch.seconds.features) == (None, None)
     assert scratch.weights_sha256 == head.weights_sha256  # both are the seeded random network here
 
@@ -161,7 +161,7 @@ def test_flipped_images_are_cached_as_a_second_view(started: Path) -> None:
 def test_standard_augmentation_runs_on_line_and_says_so(started: Path) -> None:
     assert thaw("head", "--run", started, "--epochs", 1, "--augment", "standard", "--name", "standard") == 0
     report = report_of(started, "standard")
-    assert report.hyperparameters["inputs"] == "images on line, with the frozen layers"
+    assert report.hyperparameters["inputs"] == "images, through the frozen layers too in every epoch"
     assert report.features_sha256 is None
 
 
@@ -196,7 +196,7 @@ def test_cuts(started: Path, capsys: pytest.CaptureFixture[str], unfreeze_from: 
     said = capsys.readouterr().err
     if unfreeze_from == "block1_conv1":
         assert code == 0
-        assert report_of(started, "cut").hyperparameters["inputs"].endswith("with the whole network")
+        assert report_of(started, "cut").hyperparameters["inputs"].endswith("through the whole network in every epoch")
     elif unfreeze_from == "block5_pool":
         assert (
             "error: --unfreeze-from block5_pool: no layer from there on has weights to train; expected block5_conv3"
