@@ -404,9 +404,11 @@ def test_too_little_memory(capsys: pytest.CaptureFixture[str], finished: Path, m
     monkeypatch.setattr("pipeline.evaluation.COPIES_PER_FIT", 1e5)
     line = message(capsys, "svm", "--run", finished, "--memory", "10", "--jobs", "1")
     assert line == (
-        "error: training needs about 5,837 MB and may use 10 MB; fit one at a time by --jobs 1, choose a smaller layer "
-        "by --layer, or allow more by --memory 5837"
+        "error: training needs about 5,837 MB and may use 10 MB; choose a smaller layer by --layer, or allow more by "
+        "--memory 5837"
     )
+    line = message(capsys, "svm", "--run", finished, "--memory", "10", "--jobs", "2")
+    assert "may use 10 MB; fit one at a time by --jobs 1, choose a smaller layer" in line
 
 
 def failing_write(number: int) -> object:
@@ -428,9 +430,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_while_parts_are_written(
-    capsys: pytest.CaptureFixture[str], small_disk: Path, image_folder: Path
+def test_a_disk_that_fills_up_while_parts_are_written(
+    capsys: pytest.CaptureFixture[str], small_disk: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("features.extraction.check_space", lambda *arguments: None)
     options = ["--image-size", "32", "--weights", "random", "--layers", "block1_conv1", "--pooling", "none"]
     line = message(capsys, "features", "--dataset", f"folder:{image_folder}", "--run", small_disk / "r", *options)
     assert line == (
@@ -440,8 +443,8 @@ def test_a_full_disk_while_parts_are_written(
     assert not list((small_disk / "r" / "features.h5.parts").iterdir())
 
 
-def test_a_disk_too_small_for_the_joined_file(
-    capsys: pytest.CaptureFixture[str], small_disk: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_disk_too_small_is_said_before_the_start(
+    capsys: pytest.CaptureFixture[str], small_disk: Path, image_folder: Path
 ) -> None:
     line = message(capsys, "features", "--dataset", f"folder:{image_folder}", "--run", small_disk / "r", *FAST)
     assert re.fullmatch(
@@ -449,7 +452,7 @@ def test_a_disk_too_small_for_the_joined_file(
         "again: finished parts are kept",
         line,
     )
-    assert [path.name for path in (small_disk / "r" / "features.h5.parts").iterdir()] == ["part-000000000.h5"]
+    assert not list((small_disk / "r" / "features.h5.parts").iterdir())
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
     assert thaw("features", "--run", small_disk / "r") == 0
 
