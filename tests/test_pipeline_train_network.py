@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -257,6 +258,18 @@ def test_one_class_in_the_training_split(
     assert said == (
         "error: only one class, 'grass', has training images; expected two or more: add images of another class"
     )
+
+
+def test_images_that_are_not_those_of_the_features_any_more(
+    tmp_path: Path, image_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures, folder = tmp_path / "pictures", tmp_path / "run"
+    shutil.copytree(image_folder, pictures)
+    options = (*FAST[:4], "--layers", "block5_pool")
+    assert thaw("features", "--dataset", f"folder:{pictures}", "--run", folder, *options) == 0
+    next((pictures / "grass").iterdir()).unlink()
+    said = fails(capsys, "scratch", "--run", folder, "--epochs", 1)
+    assert f"holds other images than {folder / 'features.h5'} was made from; put them back, or remove" in said
 
 
 def test_cached_activations_of_other_weights(started: Path, capsys: pytest.CaptureFixture[str]) -> None:
