@@ -124,7 +124,6 @@ class Training:
         """Train to the end of the recipe, the patience or the time, then give the network the weights to be kept."""
         state = self.state
         if not state.history:
-            state.best_epoch, state.best_weights = 0, self.model.get_weights()
             began = time.perf_counter()
             figures = self.evaluate()
             self._finish_epoch(Epoch(0, 0.0, None, None, *figures, time.perf_counter() - began), on_epoch)
@@ -183,9 +182,11 @@ class Training:
         on_epoch(row)
 
     def _is_best(self, row: Epoch) -> bool:
+        if row.epoch == 0:
+            return True
         if not math.isfinite(row.val_loss):
             return False
-        if self.recipe.patience is None or row.epoch == 0:
+        if self.recipe.patience is None:
             return True
         best = self.state.history[self.state.best_epoch]
         return (row.val_accuracy, -row.val_loss) > (best.val_accuracy, -best.val_loss)

@@ -21,7 +21,6 @@ from models import network
 from models.batches import CachedActivations, Source
 from models.checkpoints import Checkpoint, Epoch, State
 from models.finder import find_rate
-from models.network import Architecture
 from models.training import Samples, Training, balanced
 from pipeline import curves, evaluation, extract
 from pipeline.config import Finetune, Neural
@@ -96,7 +95,7 @@ def train(settings: Neural, plan: Plan, sources: Sources, folder: Path) -> tuple
         _hyperparameters(settings, plan, sources, state),
         state.seconds + _probe_seconds(plan),
         time.perf_counter() - began,
-        save=partial(_save, model, plan.architecture),
+        save=lambda path, record: network.save(path, model, plan.architecture, record),
         model_file="model.json",
     )
     return outcome, state
@@ -225,7 +224,3 @@ def _hyperparameters(settings: Neural, plan: Plan, sources: Sources, state: Stat
         "precision": plan.architecture.precision,
         "seconds_per_epoch": state.seconds / max(1, len(state.history) - 1),
     }
-
-
-def _save(model: keras.Model, architecture: Architecture, path: Path, record: dict[str, Any]) -> None:
-    network.save(path, model, architecture, record)

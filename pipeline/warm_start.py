@@ -19,7 +19,8 @@ from models.probe import Probe, ProbeShape, from_fitted
 from models.selection import Trial, best_trial, final_fit
 from models.strategies import STRATEGIES
 from pipeline import evaluation, train_linear
-from pipeline.config import Finetune, Linear, Shared
+from pipeline.config import Finetune, Linear
+from pipeline.rundir import shared_settings
 from pipeline.schema import read_report
 
 log = logging.getLogger("thaw")
@@ -95,9 +96,8 @@ def _usable_layers(settings: Finetune, features: FeatureFile, input_layer: str |
 
 
 def _linear_settings(settings: Finetune) -> Linear:
-    shared = {name: getattr(settings, name) for name in Shared.model_fields if name not in settings.own_fields}
     own = {"class_weight": settings.class_weight, "jobs": 1, "select": "validation"}  # one fit at a time
-    return Linear.model_validate({**shared, **own})
+    return Linear.model_validate({**shared_settings(settings).model_dump(), **own})
 
 
 def _transforms(layer: str, input_layer: str | None) -> list[str]:
