@@ -3,9 +3,7 @@
 import hashlib
 import os
 import pickle
-import struct
 import tarfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BufferedReader
@@ -14,25 +12,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from features.errors import InputError
+from features.errors import FILE_FAULTS, InputError
 from features.images import shown
 from features.listings import ImageArrays, Listing, array_ids
 
 # What a torn archive, or pickles that hold something else, raise.
-_FAULTS = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    MemoryError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    struct.error,
-    zlib.error,
-    tarfile.TarError,
-    pickle.UnpicklingError,
-)
+_FAULTS = (*FILE_FAULTS, LookupError, TypeError, AttributeError, tarfile.TarError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)

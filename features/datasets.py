@@ -12,7 +12,7 @@ from features.archives import CIFAR, read_cifar
 from features.errors import InputError
 from features.folders import list_folder
 from features.images import MAX_PIXELS, shown
-from features.listings import ImageArrays, Listing, array_ids
+from features.listings import ImageArrays, Listing, Read, array_ids
 from features.tables import list_csv, list_elpv, list_npz
 
 DATASET_WORDS = ("digits", "elpv", "cifar10", "cifar100", "folder:PATH", "csv:PATH", "npz:PATH")
@@ -24,8 +24,8 @@ class Dataset:
 
     `ids`: the path relative to the data's root with "/", or train/00000 and so on for arrays. `labels`: int64
     (N,), indices into `class_names`. `given_split`: train, validation, test or "" per image. `read(i)`:
-    image i, decoded now in any thread, uint8 (H, W, 3); raises InputError naming the id. `content(i)`: bytes
-    that identify image i.
+    image i, decoded now in any thread, uint8 (H, W, 3); raises InputError naming the id; `read(i, least_side)`
+    may decode a JPEG at a reduced size. `content(i)`: bytes that identify image i.
     """
 
     word: str
@@ -34,7 +34,7 @@ class Dataset:
     class_names: tuple[str, ...]
     given_split: tuple[str, ...]
     groups: tuple[str, ...] | None
-    read: Callable[[int], np.ndarray]
+    read: Read
     content: Callable[[int], bytes]
 
     def digest(self) -> str:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -13,11 +15,11 @@ import numpy as np
 
 from features.datasets import Dataset
 from features.errors import InputError
-from features.images import resize
-from features.parts import peek_part, read_part, write_part
-from features.preprocessing import normalize, pool
+from features.images import DECODING, least_side, resize
+from features.overlap import Behind, load_ahead
+from features.parts import GrowingPart, peek_part, read_part
+from features.preprocessing import normalize
 from features.store import create_feature_file, values_digest
-from features.streams import load_ahead
 from features.wholefiles import check_space, remove_leftovers, whole_path
 
 PART_ROWS = 512
@@ -51,6 +53,10 @@ class Recipe:
     skip_bad: bool = False
     flip: bool = False
 
+    def load(self, dataset: Dataset, row: int) -> np.ndarray:
+        """Return network input, float32 (S, S, 3), of a data set's image, decoded now; raises InputError."""
+        return self.prepare(dataset.read(row, least_side(self.image_size, self.resize)))
+
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Return network input, float32 (S, S, 3), from one decoded image, uint8 (H, W, 3)."""
         image = image[:, ::-1] if self.flip else image
@@ -69,11 +75,21 @@ class Recipe:
         """Return the SHA-256 over what determines a part; parts with another digest are not reused."""
         record = {
             **self.record,
+            "decoding": DECODING,
             "part_rows": self.part_rows(batch_size),
             "batch_size": batch_size,
             "num_images": num_images,
         }
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Network input, float32 (n, S, S, 3), of the images at `rows` (n,); `skipped` id -> reason."""
+
+    rows: list[int]
+    inputs: np.ndarray
+    skipped: dict[str, str]
 
 
 class Extraction:
@@ -106,7 +122,11 @@ class Extraction:
         return record is not None and record.get("settings_sha256") == self.settings_sha256
 
     def run(self, engine: Engine, progress: Callable[[int], None] = lambda count: None) -> None:
-        """Make every missing part; `progress` is told how many images each finished batch covered."""
+        """Make every missing part; `progress` is told how many images each finished batch covered.
+
+        Images are decoded and resized in threads, some batches ahead and across the borders of parts; features are
+        pooled and parts written in another thread; this one does nothing but run the network.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
         remove_leftovers(self.path.parent, self.path.name)
@@ -114,32 +134,37 @@ class Extraction:
         todo = sum(self.part_size(start) for start in missing)
         # The parts that are missing, then beside all parts the file that they are joined into.
         check_space(self.path, self.recipe.image_bytes * (todo + len(self.dataset.ids)))
-        for start in missing:
-            self._make_part(start, engine, progress)
+        with Behind() as writer, closing(self._loaded(missing)) as loaded:
+            for start in missing:
+                began = time.perf_counter()
+                part = GrowingPart(self.recipe.shapes, self.recipe.pooling, self.recipe.dtype)
+                for batch in islice(loaded, len(self._batches(start))):
+                    activations = engine(batch.inputs) if batch.rows else {}
+                    writer.hand(part.add, batch.rows, activations, batch.skipped)
+                    progress(len(batch.rows) + len(batch.skipped))
+                record = {"settings_sha256": self.settings_sha256, "seconds": time.perf_counter() - began}
+                writer.hand(part.write, self.part_path(start), record)
 
-    def _make_part(self, start: int, engine: Engine, progress: Callable[[int], None]) -> None:
-        began = time.perf_counter()
-        outputs: dict[str, list[np.ndarray]] = {name: [] for name in self.recipe.shapes}
-        rows: list[int] = []
+    def _batches(self, start: int) -> list[range]:
+        rows = range(start, start + self.part_size(start))
+        return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+
+    def _loaded(self, missing: list[int]) -> Generator["_Batch", None, None]:
+        return load_ahead(self._load, [batch for start in missing for batch in self._batches(start)])
+
+    def _load(self, rows: range) -> "_Batch":
+        inputs = np.empty((len(rows), self.recipe.image_size, self.recipe.image_size, 3), np.float32)
+        read: list[int] = []
         skipped: dict[str, str] = {}
-        indices = range(start, start + self.part_size(start))
-        for batch_rows, batch, bad in _batches(self.dataset, self.recipe, indices, engine.batch_size):
-            if batch_rows:
-                for name, activations in engine(np.stack(batch)).items():
-                    outputs[name].append(pool(activations, self.recipe.pooling).astype(self.recipe.dtype))
-            rows += batch_rows
-            skipped |= bad
-            progress(len(batch_rows) + len(bad))
-        layers = {
-            name: np.concatenate(parts) if parts else np.empty((0, *self.recipe.shapes[name]), self.recipe.dtype)
-            for name, parts in outputs.items()
-        }
-        record = {
-            "settings_sha256": self.settings_sha256,
-            "seconds": time.perf_counter() - began,
-            "skipped": skipped,
-        }
-        write_part(self.part_path(start), layers, np.array(rows, np.int64), record)
+        for row in rows:
+            try:
+                inputs[len(read)] = self.recipe.load(self.dataset, row)
+                read.append(row)
+            except InputError as error:
+                if not self.recipe.skip_bad:
+                    raise
+                skipped[self.dataset.ids[row]] = str(error)
+        return _Batch(read, inputs[: len(read)], skipped)
 
     def join(self, split: np.ndarray, attributes: Mapping[str, Any]) -> dict[str, str]:
         """Write the feature file from its parts, check it, give it its name and remove the parts.
@@ -213,26 +238,3 @@ def _seal(path: Path, layers: tuple[str, ...]) -> None:
             raise InputError(
                 f"{error}; expected finite numbers: check the weights, or start another run with --dtype float32"
             ) from None
-
-
-def _batches(
-    dataset: Dataset, recipe: Recipe, indices: range, batch_size: int
-) -> Iterator[tuple[list[int], list[np.ndarray], dict[str, str]]]:
-    """Yield (rows, network inputs, skipped id -> reason) of at most `batch_size` images each, in order.
-
-    Decoding and resizing run in threads, a few batches ahead of the network.
-    """
-
-    def load(batch: range) -> tuple[list[int], list[np.ndarray], dict[str, str]]:
-        rows, inputs, skipped = [], [], {}
-        for row in batch:
-            try:
-                inputs.append(recipe.prepare(dataset.read(row)))
-                rows.append(row)
-            except InputError as error:
-                if not recipe.skip_bad:
-                    raise
-                skipped[dataset.ids[row]] = str(error)
-        return rows, inputs, skipped
-
-    yield from load_ahead(load, [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)])

@@ -6,31 +6,20 @@ import stat
 import struct
 import threading
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from features.errors import InputError
+from features.errors import FILE_FAULTS, InputError
 from features.images import decode, shown
 from features.listings import SPLIT_WORDS, ImageFiles, Images, Listing, leads_inside
 
 _SPLIT_LOOKALIKES = {"training", "testing", "valid", "dev"}
 
 # What a member of a hostile or torn archive raises: a wrong CRC, an unknown method, a password, bad sizes.
-_FAULTS = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-)
+_FAULTS = (*FILE_FAULTS, lzma.LZMAError, zipfile.BadZipFile)
 
 
 def list_folder(word: str, path: Path, max_pixels: int) -> Listing:
@@ -154,7 +143,7 @@ class ZipImages:
     max_pixels: int
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def read(self, i: int) -> np.ndarray:
+    def read(self, i: int, least_side: int | None = None) -> np.ndarray:
         """Return image `i` as uint8 (H, W, 3); raises InputError naming its id."""
         member, name = self.members[i], self.ids[i]
         limit = 8 * self.max_pixels + 2**20  # four 16-bit channels uncompressed, and metadata
@@ -171,7 +160,7 @@ class ZipImages:
                 f"{shown(name)} is damaged in {shown(self.archive.filename)} ({shown(error)}); expected a "
                 "whole zip member; make the archive again, or go on without it by --skip-bad"
             ) from error
-        return decode(data, name, self.max_pixels)
+        return decode(data, name, self.max_pixels, least_side)
 
     def content(self, i: int) -> bytes:
         """Return the CRC-32 and the size of image `i`'s file, from the directory: nothing is unpacked."""

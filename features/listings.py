@@ -12,10 +12,18 @@ from features.images import decode
 SPLIT_WORDS = {"train": "train", "test": "test", "val": "validation", "validation": "validation"}
 
 
+class Read(Protocol):
+    """Image `i` as uint8 (H, W, 3); what `least_side` allows, `features.images.decode` says."""
+
+    def __call__(self, i: int, least_side: int | None = None) -> np.ndarray:
+        """Return image `i`, decoded now."""
+        ...
+
+
 class Images(Protocol):
     """Images by number; what both functions return, `Dataset` says."""
 
-    def read(self, i: int) -> np.ndarray:
+    def read(self, i: int, least_side: int | None = None) -> np.ndarray:
         """Return image `i` as uint8 (H, W, 3)."""
         ...
 
@@ -47,9 +55,9 @@ class ImageFiles:
     ids: tuple[str, ...]
     max_pixels: int
 
-    def read(self, i: int) -> np.ndarray:
+    def read(self, i: int, least_side: int | None = None) -> np.ndarray:
         """Return image `i` as uint8 (H, W, 3); raises InputError naming its id."""
-        return decode(self.root / self.ids[i], self.ids[i], self.max_pixels)
+        return decode(self.root / self.ids[i], self.ids[i], self.max_pixels, least_side)
 
     def content(self, i: int) -> bytes:
         """Return the whole file of image `i`, or what keeps it from being read: `read` then says so."""
@@ -65,7 +73,7 @@ class ImageArrays:
 
     images: Sequence[np.ndarray]
 
-    def read(self, i: int) -> np.ndarray:
+    def read(self, i: int, least_side: int | None = None) -> np.ndarray:
         """Return a copy of image `i` as uint8 (H, W, 3)."""
         height, width = self.images[i].shape[:2]
         return np.broadcast_to(self.images[i].reshape(height, width, -1), (height, width, 3)).copy()

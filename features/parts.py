@@ -3,15 +3,46 @@
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 
+from features.preprocessing import pool
 from features.store import create_dataset
 from features.wholefiles import write_whole
+
+Found = TypeVar("Found")
+
+
+class GrowingPart:
+    """One part while its batches come in; `layers` name -> the shape of one image's features."""
+
+    def __init__(self, layers: Mapping[str, tuple[int, ...]], pooling: str, dtype: str):
+        self._layers, self._pooling, self._dtype = layers, pooling, dtype
+        self._values: dict[str, list[np.ndarray]] = {name: [] for name in layers}
+        self._rows: list[int] = []
+        self._skipped: dict[str, str] = {}
+
+    def add(self, rows: Sequence[int], activations: Mapping[str, np.ndarray], skipped: Mapping[str, str]) -> None:
+        """Pool and keep the `activations` (n, H, W, C) by layer of the images at `rows` (n,); `skipped` id -> reason.
+
+        Where none of the batch's images could be read, `activations` is empty.
+        """
+        for name, values in activations.items():
+            self._values[name].append(pool(values, self._pooling).astype(self._dtype))
+        self._rows += rows
+        self._skipped |= skipped
+
+    def write(self, path: Path, record: Mapping[str, Any]) -> None:
+        """Write what came in as one part, with `record` and the images that were skipped."""
+        layers = {
+            name: np.concatenate([np.empty((0, *self._layers[name]), self._dtype), *values])
+            for name, values in self._values.items()
+        }
+        write_part(path, layers, np.array(self._rows, np.int64), {**record, "skipped": self._skipped})
 
 
 def write_part(path: Path, layers: Mapping[str, np.ndarray], rows: np.ndarray, record: Mapping[str, Any]) -> None:
@@ -35,24 +66,31 @@ def write_part(path: Path, layers: Mapping[str, np.ndarray], rows: np.ndarray, r
 
 def read_part(path: Path, layers: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]] | None:
     """Read a part back as (`layers`, `rows`, `record`), or None where it is missing, damaged or not a part."""
-    try:
-        with h5py.File(path, "r") as file:
-            record = json.loads(file.attrs["record"])
-            rows = file["rows"][...]
-            values = {name: file[name][...] for name in layers}
-    except (OSError, KeyError, ValueError, TypeError):
-        return None
-    digest = hashlib.sha256(rows)
-    for name in layers:
-        digest.update(values[name])
-    return (values, rows, record) if digest.hexdigest() == record["values_sha256"] else None
+
+    def whole(file: h5py.File) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]] | None:
+        rows, record = file["rows"][...], _record(file)
+        values = {name: file[name][...] for name in layers}
+        digest = hashlib.sha256(rows)
+        for name in layers:
+            digest.update(values[name])
+        return (values, rows, record) if digest.hexdigest() == record["values_sha256"] else None
+
+    return _read(path, whole)
 
 
 def peek_part(path: Path) -> dict[str, Any] | None:
     """Return a part's record without reading its values, or None where there is no readable part."""
+    return _read(path, _record)
+
+
+def _record(file: h5py.File) -> dict[str, Any]:
+    return dict(json.loads(file.attrs["record"]))
+
+
+def _read(path: Path, what: Callable[[h5py.File], Found]) -> Found | None:
+    """Return what is asked of the part's open file, None where it is missing or not there to be read."""
     try:
         with h5py.File(path, "r") as file:
-            record = json.loads(file.attrs["record"])
+            return what(file)
     except (OSError, KeyError, ValueError, TypeError):
         return None
-    return record if isinstance(record, dict) else None

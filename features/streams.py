@@ -1,34 +1,15 @@
 """Images as training samples: decoded, changed at random, resized and normalised while the network works."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from features.augmentation import augment
+from features.augmentation import SMALLEST_CROP, augment
 from features.datasets import Dataset
-from features.images import resize
+from features.images import least_side, resize
+from features.overlap import load_ahead
 from features.preprocessing import normalize
-
-NUM_DECODERS = 2
-BATCHES_AHEAD = 3
-
-Batch = TypeVar("Batch")
-Loaded = TypeVar("Loaded")
-
-
-def load_ahead(load: Callable[[Batch], Loaded], batches: Sequence[Batch]) -> Iterator[Loaded]:
-    """Yield `load(batch)` for each batch in order, a few batches ahead of the caller, in threads."""
-    with ThreadPoolExecutor(NUM_DECODERS) as threads:
-        ahead: deque[Future[Loaded]] = deque()
-        for batch in batches:
-            ahead.append(threads.submit(load, batch))
-            if len(ahead) > BATCHES_AHEAD:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
 
 
 class ImageStream:
@@ -47,6 +28,8 @@ class ImageStream:
         self._dataset, self._rows, self._image_size = dataset, rows, image_size
         self._resize, self._normalize = methods
         self._augmentation = augmentation
+        least = least_side(image_size, methods[0])
+        self._least_side = math.ceil(least / SMALLEST_CROP) if least else None
         self.num_samples = len(rows)
 
     def epoch(self, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -64,7 +47,7 @@ class ImageStream:
     def _load(self, batch: np.ndarray, seeds: tuple[int, int] | None = None) -> np.ndarray:
         inputs = []
         for number in batch:
-            image = self._dataset.read(self._rows[number])
+            image = self._dataset.read(self._rows[number], self._least_side)
             if seeds:
                 generator = np.random.default_rng((*seeds, int(number) + 1))  # a 0 at the end would change no seed
                 image = augment(image, self._augmentation, generator)

@@ -3,15 +3,13 @@
 import csv
 import importlib.util
 import lzma
-import struct
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from features.errors import InputError
+from features.errors import FILE_FAULTS, InputError
 from features.images import shown
 from features.listings import SPLIT_WORDS, ImageArrays, ImageFiles, Listing, array_ids, leads_inside
 
@@ -20,19 +18,8 @@ _ELPV_TARGETS = {
     "four": ("functional", "possibly_defective", "likely_defective", "defective"),
 }
 
-_NPZ_FAULTS = (  # what numpy.load raises on made-up bytes
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    struct.error,
-    lzma.LZMAError,
-    zlib.error,
-    zipfile.BadZipFile,
-)
+# What numpy.load raises on made-up bytes.
+_NPZ_FAULTS = (*FILE_FAULTS, KeyError, SyntaxError, lzma.LZMAError, zipfile.BadZipFile)
 
 
 def list_csv(path: Path, max_pixels: int) -> Listing:

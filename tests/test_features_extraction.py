@@ -1,4 +1,6 @@
+import errno
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from features.datasets import Dataset, load_dataset
 from features.errors import InputError
 from features.extraction import Extraction, Recipe
-from features.parts import peek_part
+from features.parts import peek_part, write_part
 from features.store import FeatureFile
 
 
@@ -150,11 +152,97 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path, dataset: Datas
     assert not parts.exists()
 
 
+@pytest.mark.parametrize(("method", "asked"), [("bilinear", 128), ("area", 256), ("article", None)])
+def test_a_large_jpeg_may_be_decoded_at_a_reduced_size(
+    tmp_path: Path, dataset: Dataset, method: str, asked: int | None
+) -> None:
+    sides = set()
+
+    def read(row: int, least_side: int | None = None) -> np.ndarray:
+        sides.add(least_side)
+        return dataset.read(row)
+
+    extract(tmp_path / "features.h5", replace(dataset, read=read), recipe(resize=method))
+    assert sides == {asked}
+
+
+def test_parts_of_other_rules_of_decoding_are_not_mixed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = recipe().digest(72, 10)
+    monkeypatch.setattr("features.extraction.DECODING", 0)
+    assert recipe().digest(72, 10) != before
+
+
+def test_a_part_that_cannot_be_written_stops_the_run(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def write(path: Path, *arguments: object) -> None:
+        if len(written) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        write_part(path, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("features.parts.write_part", write)
+    path, engine = tmp_path / "features.h5", MeanColour()
+    extraction = Extraction(path, dataset, recipe(), MeanColour.batch_size)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        extraction.run(engine)
+    assert error.value.filename == str(extraction.part_path(20))
+    assert extraction.missing() == [20, 40, 60]
+    monkeypatch.undo()
+    monkeypatch.setattr("features.extraction.PART_ROWS", 20)
+    extraction.run(MeanColour())
+    extraction.join(sides(dataset), {})
+    extract(tmp_path / "unbroken.h5", dataset, recipe())
+    for name, values in read(tmp_path / "unbroken.h5").items():
+        np.testing.assert_array_equal(read(path)[name], values)
+
+
+def test_images_are_decoded_across_the_borders_of_parts(tmp_path: Path, dataset: Dataset) -> None:
+    """While the first part's last batch is in the network, images of the next part are read."""
+    next_part_is_read = threading.Event()
+
+    def read(row: int, least_side: int | None = None) -> np.ndarray:
+        if row >= 20:
+            next_part_is_read.set()
+        return dataset.read(row)
+
+    class Waiting(MeanColour):
+        def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            if len(self.sizes) == 1:
+                assert next_part_is_read.wait(10)
+            return super().__call__(images)
+
+    Extraction(tmp_path / "features.h5", replace(dataset, read=read), recipe(), 10).run(Waiting())
+
+
+def test_the_network_runs_on_while_a_part_is_written(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_batch_is_in = threading.Event()
+
+    class Telling(MeanColour):
+        def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            if len(self.sizes) == 2:
+                next_batch_is_in.set()
+            return super().__call__(images)
+
+    def write(path: Path, *arguments: object) -> None:
+        assert next_batch_is_in.wait(10)
+        write_part(path, *arguments)  # type: ignore[arg-type]
+
+    engine = Telling()
+    monkeypatch.setattr("features.parts.write_part", write)
+    Extraction(tmp_path / "features.h5", dataset, recipe(), 10).run(engine)
+    assert sum(engine.sizes) == 72
+
+
 def test_an_image_that_cannot_be_read_stops_or_is_skipped(tmp_path: Path, dataset: Dataset) -> None:
-    def read_or_fail(row: int) -> np.ndarray:
+    def read_or_fail(row: int, least_side: int | None = None) -> np.ndarray:
         if row in (3, 41):
             raise InputError(f"{dataset.ids[row]} is damaged")
-        return dataset.read(row)
+        return dataset.read(row, least_side)
 
     broken = replace(dataset, read=read_or_fail)
     path = tmp_path / "features.h5"

@@ -1,3 +1,4 @@
+import functools
 import io
 import re
 import struct
@@ -10,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageOps
+from sklearn.datasets import load_sample_image
 
 from features.errors import InputError
-from features.images import RESIZES, decode, resize
+from features.images import RESIZES, decode, least_side, resize
 
 SMOOTH = [method for method in RESIZES if method != "article"]
 PICTURES = arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3)))
@@ -78,6 +80,22 @@ def test_bilinear_is_a_triangle_filter_in_both_directions(size):
     image = noise(17, 12)
     expected = np.einsum("ih,jw,hwc->ijc", triangle_weights(17, size), triangle_weights(12, size), image)
     np.testing.assert_allclose(resize(image, size, "bilinear"), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(8, 8, 48), (32, 32, 48), (90, 40, 32), (40, 200, 32), (300, 200, 48)]
+)
+def test_small_images_are_resized_as_pillow_does(method, height, width, size):
+    image = noise(height, width)
+    planes = [Image.fromarray(image[:, :, channel].astype(np.float32)) for channel in range(3)]
+    expected = [np.asarray(plane.resize((size, size), Image.Resampling[method.upper()])) for plane in planes]
+    np.testing.assert_allclose(resize(image, size, method), np.stack(expected, axis=2), atol=2e-4)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+def test_long_images_need_no_memory_for_their_weights(method):
+    assert resize(np.full((1, 100_000, 3), 9, np.uint8), 1, method).tolist() == [[[9, 9, 9]]]
 
 
 @pytest.mark.parametrize("factor", [2, 3, 5])
@@ -297,6 +315,76 @@ def test_the_first_frame_counts(kind):
     np.testing.assert_array_equal(decode(data, "x")[4, 4], [255, 0, 0])
 
 
+# ---- decode: JPEGs at a reduced size
+
+
+@functools.cache
+def photographs() -> tuple[Image.Image, ...]:
+    """Two real photographs of 640 x 427, which scikit-learn carries."""
+    return tuple(Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 427), (640, 424), (633, 409), (409, 427)])
+@pytest.mark.parametrize(("method", "size"), [("bilinear", 13), ("bicubic", 25), ("bilinear", 51), ("area", 25)])
+def test_a_reduced_jpeg_gives_the_same_resized_picture(method, size, width, height):
+    for photograph in photographs():
+        data = encoded(photograph.crop((0, 0, width, height)), "JPEG", quality=92)
+        whole, reduced = decode(data, "x"), decode(data, "x", least_side=least_side(size, method))
+        assert min(reduced.shape[:2]) in range(least_side(size, method), min(width, height) // 2 + 2)
+        difference = resize(reduced, size, method) - resize(whole, size, method)
+        assert np.sqrt(np.mean(difference**2)) <= 1
+        assert np.abs(difference).max() <= 8
+
+
+@pytest.mark.parametrize(
+    ("options", "mode"), [({}, "L"), ({}, "CMYK"), ({"progressive": True}, "RGB"), ({"subsampling": 0}, "RGB")]
+)
+def test_every_kind_of_jpeg_is_reduced(options, mode):
+    data = encoded(photographs()[0].convert(mode), "JPEG", **options)
+    whole, reduced = decode(data, "x"), decode(data, "x", least_side=100)
+    assert reduced.shape == (107, 160, 3)
+    assert np.sqrt(np.mean((resize(reduced, 25, "bilinear") - resize(whole, 25, "bilinear")) ** 2)) <= 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_reduced_jpeg_is_turned_by_its_exif_too(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(photographs()[0], "JPEG", exif=exif)
+    whole, reduced = decode(data, "x"), decode(data, "x", least_side=100)
+    assert reduced.shape == ((160, 107, 3) if orientation >= 5 else (107, 160, 3))
+    assert np.sqrt(np.mean((resize(reduced, 25, "bilinear") - resize(whole, 25, "bilinear")) ** 2)) <= 1
+
+
+def test_a_phones_jpeg_of_two_pictures_is_reduced():
+    data = encoded(photographs()[0], "MPO", save_all=True, append_images=[photographs()[1]])
+    whole, reduced = decode(data, "x"), decode(data, "x", least_side=100)
+    assert reduced.shape == (107, 160, 3)
+    assert np.sqrt(np.mean((resize(reduced, 25, "bilinear") - resize(whole, 25, "bilinear")) ** 2)) <= 1
+
+
+@pytest.mark.parametrize(("side", "shape"), [(214, (427, 640)), (213, (214, 320)), (54, (107, 160)), (53, (53, 80))])
+def test_the_smallest_size_that_is_large_enough(side, shape):
+    assert decode(encoded(photographs()[0], "JPEG"), "x", least_side=side).shape[:2] == shape
+
+
+def test_only_jpegs_are_reduced():
+    for kind in ("PNG", "TIFF", "WEBP"):
+        assert decode(encoded(photographs()[0], kind), "x", least_side=32).shape == (427, 640, 3)
+
+
+def test_the_articles_resize_takes_the_whole_jpeg():
+    assert least_side(48, "article") is None
+
+
+def test_a_large_jpeg_that_is_cut_off_or_too_large_is_refused_as_before():
+    data = encoded(photographs()[0], "JPEG")
+    with pytest.raises(InputError, match=r"^x is damaged \(image file is truncated \(\d+ bytes not processed\)\); "):
+        decode(data[:-3000], "x", least_side=50)
+    with pytest.raises(InputError, match=r"^x has 273280 pixels \(640 x 427\); expected at most 273279; "):
+        decode(data, "x", max_pixels=273_279, least_side=50)
+
+
 # ---- decode: what is refused
 
 EXPECTED = "expected JPEG, PNG, GIF, BMP, TIFF, WebP, JPEG 2000, AVIF or PNM"
@@ -384,14 +472,18 @@ SEEDS = [
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from(SEEDS), st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=4)), max_size=4))
-def test_made_up_bytes_give_an_image_or_one_line(data, edits):
+@given(
+    st.sampled_from(SEEDS),
+    st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=4)), max_size=4),
+    st.sampled_from([None, 1, 4]),
+)
+def test_made_up_bytes_give_an_image_or_one_line(data, edits, side):
     mutated = bytearray(data)
     for position, new in edits:
         mutated[position : position + len(new)] = new
     message, result = "", np.empty((1, 1, 3), np.uint8)
     try:
-        result = decode(bytes(mutated), "x", max_pixels=10_000)
+        result = decode(bytes(mutated), "x", max_pixels=10_000, least_side=side)
     except InputError as error:
         message = str(error)
     assert "\n" not in message

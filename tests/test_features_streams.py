@@ -10,7 +10,7 @@ from features.datasets import Dataset, load_dataset
 from features.errors import InputError
 from features.images import resize
 from features.preprocessing import normalize
-from features.streams import BATCHES_AHEAD, ImageStream, load_ahead
+from features.streams import ImageStream
 
 SIZE = 12
 ROWS = list(range(70, 0, -5))  # not in the data set's order, which streams must not assume
@@ -119,47 +119,10 @@ def test_a_damaged_image_is_the_callers_error(tmp_path: Path) -> None:
 def test_images_are_read_in_other_threads_than_the_callers(dataset: Dataset) -> None:
     readers = set()
 
-    def read(row: int) -> np.ndarray:
+    def read(row: int, least_side: int | None = None) -> np.ndarray:
         readers.add(threading.current_thread())
-        return dataset.read(row)
+        return dataset.read(row, least_side)
 
     list(stream(dataclasses.replace(dataset, read=read)).in_order(2))
     assert readers
     assert threading.current_thread() not in readers
-
-
-def test_load_ahead_keeps_the_order_of_batches_that_are_done_out_of_order() -> None:
-    done: list[int] = []
-    second_is_done = threading.Event()
-
-    def load(batch: int) -> int:
-        if batch == 0:
-            assert second_is_done.wait(10)
-        done.append(batch)
-        if batch == 1:
-            second_is_done.set()
-        return 10 * batch
-
-    assert list(load_ahead(load, range(20))) == [10 * batch for batch in range(20)]
-    assert done.index(1) < done.index(0)
-    assert sorted(done) == list(range(20))
-
-
-def test_load_ahead_is_only_a_few_batches_ahead() -> None:
-    loaded: list[int] = []
-    batches = load_ahead(lambda batch: loaded.append(batch), range(50))
-    next(batches)
-    batches.close()  # type: ignore[attr-defined]
-    assert 1 <= len(loaded) <= BATCHES_AHEAD + 1
-
-
-@pytest.mark.parametrize("num_batches", range(7))
-def test_load_ahead_gives_every_batch_of_few(num_batches: int) -> None:
-    assert list(load_ahead(lambda batch: batch, range(num_batches))) == list(range(num_batches))
-
-
-def test_load_ahead_raises_where_the_batch_would_have_come() -> None:
-    batches = load_ahead(lambda batch: 12 // batch, [1, 2, 0, 4, 6])
-    assert [next(batches), next(batches)] == [12, 6]
-    with pytest.raises(ZeroDivisionError):
-        next(batches)

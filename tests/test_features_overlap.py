@@ -1,0 +1,124 @@
+import threading
+import time
+
+import pytest
+
+from features.overlap import BATCHES_AHEAD, BATCHES_BEHIND, Behind, load_ahead
+
+
+def test_load_ahead_keeps_the_order_of_batches_that_are_done_out_of_order() -> None:
+    done: list[int] = []
+    second_is_done = threading.Event()
+
+    def load(batch: int) -> int:
+        if batch == 0:
+            assert second_is_done.wait(10)
+        done.append(batch)
+        if batch == 1:
+            second_is_done.set()
+        return 10 * batch
+
+    assert list(load_ahead(load, range(20))) == [10 * batch for batch in range(20)]
+    assert done.index(1) < done.index(0)
+    assert sorted(done) == list(range(20))
+
+
+def test_load_ahead_is_only_a_few_batches_ahead() -> None:
+    loaded: list[int] = []
+    batches = load_ahead(lambda batch: loaded.append(batch), range(50))
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert 1 <= len(loaded) <= BATCHES_AHEAD + 1
+
+
+@pytest.mark.parametrize("num_batches", range(7))
+def test_load_ahead_gives_every_batch_of_few(num_batches: int) -> None:
+    assert list(load_ahead(lambda batch: batch, range(num_batches))) == list(range(num_batches))
+
+
+def test_load_ahead_raises_where_the_batch_would_have_come() -> None:
+    batches = load_ahead(lambda batch: 12 // batch, [1, 2, 0, 4, 6])
+    assert [next(batches), next(batches)] == [12, 6]
+    with pytest.raises(ZeroDivisionError):
+        next(batches)
+
+
+class FullError(Exception):
+    """Stands for a disk that fills up."""
+
+
+def fail() -> None:
+    raise FullError
+
+
+def test_what_is_handed_is_done_in_order_in_another_thread() -> None:
+    done: list[int] = []
+    threads = set()
+
+    def work(number: int) -> None:
+        threads.add(threading.current_thread())
+        done.append(number)
+
+    with Behind() as behind:
+        for number in range(20):
+            behind.hand(work, number)
+    assert done == list(range(20))
+    assert len(threads) == 1
+    assert threading.current_thread() not in threads
+
+
+def test_the_caller_waits_where_too_much_is_not_done() -> None:
+    go_on, handed = threading.Event(), []
+
+    def hand_all() -> None:
+        with Behind() as behind:
+            for number in range(10):
+                behind.hand(go_on.wait, 10)
+                handed.append(number)
+
+    caller = threading.Thread(target=hand_all)
+    caller.start()
+    while len(handed) < BATCHES_BEHIND:
+        time.sleep(0.001)
+    caller.join(0.05)
+    assert len(handed) == BATCHES_BEHIND
+    go_on.set()
+    caller.join(10)
+    assert len(handed) == 10
+
+
+def test_work_that_fails_ends_the_caller_and_nothing_later_is_done() -> None:
+    done: list[int] = []
+    handed = 0
+    with pytest.raises(FullError), Behind() as behind:
+        behind.hand(fail)
+        for handed in range(1, 10):
+            behind.hand(done.append, handed)
+    assert handed <= BATCHES_BEHIND + 1
+    assert done == []
+
+
+def test_the_last_work_that_fails_ends_the_caller_too() -> None:
+    done: list[int] = []
+    with pytest.raises(FullError), Behind() as behind:
+        behind.hand(done.append, 0)
+        behind.hand(fail)
+    assert done == [0]
+
+
+def test_a_caller_that_fails_leaves_what_it_handed_done() -> None:
+    done: list[int] = []
+
+    def slow(number: int) -> None:
+        time.sleep(0.01)
+        done.append(number)
+
+    def hand_two() -> None:
+        with Behind() as behind:
+            behind.hand(slow, 0)
+            behind.hand(slow, 1)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        hand_two()
+    assert done == [0, 1]
