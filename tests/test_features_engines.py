@@ -5,23 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features import engines
 from features.backbones import BACKBONES, build_frozen
 from features.datasets import load_dataset
-from features.engines import KerasEngine, describe, resolve_device
+from features.engine_check import relative_error
+from features.engines import KerasEngine, choose_engine, resolve_device
 from features.errors import InputError
 from features.images import resize
 from features.preprocessing import normalize
 from features.weights import load_weights
 
 VGG16 = BACKBONES["vgg16"]
-
-
-def relative_error(received: np.ndarray, expected: np.ndarray) -> float:
-    """The largest relative L2 error of an image."""
-    difference = (received - expected).reshape(len(expected), -1)
-    return float(
-        (np.linalg.norm(difference, axis=1) / np.linalg.norm(expected.reshape(len(expected), -1), axis=1)).max()
-    )
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +32,7 @@ def test_the_table_of_layers_is_the_network(engine: KerasEngine) -> None:
 
 def test_everything_is_frozen(engine: KerasEngine) -> None:
     assert not engine.network.trainable_weights
-    text = describe(engine)
+    text = engine.describe()
     assert text.count("frozen") == 19
     assert "14,714,688 parameters, 0 of them trainable" in text
 
@@ -72,15 +66,66 @@ def test_unknown_layer() -> None:
         VGG16.layer("block6_pool")
 
 
-def test_a_gpu_asked_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: ["gpu:0"])
+    monkeypatch.setattr(engines, "may_have_gpu", lambda: True)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     import keras
 
     monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: [])
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("may_have_gpu", [False, True])
+def test_a_gpu_asked_for_in_vain(monkeypatch: pytest.MonkeyPatch, may_have_gpu: bool) -> None:
+    monkeypatch.setattr(engines, "may_have_gpu", lambda: may_have_gpu)
     assert resolve_device("auto") == "cpu"
     with pytest.raises(InputError, match="--device gpu: the backend sees no GPU; type --device cpu"):
         resolve_device("gpu")
-    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: ["gpu:0"])
-    assert (resolve_device("auto"), resolve_device("cpu")) == ("gpu", "cpu")
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_is_taken_where_there_is_one() -> None:
+    assert (resolve_device("auto"), resolve_device("cpu"), resolve_device("gpu")) == ("gpu", "cpu", "gpu")
+
+
+@pytest.mark.usefixtures("gpu")
+def test_auto_takes_keras_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "mnn_version", lambda: "3.6.1")
+    assert choose_engine("auto", "auto") == ("keras", "gpu")
+    assert choose_engine("auto", "cpu") == ("mnn", "cpu")
+    assert choose_engine("keras", "cpu") == ("keras", "cpu")
+    assert choose_engine("mnn", "auto") == ("mnn", "cpu")
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize(("version", "expected"), [("3.6.1", "mnn"), (None, "keras")])
+def test_auto_takes_mnn_on_a_cpu_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch, version: str | None, expected: str
+) -> None:
+    monkeypatch.setattr(engines, "mnn_version", lambda: version)
+    assert choose_engine("auto", "auto") == (expected, "cpu")
+
+
+def test_mnn_asked_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "mnn_version", lambda: None)
+    with pytest.raises(InputError) as error:
+        choose_engine("mnn", "auto")
+    assert str(error.value) == (
+        "--engine mnn: MNN is not installed, or cannot be loaded; type make setup, which installs it where it has a "
+        "wheel, or --engine keras"
+    )
+
+
+def test_mnn_runs_on_no_gpu() -> None:
+    with pytest.raises(InputError, match="--engine mnn runs on a CPU, not with --device gpu; leave one of them out"):
+        choose_engine("mnn", "gpu")
 
 
 def images_of(word: str, step: int) -> np.ndarray:

@@ -1,0 +1,27 @@
+"""The processor that a network runs on: what it is called and how many of its cores this process may use."""
+
+import hashlib
+import platform
+import warnings
+from pathlib import Path
+
+
+def num_cores() -> int:
+    """Return the physical cores that this process may use: affinity and a container's quota are heeded."""
+    import joblib
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where it cannot tell two threads of a core apart, and counts both
+        return int(joblib.cpu_count(only_physical_cores=True))
+
+
+def processor_name() -> str:
+    """Return what tells processors apart that may compute otherwise: the model and a digest of its instructions."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = " ".join(sorted(fields.get("flags", fields.get("Features", "")).split()))
+    model = fields.get("model name", fields.get("CPU part", "unknown"))
+    return f"{platform.machine()} {model} {hashlib.sha256(flags.encode()).hexdigest()[:12]}"
