@@ -81,7 +81,7 @@ cifar10: $(READY) ## the article's experiments on CIFAR-10, its own recipe and o
 	$(CLI) random --run runs/cifar10
 	$(CLI) report --run runs/cifar10
 	$(CLI) features --dataset cifar10 $(if $(DATA),--data "$(DATA)") --run runs/cifar10-article \
-	  --resize article --normalize article --layers block5_pool
+	  --resize article --normalize article --layers block5_pool --engine keras
 	$(CLI) logreg --run runs/cifar10-article --transform none
 	$(CLI) head --run runs/cifar10-article --recipe article
 	$(CLI) finetune --run runs/cifar10-article --recipe article

@@ -1,7 +1,8 @@
 """What runs the frozen network: which engines there are, which is taken, and Keras' as one compiled forward pass."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,15 @@ def may_have_gpu() -> bool:
     return sys.platform != "linux" or any(next(Path("/dev").glob(name), None) for name in GPU_FILES)
 
 
-def choose_engine(engine: str, device: str) -> tuple[str, str]:
+def choose_engine(engine: str, device: str, precision: str = "float32") -> tuple[str, str]:
     """Return the engine and the device for what was asked for.
 
-    `auto` takes a GPU if there is one, with `keras`; else `mnn` where it is installed; else `keras`. Raises InputError
-    where what was asked for is not there or does not go together.
+    `auto` takes a GPU if there is one, with `keras`; else `mnn` where it is installed; else `keras`, which alone
+    computes in another precision than float32. Raises InputError where what was asked for is not there or does not go
+    together.
     """
+    if engine == "mnn" and precision != "float32":
+        raise InputError(f"--engine mnn computes in float32, not with --engine-precision {precision}; leave one out")
     if engine == "mnn" and device == "gpu":
         raise InputError("--engine mnn runs on a CPU, not with --device gpu; leave one of them out")
     if engine == "mnn":
@@ -55,7 +59,8 @@ def choose_engine(engine: str, device: str) -> tuple[str, str]:
             )
         return "mnn", "cpu"
     device = resolve_device(device)
-    return ("mnn" if engine == "auto" and device == "cpu" and mnn_version() else "keras"), device
+    takes_mnn = engine == "auto" and (device, precision) == ("cpu", "float32")
+    return ("mnn" if takes_mnn and mnn_version() else "keras"), device
 
 
 class KerasEngine:
@@ -95,7 +100,8 @@ class KerasEngine:
         with self._scope():
             outputs: Any = self._model.predict_on_batch(images)
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-        return {name: np.asarray(output)[:count] for name, output in zip(self.layers, outputs, strict=True)}
+        arrays = [np.asarray(output)[:count].astype(np.float32, copy=False) for output in outputs]
+        return dict(zip(self.layers, arrays, strict=True))
 
     def describe(self) -> str:
         """Return the network's layers with their output shapes, one a line, and whether each is frozen."""
@@ -109,19 +115,39 @@ class KerasEngine:
         return "\n".join(lines)
 
 
+@contextmanager
+def _arithmetic(precision: str) -> Iterator[None]:
+    """Let layers that are built compute in `precision`, with their weights in float32."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 @dataclass(frozen=True)
 class Network:
-    """What an engine runs: the frozen network with its weights, for one image size, and the layers to be given."""
+    """What an engine runs: the frozen network with its weights, for one image size, and the layers to be given.
+
+    `precision` is that of the arithmetic: `float32`, or `bfloat16` or `float16` with the `keras` engine.
+    """
 
     backbone: Backbone
     weights: Weights
     layers: tuple[str, ...]
     image_size: int
+    precision: str = "float32"
 
     def start(self, engine: str, batch_size: int, device: str = "cpu") -> KerasEngine | MNNEngine:
         """Return the engine of that name, ready to run."""
         given = (self.backbone, self.weights, self.layers, self.image_size, batch_size)
-        return MNNEngine(*given) if engine == "mnn" else KerasEngine(*given, device)
+        if engine == "mnn":
+            return MNNEngine(*given)
+        with _arithmetic(self.precision):
+            return KerasEngine(*given, device)
 
     def error_of_mnn(self, batch_size: int, pictures: Callable[[], np.ndarray]) -> float:
         """Return how far MNN's output is from Keras', as a relative L2 error: the worst image and layer.

@@ -15,7 +15,7 @@ PATH_KINDS = ("folder", "csv", "npz")
 # What determines the values of a run: kept in run.json, and refused where a later command says otherwise.
 FIXED_FIELDS = (
     *("dataset", "data", "target", "seed", "image_size", "resize", "normalize", "layers", "pooling", "dtype"),
-    *("backbone", "weights", "engine"),
+    *("backbone", "weights", "engine", "engine_precision"),
 )
 # What run.json keeps too, but a later command may change, since it was perhaps given because the first one failed.
 RUN_FIELDS = (*FIXED_FIELDS, "batch_size", "skip_bad", "max_pixels")
@@ -58,6 +58,10 @@ class Shared(Options):
         "auto",
         description="what runs the frozen network: auto (keras on a GPU if there is one, else mnn where it is "
         "installed), keras, or mnn (Winograd convolutions on a CPU, about twice as fast)",
+    )
+    engine_precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="arithmetic of the frozen network; 16 bits are for a GPU, and change the features a little",
     )
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where the network runs")
     batch_size: int = Field(64, ge=1, description="images in one forward pass")

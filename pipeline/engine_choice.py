@@ -25,7 +25,7 @@ def settle(
     MNN's output is compared with Keras' own, on noise and on some of the run's images, once on a machine. Where they
     differ, `auto` falls back to `keras` with a warning and `mnn` raises InputError.
     """
-    engine, device = choose_engine(requested, device)
+    engine, device = choose_engine(requested, device, network.precision)
     if engine != "mnn":
         return engine, device
 

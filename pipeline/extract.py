@@ -29,8 +29,10 @@ log = logging.getLogger("thaw")
 # What a feature file records, and what has to agree before it is used again.
 RECORDED = (
     *("dataset", "backbone", "weights_sha256", "image_size", "resize", "normalize", "pooling", "dtype", "layers"),
-    *("dataset_sha256", "split_sha256", "view", "engine"),
+    *("dataset_sha256", "split_sha256", "view", "engine", "engine_precision"),
 )
+# What a file has where it records nothing, having been made before there was a choice.
+UNSAID = {"engine_precision": "float32"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Wanted:
 
     def settings(self, settings: Shared) -> dict[str, Any]:
         """Return what the file records of the run's settings and of its own."""
-        names = ("dataset", "backbone", "image_size", "resize", "normalize")
+        names = ("dataset", "backbone", "image_size", "resize", "normalize", "engine_precision")
         own = {"pooling": self.pooling, "dtype": self.dtype, "layers": ",".join(sorted(self.layers))}
         own |= {"view": "flip"} if self.flip else {}
         own |= {"engine": self.engine} if self.engine != "auto" else {}  # auto takes what is there
@@ -147,7 +149,9 @@ def _extract(
         skip_bad=settings.skip_bad,
         flip=wanted.flip,
     )
-    network = Network(get_backbone(settings.backbone), weights, wanted.layers, settings.image_size)
+    network = Network(
+        get_backbone(settings.backbone), weights, wanted.layers, settings.image_size, settings.engine_precision
+    )
     batch_size = min(settings.batch_size, len(dataset.ids))
     engine, device = engine_choice.settle(wanted.engine, settings.device, network, batch_size, (dataset, recipe))
     libraries = engine_choice.library_versions(engine)
@@ -186,7 +190,7 @@ def versions() -> dict[str, str]:
 def check_features(path: Path, expected: dict[str, Any], run: Path) -> None:
     """Raise InputError where the feature file at `path` was made from other settings, images or weights."""
     with FeatureFile(path) as features:
-        received = features.attributes
+        received = {**UNSAID, **features.attributes}
     differing = [name for name in RECORDED if name in expected and received.get(name) != expected[name]]
     if differing:
         name = differing[0]

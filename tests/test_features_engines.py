@@ -1,5 +1,6 @@
 """The features are Keras' own: same network, same input, same numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from features import engines
 from features.backbones import BACKBONES, build_frozen
 from features.datasets import load_dataset
 from features.engine_check import relative_error
-from features.engines import KerasEngine, choose_engine, resolve_device
+from features.engines import KerasEngine, Network, choose_engine, resolve_device
 from features.errors import InputError
 from features.images import resize
 from features.preprocessing import normalize
@@ -121,6 +122,29 @@ def test_mnn_asked_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
         "--engine mnn: MNN is not installed, or cannot be loaded; type make setup, which installs it where it has a "
         "wheel, or --engine keras"
     )
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_only_keras_computes_in_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "mnn_version", lambda: "3.6.1")
+    assert choose_engine("auto", "auto", "bfloat16") == ("keras", "cpu")
+    with pytest.raises(
+        InputError, match="--engine mnn computes in float32, not with --engine-precision float16; leave"
+    ):
+        choose_engine("mnn", "auto", "float16")
+
+
+def test_16_bits_change_the_numbers_a_little_and_nothing_else() -> None:
+    import keras
+
+    images = np.random.default_rng(0).uniform(-124, 152, (2, 32, 32, 3)).astype(np.float32)
+    network = Network(VGG16, load_weights("random", VGG16), ("block1_pool", "block5_pool"), 32)
+    exact = network.start("keras", 2)(images)
+    rounded = replace(network, precision="bfloat16").start("keras", 2)(images)
+    for name, values in exact.items():
+        assert rounded[name].dtype == values.dtype == np.float32
+        assert 1e-4 < relative_error(rounded[name], values) < 3e-2
+    assert keras.config.dtype_policy().name == "float32"
 
 
 def test_mnn_runs_on_no_gpu() -> None:

@@ -1,5 +1,6 @@
 """Which engine makes a feature file, what is said about it, and that engines are not mixed."""
 
+import json
 import logging
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from features.weights import load_weights
 from pipeline import engine_choice, extract
 from pipeline.cli import run
 from pipeline.config import Shared
+from pipeline.rundir import read_run_settings
 
 VGG16 = BACKBONES["vgg16"]
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +39,7 @@ def engine_of(path: Path) -> str:
 
 
 def settle(requested: str, monkeypatch: pytest.MonkeyPatch, error: float) -> tuple[str, str]:
-    monkeypatch.setattr(engine_choice, "choose_engine", lambda engine, device: ("mnn", "cpu"))
+    monkeypatch.setattr(engine_choice, "choose_engine", lambda engine, device, precision: ("mnn", "cpu"))
     monkeypatch.setattr(Network, "error_of_mnn", lambda self, batch_size, pictures: error)
     network = Network(VGG16, load_weights("random", VGG16), ("block1_pool",), 32)
     recipe = Recipe(32, "bilinear", "caffe", "avg", "float32", {"block1_pool": (64,)}, {})
@@ -161,6 +163,51 @@ def test_a_file_by_another_engine_is_refused(image_folder: Path, tmp_path: Path)
         file.attrs["engine"] = "mnn"
     with pytest.raises(InputError, match=r"was made with another engine \(mnn; now keras\)"):
         extract.ready_features(shared)
+
+
+@needs_mnn
+def test_the_articles_recipe_trains_on_activations_by_keras(image_folder: Path, tmp_path: Path) -> None:
+    """Where features.h5 is mnn's, the article's recipe makes its own; the tuned one takes what is there."""
+    run_folder = tmp_path / "r"
+    options = ("--image-size", "32", "--layers", "block5_pool", "--weights", "random", "--device", "cpu")
+    assert thaw("features", "--dataset", f"folder:{image_folder}", "--run", run_folder, *options) == 0
+    assert thaw("head", "--run", run_folder, "--epochs", 1) == 0
+    assert not (run_folder / "activations").exists()
+    assert thaw("head", "--run", run_folder, "--epochs", 1, "--recipe", "article", "--name", "article") == 0
+    assert engine_of(run_folder / "features.h5") == "mnn"
+    assert engine_of(run_folder / "activations" / "block5_pool-keras.h5") == "keras"
+    assert read_run_settings(run_folder)["engine"] == "auto"  # type: ignore[index]
+
+
+def test_the_articles_recipe_takes_features_that_keras_made(image_folder: Path, tmp_path: Path) -> None:
+    run_folder = tmp_path / "r"
+    options = ("--image-size", "32", "--layers", "block5_pool", "--weights", "random", "--engine", "keras")
+    assert thaw("features", "--dataset", f"folder:{image_folder}", "--run", run_folder, *options) == 0
+    assert thaw("head", "--run", run_folder, "--epochs", 1, "--recipe", "article") == 0
+    assert not (run_folder / "activations").exists()
+
+
+def test_the_precision_is_recorded_and_not_mixed(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--dataset", f"folder:{image_folder}", "--run", tmp_path / "r", *FAST, "--device", "cpu")
+    assert thaw("features", *options, "--engine-precision", "bfloat16") == 0
+    with h5py.File(tmp_path / "r/features.h5") as file:
+        assert (file.attrs["engine"], file.attrs["engine_precision"]) == ("keras", "bfloat16")
+    assert thaw("features", *options, "--engine-precision", "float32") == 1
+    assert "--engine-precision was bfloat16 and is now float32" in capsys.readouterr().err
+
+
+def test_a_run_from_before_there_was_a_choice_of_precision(image_folder: Path, tmp_path: Path) -> None:
+    options = ("--dataset", f"folder:{image_folder}", "--run", tmp_path / "r", *FAST, "--engine", "keras")
+    assert thaw("features", *options) == 0
+    settings_file = tmp_path / "r/run.json"
+    content = json.loads(settings_file.read_text())
+    del content["engine_precision"]
+    settings_file.write_text(json.dumps(content))
+    with h5py.File(tmp_path / "r/features.h5", "r+") as file:
+        del file.attrs["engine_precision"]
+    assert thaw("features", *options) == 0
 
 
 @needs_mnn
