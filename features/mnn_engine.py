@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from features.backbones import Backbone
+from features.errors import InputError
 from features.onnx_graph import INPUT, network_graph
 from features.processor import num_cores
 from features.weights import Weights
+from features.wholefiles import check_space
 
 
 def mnn_version() -> str | None:
@@ -88,7 +90,7 @@ class MNNEngine:
 
 
 def _convert(graph: bytes, folder: Path) -> Path:
-    """Write `graph` as a model file of MNN into `folder` and return its path; raises RuntimeError where that fails.
+    """Write `graph` as a model file of MNN into `folder` and return its path; raises InputError where that fails.
 
     The converter's native function is called. The package's own wrapper around it, MNN.tools, is never imported: on
     import it installs a client and reports usage over the network.
@@ -96,11 +98,12 @@ def _convert(graph: bytes, folder: Path) -> Path:
     import _tools
 
     source, model = folder / "network.onnx", folder / "network.mnn"
+    check_space(source, 2 * len(graph))  # a disk that is full cuts the model short, and the converter does not say so
     source.write_bytes(graph)
     files = ["--modelFile", str(source), "--MNNModel", str(model)]
     _tools.mnnconvert(["mnnconvert", "-f", "ONNX", *files, "--bizCode", "thaw"])
-    if not model.is_file() or model.stat().st_size < len(graph) // 2:
-        raise RuntimeError("MNN's converter wrote no model")
+    if not model.is_file() or model.stat().st_size < 0.99 * len(graph):
+        raise InputError(f"MNN's converter wrote no whole model into {folder}; type --engine keras")
     return model
 
 

@@ -112,6 +112,23 @@ def test_nothing_is_printed_where_results_go(capfd: pytest.CaptureFixture[str], 
     assert capfd.readouterr().out == "a result\n"
 
 
+def test_a_converter_that_writes_nothing_is_found_out(monkeypatch: pytest.MonkeyPatch, weights: Weights) -> None:
+    import _tools
+
+    monkeypatch.setattr(_tools, "mnnconvert", lambda arguments: None)
+    with pytest.raises(InputError, match=r"MNN's converter wrote no whole model into .*; type --engine keras"):
+        MNNEngine(VGG16, weights, ("block1_pool",), 32, batch_size=1)
+
+
+def test_a_disk_that_is_full(monkeypatch: pytest.MonkeyPatch, weights: Weights) -> None:
+    def full(path: Path, num_bytes: int) -> None:
+        raise InputError(f"{num_bytes} bytes are too many")
+
+    monkeypatch.setattr("features.mnn_engine.check_space", full)
+    with pytest.raises(InputError, match="bytes are too many"):
+        MNNEngine(VGG16, weights, ("block1_pool",), 32, batch_size=1)
+
+
 ISOLATED = """
     import ctypes, struct, sys
 
