@@ -5,6 +5,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 CLI := $(VENV)/bin/python -m pipeline
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+PEERS := .venv-bench/.ready
 
 # DATASET, RUN and ARGS are passed on; what is left out is taken from the run or from the defaults.
 $(if $(filter command,$(origin dataset) $(origin run) $(origin args)),$(error the variables are written DATASET, RUN and ARGS, in capitals))
@@ -12,7 +13,7 @@ WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
 STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) head finetune scratch random
 LATER := advise predict faults fuzz serve test-browser test-backends cluster-test
 
-.PHONY: help setup demo test lint format lock features $(STRATEGIES) report cifar10 bench $(LATER) clean
+.PHONY: help setup demo test lint format lock features $(STRATEGIES) report cifar10 bench bench-setup $(LATER) clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -87,9 +88,19 @@ cifar10: $(READY) ## the article's experiments on CIFAR-10, its own recipe and o
 	$(CLI) finetune --run runs/cifar10-article --recipe article
 	$(CLI) report --run runs/cifar10-article
 
-bench: $(READY) ## speed of extraction and of training beside Keras' own predict and fit (and PyTorch, where it is installed)
-	$(VENV)/bin/python -m benchmarks.extraction
-	$(VENV)/bin/python -m benchmarks.training
+bench: $(PEERS) ## peers side by side on CIFAR-10, one JSON and one table, half an hour (DATA=cifar10-images.zip, a zipped image folder)
+	$(VENV)/bin/python -m benchmarks $(if $(DATA),--images "$(DATA)") $(ARGS)
+
+bench-setup: $(PEERS) ## the peers of make bench, in .venv-bench
+
+$(PEERS): $(READY) requirements/bench.lock requirements/bench-torch.lock
+	@$(VENV)/bin/python -m venv .venv-bench
+	@.venv-bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | { read -r site; \
+	  $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$site/thaw-packages.pth"; }
+	@.venv-bench/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes -r requirements/bench.lock
+	@.venv-bench/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes --retries 0 \
+	  -r requirements/bench-torch.lock || echo "PyTorch for CPUs is out of reach; the benchmark says so and goes on"
+	@touch $@
 
 $(LATER):
 	@echo "error: make $@ is not part of this version; make help lists what is" >&2; exit 1
@@ -101,4 +112,4 @@ lock: ## make the lock files again from pyproject.toml (needs uv)
 	  --no-annotate --no-emit-index-url --extra $$extra pyproject.toml -o requirements/$$extra.lock || exit 1; done
 
 clean: ## remove the virtual environment
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-bench

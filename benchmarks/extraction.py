@@ -1,111 +1,98 @@
-"""Images per second through the frozen network, beside Keras' own `model.predict` in the same run.
+"""Images a second through the frozen network, and from JPEG files on disk, beside what users would run instead."""
 
-`python -m benchmarks.extraction` starts one process per contender (TensorFlow reads its oneDNN switch at import), then
-lets them take turns over the same images; start-up and compilation are not counted. The peers are `model.predict` with
-TensorFlow's defaults on this processor, and with oneDNN off, the default on processors without AVX512-VNNI, AVX-VNNI or
-AMX.
-"""
-
-import argparse
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
-CONTENDERS = {"engine": "1", "predict, TensorFlow's defaults": None, "predict, oneDNN off": "0"}
-IMAGE_SIZE = 48
+from benchmarks import files, machine
+from benchmarks.results import Row, Target, rows_of
+from benchmarks.runner import DEFAULTS, Contender, Output, Result, take_turns
+from benchmarks.settings import Settings
+from features.backbones import BACKBONES
+from features.datasets import load_dataset
+from features.images import resize
+from features.preprocessing import normalize
+
+SECTION, LAYERS = "extraction", ["block4_pool", "block5_pool"]
+PREDICT = "Keras predict, TensorFlow's defaults"
+OURS = "ours, engine mnn"
+TASKS = {48: (2048, 5), 96: (512, 3), 224: (128, 3)}  # image size: images, repeats
+QUICK = {48: (128, 2)}
 
 
-def serve(contender: str, num_images: int) -> None:
-    """Answer each line on standard input with the seconds that one pass over the images took."""
-    images = np.random.default_rng(0).uniform(-124, 152, (num_images, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
-    run = _engine() if contender == "engine" else _predict()
-    run(images[:128])
-    for _ in sys.stdin:
-        began = time.perf_counter()
-        output = run(images)
-        seconds = time.perf_counter() - began
-        print(json.dumps({"seconds": seconds, "norm": float(np.linalg.norm(output))}), flush=True)
+def main(settings: Settings) -> tuple[list[Row], list[Target]]:
+    """Time every contender at every image size."""
+    rows, targets = [], []
+    for size, (num_images, repeats) in (QUICK if settings.quick else TASKS).items():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "images.npy"
+            np.save(path, network_input(settings.images, num_images, size))
+            results = take_turns(contenders(str(path)), repeats, largest_error)
+        found = rows_of(SECTION, f"network only, {size} px, {num_images} images", results, OURS, num_images, "images/s")
+        operations = machine.network_operations(BACKBONES["vgg16"], size, LAYERS[-1])
+        rows += [with_limit(row, operations, settings.limits["sgemm"]) for row in found]
+        targets += _targets(size, results)
+    rows += files.rows(settings, 128 if settings.quick else 2048, 2 if settings.quick else 3)
+    return rows, targets
 
 
-def _engine() -> Callable[[np.ndarray], np.ndarray]:
-    from features.backbones import BACKBONES
-    from features.engines import KerasEngine
-    from features.weights import load_weights
-
-    engine = KerasEngine(BACKBONES["vgg16"], load_weights("random", BACKBONES["vgg16"]), ("block5_pool",), IMAGE_SIZE)
-    size = engine.batch_size
-
-    def run(images: np.ndarray) -> np.ndarray:
-        batches = [engine(images[i : i + size])["block5_pool"] for i in range(0, len(images), size)]
-        return np.concatenate(batches)
-
-    return run
-
-
-def _predict() -> Callable[[np.ndarray], np.ndarray]:
-    import keras  # noqa: F401, I001  # first, since importing `features` turns oneDNN on where nothing else is said
-    from features.backbones import BACKBONES, build_frozen
-    from features.weights import load_weights
-
-    model = build_frozen(BACKBONES["vgg16"], IMAGE_SIZE, load_weights("random", BACKBONES["vgg16"]))
-    return lambda images: model.predict(images, verbose=0)
+def contenders(path: str) -> list[Contender]:
+    """Return all that run the network; the first one's output is the reference."""
+    given = {"images": path, "layers": LAYERS}
+    return [
+        Contender(PREDICT, "benchmarks.networks:keras_predict", given, onednn=DEFAULTS),
+        Contender(OURS, "benchmarks.networks:ours", given | {"engine": "mnn"}),
+        Contender("ours, engine keras", "benchmarks.networks:ours", given | {"engine": "keras"}),
+        Contender("TensorFlow function, oneDNN on", "benchmarks.networks:tensorflow_function", given),
+        Contender("PyTorch, channels last", "benchmarks.networks:pytorch", given, peer=True),
+        Contender("ONNX Runtime", "benchmarks.networks:onnx_runtime", given, peer=True),
+        Contender("OpenVINO", "benchmarks.networks:openvino", given, peer=True),
+    ]
 
 
-def _start(contender: str, switch: str | None, num_images: int) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
-    if switch is not None:
-        environment["TF_ENABLE_ONEDNN_OPTS"] = switch
-    command = [sys.executable, "-m", "benchmarks.extraction", "--serve", contender, "--images", str(num_images)]
-    return subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+def network_input(images: Path, num_images: int, size: int) -> np.ndarray:
+    """Return float32 (num_images, size, size, 3): images at equal steps through the image folder, preprocessed."""
+    dataset = load_dataset(f"folder:{images}")
+    chosen = np.linspace(0, len(dataset.ids) - 1, num_images).astype(int)
+    return np.stack([normalize(resize(dataset.read(row), size, "bilinear"), "caffe") for row in chosen])
 
 
-def compare(num_images: int, repeats: int) -> dict[str, object]:
-    """Return each contender's median images per second, and the engine's rate over each peer's."""
-    processes = {name: _start(name, switch, num_images) for name, switch in CONTENDERS.items()}
-    rates: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    norms: dict[str, float] = {}
-    for _ in range(repeats):
-        for name, process in processes.items():
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-            answer = json.loads(process.stdout.readline())
-            rates[name].append(num_images / answer["seconds"])
-            norms[name] = answer["norm"]
-    for process in processes.values():
-        process.kill()
-        process.wait()
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    return {
-        "images": num_images,
-        "repeats": repeats,
-        "images_per_second": {name: round(rate, 1) for name, rate in medians.items()},
-        "engine_over_peer": {name: round(medians["engine"] / rate, 3) for name, rate in medians.items()},
-        "largest_difference_of_norms": max(abs(norm / norms["engine"] - 1) for norm in norms.values()),
-    }
+def largest_error(output: Output, reference: Output) -> float:
+    """Return the largest relative L2 error of an image's features over all layers."""
+    return max(relative_error(output[name], reference[name]) for name in reference)
 
 
-def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=1024)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--serve", choices=CONTENDERS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        serve(options.serve, options.images)
-    else:
-        print(json.dumps(compare(options.images, options.repeats), indent=2))
+def relative_error(values: np.ndarray, reference: np.ndarray) -> float:
+    """Return the largest over rows of |values - reference| / |reference|; infinity where the shapes differ."""
+    if values.shape != reference.shape:
+        return float("inf")
+    norms = np.maximum(np.linalg.norm(reference, axis=1), np.finfo(np.float32).tiny)
+    return float(np.max(np.linalg.norm(values - reference, axis=1) / norms))
 
 
-if __name__ == "__main__":
-    main()
+def with_limit(row: Row, operations: float, rate: float) -> Row:
+    """Return the row with its fraction of the operations a second that the matrix product reaches."""
+    if row.value is None:
+        return row
+    return row.model_copy(update={"of_limit": row.value * operations / rate})
+
+
+def _targets(size: int, results: dict[str, Result]) -> list[Target]:
+    if size != 48:
+        return []
+    own = results[OURS]
+    peers = [
+        r.median for name, r in results.items() if not name.startswith("ours") and not r.failed and name != PREDICT
+    ]
+    over_predict = results[PREDICT].median / own.median if not (own.failed or results[PREDICT].failed) else None
+    over_best = min(peers) / own.median if peers and not own.failed else None
+    return [
+        Target(
+            section=SECTION,
+            what="48 px: over Keras predict with TensorFlow's defaults",
+            required=2.3,
+            measured=over_predict,
+        ),
+        Target(section=SECTION, what="48 px: over the best other peer", required=1.6, measured=over_best),
+    ]

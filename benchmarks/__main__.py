@@ -1,0 +1,63 @@
+"""`python -m benchmarks [SECTION ...]`: peers side by side; one JSON, one table. `make bench` runs every section."""
+
+import argparse
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import machine, results
+from benchmarks.runner import ROOT
+from benchmarks.settings import Settings
+
+SECTIONS = ("extraction", "article", "rbf", "linear", "scaling")
+SLOW_SECTIONS = ("training", "whole")  # only when named
+README = ROOT / "benchmarks" / "README.md"
+BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
+
+
+def main() -> None:
+    """Read the command line, run the sections, write and show what came out."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS + SLOW_SECTIONS))
+    parser.add_argument("--images", type=Path, default=Path("data/cifar10-images.zip"), help="zipped image folder")
+    parser.add_argument("--run", type=Path, help="run directory whose features.h5 is used; made where none is given")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results.json")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything works")
+    parser.add_argument("--readme", action="store_true", help="put the tables into benchmarks/README.md")
+    given = parser.parse_args()
+    unknown = set(given.sections) - set(SECTIONS + SLOW_SECTIONS)
+    if unknown:
+        parser.error(f"no section {sorted(unknown)[0]}; expected some of {', '.join(SECTIONS + SLOW_SECTIONS)}")
+    if not given.images.is_file():
+        parser.error(f"no {given.images}; expected a zipped image folder, for example --images cifar10-images.zip")
+    found = results.merge(given.out, run(given.sections or SECTIONS, given))
+    given.out.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    results.show(found, Console(width=None if sys.stdout.isatty() else 160))
+    if given.readme:
+        before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+        README.write_text(before + BEGIN + results.markdown(found) + END + rest.partition(END)[2], encoding="utf-8")
+
+
+def run(sections: tuple[str, ...], given: argparse.Namespace) -> results.Results:
+    """Run the sections in order; each is a module here whose `main(settings)` returns rows and targets."""
+    folder = given.out.absolute().parent
+    limits = {"sgemm": machine.sgemm_rate(), "disk": machine.disk_rate(folder, 2**26 if given.quick else 2**29)}
+    settings = Settings(given.images.absolute(), given.run and given.run.absolute(), given.quick, limits)
+    rows, targets, seconds = [], [], {}
+    for name in sections:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        began = time.perf_counter()
+        more_rows, more_targets = import_module(f"benchmarks.{name}").main(settings)
+        rows, targets = rows + more_rows, targets + more_targets
+        seconds[name] = time.perf_counter() - began
+    command = f"python -m benchmarks {' '.join(sections)}{' --quick' if given.quick else ''}"
+    return results.Results(
+        command=command, machine=machine.describe(), limits=limits, seconds=seconds, rows=rows, targets=targets
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The article's two experiments end to end: its script with current Keras, beside `features`, `head` and `finetune`.
+
+Both sides run as whole processes, start-up and all, on the same images and with the same recipe, each with TensorFlow's
+defaults and with oneDNN on. Both train everything that is not test, and their accuracies are compared.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.results import Row, Target
+from benchmarks.runner import DEFAULTS, ROOT, environment
+from benchmarks.samples import write_subset
+from benchmarks.settings import Settings
+
+SECTION = "article"
+SIZES, QUICK = {"train": 2000, "test": 1000}, {"train": 300, "test": 100}
+SCRIPT = ROOT / "benchmarks" / "article_script.py"
+SWITCHES = {"TensorFlow's defaults": (DEFAULTS, 8.0), "oneDNN on": ("1", 4.0)}
+
+
+def main(settings: Settings) -> tuple[list[Row], list[Target]]:
+    """Run both sides under each switch."""
+    rows, targets = [], []
+    sizes = QUICK if settings.quick else SIZES
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_subset(settings.images, folder / "subset.npz", sizes)
+        write_weights(folder / "vgg16.weights.npz")
+        for switch, (onednn, required) in SWITCHES.items():
+            ours = run_ours(folder, onednn, 2 if settings.quick else None)
+            script = run_script(folder, onednn, 2 if settings.quick else None)
+            task = f"head and fine-tuning, {sizes['train']} + {sizes['test']} images, {switch}"
+            ratio = script["seconds"] / ours["seconds"]
+            rows += [row(task, "the article's script", script, ratio), row(task, "ours", ours, 1.0)]
+            rows += [row(f"{task}: {part}", "ours", {"seconds": took}, None) for part, took in ours["parts"].items()]
+            what = f"the article end to end, {switch}"
+            targets.append(Target(section=SECTION, what=what, required=required, measured=ratio))
+            targets += accuracy_targets(what, ours, script)
+    return rows, targets
+
+
+def row(task: str, contender: str, run: dict[str, Any], ratio: float | None) -> Row:
+    """Return the row of one side, its accuracies as a note."""
+    note = ", ".join(f"{name} {100 * value:.1f} %" for name, value in run.get("accuracy", {}).items())
+    figures = {"value": run["seconds"], "unit": "s", "repeats": 1, "ours_is": ratio, "note": note}
+    return Row(section=SECTION, task=task, contender=contender, **figures)
+
+
+def accuracy_targets(what: str, ours: dict[str, Any], script: dict[str, Any]) -> list[Target]:
+    """Return how far each experiment's accuracy is from the script's, in points."""
+    return [
+        Target(
+            section=SECTION,
+            what=f"{what}: accuracy of {name}, points under the script's",
+            required=1.0,
+            sense="at most",
+            measured=100 * (script["accuracy"][name] - ours["accuracy"][name]),
+        )
+        for name in script["accuracy"]
+    ]
+
+
+def write_weights(path: Path) -> None:
+    """Write the ImageNet weights for the script, which cannot always download them: layer -> kernel, bias."""
+    from features.backbones import BACKBONES
+    from features.weights import load_weights
+
+    tensors = load_weights("imagenet", BACKBONES["vgg16"]).tensors
+    np.savez(path, **{f"{name}/{i}": tensor for name, pair in tensors.items() for i, tensor in enumerate(pair)})
+
+
+def run_script(folder: Path, onednn: str | None, epochs: int | None) -> dict[str, Any]:
+    """Run the article's script; return its seconds from start to end and the accuracies that it prints."""
+    options = [str(epochs)] * 2 if epochs else []
+    took, printed = timed(
+        [str(SCRIPT), str(folder / "subset.npz"), str(folder / "vgg16.weights.npz"), *options], onednn
+    )
+    found = re.findall(r"^(transfer learning|fine-tuning): loss [\d.]+, accuracy ([\d.]+)$", printed, re.MULTILINE)
+    names = {"transfer learning": "head", "fine-tuning": "finetune"}
+    return {"seconds": took, "accuracy": {names[name]: float(value) for name, value in found}}
+
+
+def run_ours(folder: Path, onednn: str | None, epochs: int | None) -> dict[str, Any]:
+    """Run our three stages; return their seconds, each and together, and the accuracies in their reports."""
+    run = folder / f"run-{onednn}"
+    data = ["--dataset", f"npz:{folder / 'subset.npz'}", "--resize", "article", "--normalize", "article"]
+    train = ["--run", str(run), "--recipe", "article", *(["--epochs", str(epochs)] if epochs else [])]
+    commands = {
+        "features": ["features", *data, "--run", str(run)],
+        "head": ["head", *train],
+        "finetune": ["finetune", *train],
+    }
+    parts = {name: timed(["-m", "pipeline", *command], onednn)[0] for name, command in commands.items()}
+    reports = {name: json.loads((run / name / "report.json").read_text()) for name in ("head", "finetune")}
+    accuracy = {name: report["accuracy"] for name, report in reports.items()}
+    return {"seconds": sum(parts.values()), "parts": parts, "accuracy": accuracy}
+
+
+def timed(arguments: list[str], onednn: str | None) -> tuple[float, str]:
+    """Run Python with the arguments; return the seconds and what it printed. Raises where it failed."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment(onednn), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)} failed: {done.stderr[-2000:]}")
+    return time.perf_counter() - began, done.stdout

@@ -1,0 +1,18 @@
+"""What every section is given."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`images` is a zipped image folder (CIFAR-10's), `run` a run with its features.h5, made where none is given.
+
+    `limits` are the machine's: `sgemm` in operations a second, `disk` in bytes a second. `quick` makes every section
+    tiny, to see that it works.
+    """
+
+    images: Path
+    run: Path | None = None
+    quick: bool = False
+    limits: dict[str, float] = field(default_factory=dict)
