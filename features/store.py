@@ -87,6 +87,24 @@ def values_digest(file: h5py.File, layers: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
+class FeatureRows:
+    """The rows of some layers where a mask holds, flattened side by side, read from the file when they are wanted.
+
+    `shape` is (n, D), `dtype` float32.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, file: "FeatureFile", layers: Sequence[str], mask: np.ndarray):
+        self._file, self._layers, self._places = file, layers, np.flatnonzero(mask)
+        self.shape = (len(self._places), file.row_bytes(layers) // 4)
+
+    def read(self, rows: slice) -> np.ndarray:
+        """Return consecutive rows (n, D), float32."""
+        places = self._places[rows]
+        return np.hstack([self._file.read_rows(name, places).reshape(len(places), -1) for name in self._layers])
+
+
 class FeatureFile:
     """A whole `features.h5`, open for reading; use it in a `with` block.
 

@@ -11,10 +11,10 @@ from features.store import InputError, whole_path
 
 # What a model of ours consists of beyond the types that skops trusts by itself.
 TRUSTED = [
+    "models.calibration.TemperatureScaled",
     "models.linear.LinearSVM",
     "models.linear.PowerNormalizer",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._TemperatureScaling",
+    "models.linear.SoftmaxRegression",
 ]
 
 

@@ -1,33 +1,26 @@
-"""The linear support vector machine, all classes solved at once by one matrix L-BFGS, and power normalisation."""
+"""Linear classifiers solved for all classes at once: the support vector machine and multinomial logistic regression."""
 
 import warnings
 from typing import Any, Self
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model._base import LinearClassifierMixin
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from models.blocks import ArrayBlocks, BlockPool, Blocks, take_roots
+from models.losses import Logistic, Loss, Softmax, SquaredHinge
+from models.objective import Fold, Problems, Rows, solve
+
+DTYPES = (np.float32, np.float64)
 
 
-class LinearSVM(LinearClassifierMixin, BaseEstimator):
-    """One-vs-rest linear support vector machine with the squared hinge loss.
-
-    Minimises, for each class with targets y in {-1, +1}, the objective of scikit-learn's `LinearSVC` (Fan et al. 2008,
-    LIBLINEAR, equation 2; the intercept is a weight like the others, as there):
-
-        0.5 (|w|^2 + b^2) + C sum_i s_i max(0, 1 - y_i (w x_i + b))^2
-
-    so C means the same. All classes share the two matrix products of an iteration; products are in the precision of X
-    (float32 or float64), sums in float64.
-
-    Parameters: `C` weight of the loss; `class_weight` None, `balanced` or a dict; `tol` stops where the largest
-    gradient entry is below `tol` times that at zero; `max_iter`; `warm_start` begins at the last solution.
-    Fitted: `coef_` (K, D) or (1, D) for two classes, `intercept_`, `classes_`, `n_iter_`.
-    """
+class LinearModel(LinearClassifierMixin, BaseEstimator):
+    """What both classifiers share: their parameters, checks, fit and attributes."""
 
     def __init__(
         self,
@@ -44,58 +37,110 @@ class LinearSVM(LinearClassifierMixin, BaseEstimator):
         self.max_iter = max_iter
         self.warm_start = warm_start
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
-        """Fit to X (N, D) and class labels y (N,); warns with ConvergenceWarning where `max_iter` ends it."""
-        X, y = validate_data(self, X, y, dtype=(np.float32, np.float64), order="C")
-        check_classification_targets(y)
+    @classmethod
+    def loss(cls, num_classes: int) -> Loss:
+        """Return the loss for that many classes."""
+        raise NotImplementedError
+
+    def fit(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Self:
+        """Fit to X (N, D) and class labels y (N,), weighted by `sample_weight` (N,) where given.
+
+        X is an array, of which no copy is made where it is float32 or float64 in C order, or `models.blocks.Blocks`,
+        read in each iteration anew. Warns with ConvergenceWarning where `max_iter` ends the fit.
+        """
+        blocks, y, sample_weight = self._checked(X, y, sample_weight)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"LinearSVM needs samples of two classes or more; received one class, {self.classes_[0]}")
-        targets = np.where(codes[:, None] == np.arange(len(self.classes_)), 1, -1).astype(X.dtype)
-        if len(self.classes_) == 2:
-            targets = targets[:, 1:]
-        weights = self.C * self._loss_weights(y, targets)
-        solution = self._minimise(X, targets, weights)
-        self.coef_ = np.ascontiguousarray(solution[:-1].T, dtype=X.dtype)
-        self.intercept_ = solution[-1].astype(X.dtype)
+        num_classes = len(self.classes_)
+        if num_classes < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs samples of two classes or more; received one class, {self.classes_[0]}"
+            )
+        weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y, sample_weight=sample_weight)
+        problems = Problems(self.loss(num_classes), [self.C], [Fold(None, weights)])
+        with BlockPool(blocks) as pool:
+            rows = Rows(pool, codes, weights=sample_weight)
+            minimum = solve(rows, problems, self._start(problems, blocks.shape[1]), self.tol, self.max_iter)
+        self.take(minimum.unknowns, int(minimum.num_iterations.max()), blocks.dtype)
+        if not minimum.converged.all():
+            message = f"stopped after {minimum.num_iterations.max()} iterations; raise max_iter, or scale the features"
+            warnings.warn(f"{type(self).__name__} {message}", ConvergenceWarning, stacklevel=2)
         return self
 
-    def _loss_weights(self, y: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Return s, (N, K): as in LIBLINEAR, a class's weight counts where it is the one against the rest."""
-        weights = compute_sample_weight(self.class_weight, y).astype(targets.dtype)[:, None]
-        return weights if targets.shape[1] == 1 else np.where(targets > 0, weights, targets.dtype.type(1))
+    def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[Blocks, np.ndarray, np.ndarray | None]:
+        if isinstance(X, Blocks):
+            self.n_features_in_ = X.shape[1]
+            y, blocks = np.asarray(y), X
+        else:
+            X, y = validate_data(self, X, y, dtype=DTYPES, order="C")
+            blocks = ArrayBlocks(X)
+        check_classification_targets(y)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, y, dtype=blocks.dtype, ensure_non_negative=True)
+        return blocks, y, sample_weight
 
-    def _minimise(self, X: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the (D + 1, K) minimiser, the intercepts in its last row."""
-        shape = (X.shape[1] + 1, targets.shape[1])
+    def _start(self, problems: Problems, num_features: int) -> np.ndarray | None:
+        width = problems.loss.width
+        coefficients = getattr(self, "coef_", None)
+        if not self.warm_start or coefficients is None or coefficients.shape != (len(problems) * width, num_features):
+            return None
+        start = np.column_stack([coefficients, self.intercept_])
+        return start.reshape(len(problems), width, num_features + 1)
 
-        def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            solution = flat.reshape(shape)
-            scores = X @ solution[:-1].astype(X.dtype) + solution[-1].astype(X.dtype)
-            slack = np.maximum(0, 1 - targets * scores)
-            pull = weights * targets * slack
-            loss = 0.5 * flat @ flat + np.sum(pull * targets * slack, dtype=np.float64)
-            gradient = solution.copy()
-            gradient[:-1] -= 2 * (X.T @ pull)
-            gradient[-1] -= 2 * pull.sum(axis=0, dtype=np.float64)
-            return loss, gradient.ravel()
+    def take(self, unknowns: np.ndarray, num_iterations: int, dtype: Any) -> None:
+        """Become the classifier of the solved `unknowns` (g, k, D + 1), in the precision `dtype`."""
+        flat = unknowns.reshape(-1, unknowns.shape[2])
+        self.coef_ = np.ascontiguousarray(flat[:, :-1], dtype=dtype)
+        self.intercept_ = flat[:, -1].astype(dtype)
+        self.n_iter_ = num_iterations
 
-        start = np.zeros(shape)
-        largest = np.abs(objective(start.ravel())[1]).max()
-        if self.warm_start and getattr(self, "coef_", np.empty(0)).T.shape == (X.shape[1], targets.shape[1]):
-            start = np.vstack([self.coef_.T, self.intercept_]).astype(np.float64)
-        options = {
-            "maxiter": self.max_iter,
-            "maxfun": 2 * self.max_iter,
-            "gtol": self.tol * largest,
-            "ftol": 1e-9,
-        }
-        result = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options=options)
-        self.n_iter_ = int(result.nit)
-        if result.status == 1:
-            message = f"LinearSVM stopped after {result.nit} iterations; raise max_iter, or scale the features"
-            warnings.warn(message, ConvergenceWarning, stacklevel=4)
-        return result.x.reshape(shape)
+
+class LinearSVM(LinearModel):
+    """One-vs-rest linear support vector machine with the squared hinge loss.
+
+    Minimises, for each class with targets y in {-1, +1}, the objective of scikit-learn's `LinearSVC` (Fan et al. 2008,
+    LIBLINEAR, equation 2; the intercept is a weight like the others, as there):
+
+        0.5 (|w|^2 + b^2) + C sum_i s_i max(0, 1 - y_i (w x_i + b))^2
+
+    so C means the same. A class's weight counts where the class is the one against the rest, as in LIBLINEAR. All
+    classes share the two matrix products of an iteration; products are in the precision of X (float32 or float64),
+    sums over blocks of rows in float64.
+
+    Parameters: `C` weight of the loss; `class_weight` None, `balanced` or a dict; `tol` stops where the largest
+    gradient entry is below `tol` times that at zero; `max_iter`; `warm_start` begins at the last solution.
+    Fitted: `coef_` (K, D) or (1, D) for two classes, `intercept_`, `classes_`, `n_iter_` (the slowest class's).
+    """
+
+    @classmethod
+    def loss(cls, num_classes: int) -> Loss:
+        """Return the squared hinge."""
+        return SquaredHinge(num_classes)
+
+
+class SoftmaxRegression(LinearModel):
+    """Multinomial logistic regression, with the objective of scikit-learn's `LogisticRegression`:
+
+        0.5 |w|^2 + C sum_i s_i loss_i
+
+    where loss_i is minus the logarithm of the true class's softmax, for two classes the logistic loss of one score,
+    and the intercepts are free. Parameters and attributes are those of `LinearSVM`.
+    """
+
+    @classmethod
+    def loss(cls, num_classes: int) -> Loss:
+        """Return the logistic loss for two classes, else the softmax's."""
+        return Logistic() if num_classes == 2 else Softmax(num_classes)
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Return class probabilities (N, K), in the precision of X."""
+        return np.exp(self.predict_log_proba(X))
+
+    def predict_log_proba(self, X: np.ndarray) -> np.ndarray:
+        """Return the logarithms of the class probabilities (N, K)."""
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            scores = np.column_stack([np.zeros_like(scores), scores])
+        return log_softmax(scores, axis=1)
 
 
 class PowerNormalizer(TransformerMixin, BaseEstimator):
@@ -103,11 +148,11 @@ class PowerNormalizer(TransformerMixin, BaseEstimator):
 
     def fit(self, X: np.ndarray, y: Any = None) -> Self:
         """Learn nothing but the number of features."""
-        validate_data(self, X, dtype=(np.float32, np.float64))
+        validate_data(self, X, dtype=DTYPES)
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Return sign(x) sqrt(|x|) of every value of X (N, D), in X's precision; X is left as it is."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float32, np.float64), reset=False)
-        return np.copysign(np.sqrt(np.abs(X)), X)
+        X = validate_data(self, X, dtype=DTYPES, reset=False)
+        return take_roots(X.copy())

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from sklearn.base import BaseEstimator
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.kernel_approximation import Nystroem
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from models.blocks import BlockPool, Blocks
+from models.calibration import TemperatureScaled
 from models.linear import PowerNormalizer
+from models.paths import LinearPath
 from models.strategies import Strategy
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
@@ -41,10 +43,9 @@ def candidates(layer: str, layers: Sequence[str], transform: str) -> dict[str, l
     return dict.fromkeys(layers if layer == "auto" else [layer], transforms)
 
 
-def preparation(strategy: Strategy, transform: str, num_rows: int, num_features: int, seed: int) -> Pipeline:
-    """Return the unfitted steps before the classifier: power normalisation, standardisation, Nystroem's map."""
-    steps: list[tuple[str, Any]] = [("power", PowerNormalizer())] if transform == "sqrt" else []
-    steps.append(("scale", StandardScaler()))
+def preparation(strategy: Strategy, num_rows: int, num_features: int, seed: int) -> Pipeline:
+    """Return the unfitted steps before the classifier: standardisation and, where it has one, Nystroem's map."""
+    steps: list[tuple[str, Any]] = [("scale", StandardScaler())]
     if strategy.nystroem:
         components = min(strategy.nystroem, num_rows)
         steps.append(("nystroem", Nystroem(gamma=1 / num_features, n_components=components, random_state=seed)))
@@ -72,55 +73,59 @@ def parallel_fits(jobs: int, num_tasks: int) -> Iterator[None]:
         yield
 
 
-def try_candidate(
-    strategy: Strategy,
-    features: np.ndarray,
-    labels: np.ndarray,
-    folds: Folds,
-    transforms: Sequence[str],
-    options: Any,
-) -> dict[str, list[float]]:
-    """Return transform -> mean held-out accuracy at each value of the strategy's parameter (-1 where left out).
+def try_candidate(strategy: Strategy, blocks: Blocks, labels: np.ndarray, folds: Folds, options: Any) -> list[float]:
+    """Return the mean held-out accuracy at each value of the strategy's parameter, -1 where left out.
 
-    `features` (N, D) and `labels` (N,) hold no test row. `options` gives `seed`, `class_weight` and `jobs`.
+    `blocks` (N, D) and `labels` (N,) hold no test row; the features are transformed already, not standardised. The
+    values run from the smoothest model on. Once the accuracy has risen above that of the first value, the path ends
+    where it has not risen further for PATIENCE values. `options` gives `seed`, `class_weight` and `jobs`.
     """
-    tasks = [(transform, fold) for transform in transforms for fold in folds]
-    with warnings.catch_warnings(), parallel_fits(options.jobs, len(tasks)):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the final fit reports its own
-        scores = Parallel()(
-            delayed(_path)(strategy, transform, features, labels, fold, options) for transform, fold in tasks
-        )
-    per_fold = np.array(scores).reshape(len(transforms), len(folds), -1)
-    tried = np.all(per_fold >= 0, axis=1)
-    return {
-        transform: np.where(tried[i], per_fold[i].mean(axis=0), -1).tolist() for i, transform in enumerate(transforms)
-    }
-
-
-def _path(
-    strategy: Strategy, transform: str, features: np.ndarray, labels: np.ndarray, fold: Any, options: Any
-) -> list[float]:
-    """Return the held-out accuracy at each value, from the smoothest model on, each begun at the last solution.
-
-    The scaler and what else comes before the classifier see the fold's fit rows only. Once the accuracy has risen
-    above that of the first value, the path ends where it has not risen further for PATIENCE values; what was left out
-    is -1.
-    """
-    fit_rows, held_out = fold
-    steps = preparation(strategy, transform, len(fit_rows), features.shape[1], options.seed)
-    fitted = steps.fit_transform(features[fit_rows])
-    unseen = steps.transform(features[held_out])
-    classifier = strategy.classifier(strategy.values[0], options.seed, options.class_weight)
-    if "warm_start" in classifier.get_params():
-        classifier.set_params(warm_start=True)
     scores: list[float] = []
-    for value in strategy.values:
-        classifier.set_params(**{strategy.parameter: value}).fit(fitted, labels[fit_rows])
-        scores.append(float(classifier.score(unseen, labels[held_out])))
-        best = int(np.argmax(scores))
-        if best > 0 and len(scores) - 1 - best >= PATIENCE:
-            break
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the final fit reports its own
+        for accuracies in _paths(strategy, blocks, labels, folds, options):
+            scores.append(float(np.mean(accuracies)))
+            best = int(np.argmax(scores))
+            if best > 0 and len(scores) - 1 - best >= PATIENCE:
+                break
     return scores + [-1.0] * (len(strategy.values) - len(scores))
+
+
+def _paths(strategy: Strategy, blocks: Blocks, labels: np.ndarray, folds: Folds, options: Any) -> Iterator[Any]:
+    """Yield the accuracies of all folds at each value."""
+    if strategy.solved_together:
+        with BlockPool(blocks) as pool:
+            path = LinearPath(strategy.kind(), pool, labels, folds, options.class_weight)
+            yield from path.accuracies(strategy.values)
+        return
+    features = blocks.read(slice(None))
+    with parallel_fits(options.jobs, len(folds)):
+        paths = [_Path(strategy, features, labels, fold, options) for fold in folds]
+        for value in strategy.values:
+            yield Parallel()(delayed(path.accuracy)(value) for path in paths)
+
+
+class _Path:
+    """One fold's classifier, each value begun at the last solution where the classifier can.
+
+    The scaler and what else comes before the classifier see the fold's fit rows only.
+    """
+
+    def __init__(self, strategy: Strategy, features: np.ndarray, labels: np.ndarray, fold: Any, options: Any):
+        self._fit_rows, self._held_out = fold
+        self._strategy, self._labels = strategy, labels
+        steps = preparation(strategy, len(self._fit_rows), features.shape[1], options.seed)
+        self._fitted = steps.fit_transform(features[self._fit_rows])
+        self._unseen = steps.transform(features[self._held_out])
+        self._classifier = strategy.classifier(strategy.values[0], options.seed, options.class_weight)
+        if "warm_start" in self._classifier.get_params():
+            self._classifier.set_params(warm_start=True)
+
+    def accuracy(self, value: float) -> float:
+        """Return the held-out accuracy at one value."""
+        self._classifier.set_params(**{self._strategy.parameter: value})
+        self._classifier.fit(self._fitted, self._labels[self._fit_rows])
+        return float(self._classifier.score(self._unseen, self._labels[self._held_out]))
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:
@@ -138,34 +143,52 @@ class Fit:
     temperature: float | None
 
 
-def final_fit(
-    strategy: Strategy, trial: Trial, features: np.ndarray, labels: np.ndarray, folds: Folds, options: Any
-) -> Fit:
+def final_fit(strategy: Strategy, trial: Trial, blocks: Blocks, labels: np.ndarray, folds: Folds, options: Any) -> Fit:
     """Fit the chosen setting to all rows that are not test, with probabilities.
 
-    Classifiers that give scores only get temperature scaling (Guo et al. 2017): one number, fitted on the scores that
-    each fold's rows get from a model of the other folds. It keeps the order of an image's scores.
+    `blocks` are transformed as the trial says. Classifiers that give scores only get temperature scaling: one number,
+    fitted on the scores that each fold's rows get from a model of the other folds.
     """
-    smallest = min(len(fit_rows) for fit_rows, _ in folds)
-    steps = preparation(strategy, trial.transform, smallest, features.shape[1], options.seed)
-    classifier = strategy.classifier(trial.value, options.seed, options.class_weight)
-    model: Any = Pipeline([*steps.steps, ("classify", classifier)])
-    if strategy.scores_only:
-        model = CalibratedClassifierCV(model, method="temperature", cv=folds, ensemble=False)
-    with warnings.catch_warnings(record=True) as caught, parallel_fits(options.jobs, len(folds)):
-        warnings.simplefilter("always", ConvergenceWarning)
-        model.fit(features, labels)
-    fitted, temperature = model, None
-    if strategy.scores_only:
-        calibrated = model.calibrated_classifiers_[0]
-        fitted, temperature = calibrated.estimator, 1 / float(calibrated.calibrators[0].beta_)
+    fit = _solved_together if strategy.solved_together else _one_by_one
+    fitted, converged, scores = fit(strategy, trial, blocks, labels, folds, options)
     iterations = getattr(fitted[-1], "n_iter_", None)
+    if trial.transform == "sqrt":
+        power = PowerNormalizer().fit(np.zeros((1, blocks.shape[1]), np.float32))
+        fitted = Pipeline([("power", power), *fitted.steps])
+    model = fitted if scores is None else TemperatureScaled(fitted).fit(scores, labels)
     return Fit(
         model,
-        not any(issubclass(warning.category, ConvergenceWarning) for warning in caught),
+        converged,
         None if iterations is None else int(np.max(iterations)),
-        temperature,
+        None if scores is None else model.temperature_,
     )
+
+
+def _solved_together(
+    strategy: Strategy, trial: Trial, blocks: Blocks, labels: np.ndarray, folds: Folds, options: Any
+) -> tuple[Pipeline, bool, np.ndarray | None]:
+    """Return the fitted steps, whether they converged, and the folds' scores where the classifier gives scores only."""
+    with BlockPool(blocks) as pool:
+        path = LinearPath(strategy.kind(), pool, labels, folds, options.class_weight)
+        fitted = path.fit(trial.value, held_out=strategy.scores_only)
+    steps = Pipeline([("scale", fitted.scaler), ("classify", fitted.classifier)])
+    return steps, fitted.converged, fitted.held_out_scores
+
+
+def _one_by_one(
+    strategy: Strategy, trial: Trial, blocks: Blocks, labels: np.ndarray, folds: Folds, options: Any
+) -> tuple[Pipeline, bool, np.ndarray | None]:
+    """Return the same from a classifier of scikit-learn's."""
+    smallest = min((len(fit_rows) for fit_rows, _ in folds), default=len(labels))
+    steps = preparation(strategy, smallest, blocks.shape[1], options.seed)
+    classifier = strategy.classifier(trial.value, options.seed, options.class_weight)
+    model, features, scores = Pipeline([*steps.steps, ("classify", classifier)]), blocks.read(slice(None)), None
+    with warnings.catch_warnings(record=True) as caught, parallel_fits(options.jobs, len(folds)):
+        warnings.simplefilter("always", ConvergenceWarning)
+        if strategy.scores_only:
+            scores = cross_val_predict(model, features, labels, cv=folds, method="decision_function")
+        model.fit(features, labels)
+    return model, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught), scores
 
 
 def as_records(trials: Sequence[Trial], parameter: str) -> list[dict[str, Any]]:

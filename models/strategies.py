@@ -30,6 +30,16 @@ class Strategy:
     nystroem: int = 0
     neighbours: bool = False
 
+    @property
+    def solved_together(self) -> bool:
+        """Whether all folds are solved at once, from the features as they are: ours, on the features themselves."""
+        return self.estimator.startswith("models.linear.") and not self.nystroem
+
+    def kind(self) -> Any:
+        """Return the classifier's class."""
+        module, _, name = self.estimator.rpartition(".")
+        return getattr(import_module(module), name)
+
     def within(self, num_rows: int) -> "Strategy":
         """Return the strategy with the values that `num_rows` rows allow: no more neighbours than rows."""
         if not self.neighbours:
@@ -38,11 +48,10 @@ class Strategy:
 
     def classifier(self, value: float, seed: int, class_weight: str | None = None) -> "BaseEstimator":
         """Return the unfitted classifier for one value of the parameter; ValueError where it knows no weights."""
-        module, _, name = self.estimator.rpartition(".")
-        estimator = getattr(import_module(module), name)(**self.settings)
+        estimator = self.kind()(**self.settings)
         accepted = estimator.get_params()
         if class_weight and "class_weight" not in accepted:
-            raise ValueError(f"{name} knows no class weights")
+            raise ValueError(f"{type(estimator).__name__} knows no class weights")
         wanted = {self.parameter: value, "random_state": seed, "class_weight": class_weight}
         return estimator.set_params(**{key: given for key, given in wanted.items() if key in accepted})
 
@@ -57,10 +66,9 @@ STRATEGIES = {
     ),
     "logreg": Strategy(
         "multinomial logistic regression",
-        "sklearn.linear_model.LogisticRegression",
+        "models.linear.SoftmaxRegression",
         "C",
         HALF_DECADES,
-        settings={"max_iter": 1000},
     ),
     "knn": Strategy(
         "nearest-neighbour classifier",

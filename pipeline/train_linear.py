@@ -11,8 +11,9 @@ import numpy as np
 
 from features.backbones import get_backbone
 from features.errors import InputError
-from features.store import FeatureFile
+from features.store import FeatureFile, FeatureRows
 from models.artifacts import save_model
+from models.blocks import ArrayBlocks, Blocks, SquareRoots, block_rows, take_roots
 from models.selection import Fit, Folds, Trial, as_records, best_trial, candidates, final_fit, make_folds, try_candidate
 from models.strategies import STRATEGIES, Strategy, find_strategy
 from pipeline import evaluation, extract
@@ -22,6 +23,7 @@ from pipeline.rundir import another_run
 
 log = logging.getLogger("thaw")
 
+MEMORY_SHARE = 1.3  # of the bytes of the features, for holding and solving them
 VALIDATION_ROWS = 5000  # `--select auto` takes the validation split from this many rows on
 
 
@@ -62,22 +64,24 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile) -> Outcom
     kernel = settings.kernel if isinstance(settings, SVM) else "linear"
     strategy = find_strategy("logreg" if strategy_name == "random" else strategy_name, kernel, len(rows.labels))
     strategy = strategy.within(min(len(fit_rows) for fit_rows, _ in [*rows.choosing, *rows.scaling]))
-    evaluation.check_memory(settings, features)
+    if not strategy.solved_together:
+        evaluation.check_memory(settings, features)
     began = time.perf_counter()
     trials = try_all(settings, strategy, features, rows)
     best = best_trial(trials)
     log.info("chosen: %s, transform %s, %s %g", best.layer, best.transform, strategy.parameter, best.value)
     if best.value in (strategy.values[0], strategy.values[-1]):
         log.info("this %s is at the end of those tried; the best may lie beyond", strategy.parameter)
-    read = features.read(best.layer.split("+"), rows.mask)
-    fit = final_fit(strategy, best, read, rows.labels, rows.scaling, settings)
+    blocks = load(settings, features, best.layer, best.transform, rows.mask)
+    fit = final_fit(strategy, best, blocks, rows.labels, rows.scaling, settings)
     if not fit.converged:
         log.warning("the final fit did not converge: its accuracy may not be the strategy's best")
     fit_seconds = time.perf_counter() - began
-    del read
+    del blocks
     began = time.perf_counter()
-    test = features.read(best.layer.split("+"), features.split == 2)
-    probabilities = all_classes(fit.model.predict_proba(test), fit.model.classes_, len(features.class_names))
+    test = FeatureRows(features, best.layer.split("+"), features.split == 2)
+    predicted = [fit.model.predict_proba(test.read(rows)) for rows in block_rows(test)]
+    probabilities = all_classes(np.concatenate(predicted), fit.model.classes_, len(features.class_names))
     return Outcome(
         origin=Origin.of(features, best.layer),
         probabilities=probabilities,
@@ -150,9 +154,10 @@ def try_all(settings: Linear, strategy: Strategy, features: FeatureFile, rows: R
     """Return every setting of layer, transform and parameter that was tried, with its accuracy."""
     trials: list[Trial] = []
     for layer, transforms in candidates(settings.layer, list(features.layers), settings.transform).items():
-        block = features.read(layer.split("+"), rows.mask)
-        scores = try_candidate(strategy, block, rows.labels, rows.choosing, transforms, settings)
-        for transform, accuracies in scores.items():
+        for transform in transforms:
+            blocks = load(settings, features, layer, transform, rows.mask)
+            accuracies = try_candidate(strategy, blocks, rows.labels, rows.choosing, settings)
+            del blocks
             tried = [
                 Trial(layer, transform, *pair) for pair in zip(strategy.values, accuracies, strict=True) if pair[1] >= 0
             ]
@@ -168,6 +173,23 @@ def try_all(settings: Linear, strategy: Strategy, features: FeatureFile, rows: R
                 best.value,
             )
     return trials
+
+
+def load(settings: Linear, features: FeatureFile, layer: str, transform: str, mask: np.ndarray) -> Blocks:
+    """Return the rows of a layer (or several, joined by +) where `mask` holds, transformed.
+
+    They are held in memory where they fit the stage's budget; otherwise each pass over them reads the file.
+    """
+    rows = FeatureRows(features, layer.split("+"), mask)
+    needed = 4e-6 * MEMORY_SHARE * rows.shape[0] * rows.shape[1]
+    if needed <= evaluation.memory_budget_mb(settings):
+        blocks = ArrayBlocks(features.read(layer.split("+"), mask))
+        if transform == "sqrt":
+            for part in block_rows(blocks):
+                take_roots(blocks.array[part])
+        return blocks
+    log.info("the features of %s need about %.0f MB: they are read from the file in blocks", layer, needed)
+    return SquareRoots(rows) if transform == "sqrt" else rows
 
 
 def _hyperparameters(

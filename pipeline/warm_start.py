@@ -18,7 +18,7 @@ from features.wholefiles import write_whole
 from models.probe import Probe, ProbeShape, from_fitted
 from models.selection import Trial, best_trial, final_fit
 from models.strategies import STRATEGIES
-from pipeline import evaluation, train_linear
+from pipeline import train_linear
 from pipeline.config import Finetune, Linear
 from pipeline.rundir import shared_settings
 from pipeline.schema import read_report
@@ -128,7 +128,6 @@ def _choose(linear: Linear, features: FeatureFile, usable: list[str], input_laye
     for layer in usable:
         for transform in _transforms(layer, input_layer):
             tried = linear.model_copy(update={"layer": layer, "transform": transform})
-            evaluation.check_memory(tried, features, "--probe-layer")
             trials += train_linear.try_all(tried, LOGREG, features, rows)
     return best_trial(trials)
 
@@ -140,11 +139,9 @@ def _pooling(features: FeatureFile, settings: Finetune, layer: str) -> str:
 
 
 def _fit(linear: Linear, trial: Trial, features: FeatureFile) -> Probe:
-    evaluation.check_memory(linear.model_copy(update={"layer": trial.layer}), features, "--probe-layer")
     training = features.split == 0
-    rows = np.arange(int(training.sum()))
-    block, labels = features.read([trial.layer], training), features.labels[training]
-    fit = final_fit(LOGREG, trial, block, labels, [(rows, rows)], linear)
+    blocks = train_linear.load(linear, features, trial.layer, trial.transform, training)
+    fit = final_fit(LOGREG, trial, blocks, features.labels[training], [], linear)
     return from_fitted(fit.model, len(features.class_names))
 
 

@@ -8,6 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from models.artifacts import load_model, save_model
+from models.blocks import ArrayBlocks, SquareRoots
 from models.selection import (
     Trial,
     best_trial,
@@ -26,6 +27,10 @@ ALL = {**STRATEGIES, "rbf": EXACT_RBF, "nystroem": NYSTROEM_RBF}
 def digits() -> tuple[np.ndarray, np.ndarray]:
     X, y = load_digits(return_X_y=True)
     return X[:500].astype(np.float32), y[:500]
+
+
+def roots(X: np.ndarray) -> SquareRoots:
+    return SquareRoots(ArrayBlocks(X))
 
 
 def test_folds_are_stratified_and_cover_every_row_once() -> None:
@@ -47,40 +52,32 @@ def test_the_path_scores_what_separate_fits_score(digits: tuple[np.ndarray, np.n
     """Scaler fitted on the fit rows only, each value as from a fresh start."""
     X, y = digits
     folds = make_folds(y, None, 3, 0)
-    scores = try_candidate(STRATEGIES["logreg"], X, y, folds, ["none"], OPTIONS)["none"]
+    scores = try_candidate(STRATEGIES["logreg"], ArrayBlocks(X), y, folds, OPTIONS)
     tried = [pair for pair in zip(STRATEGIES["logreg"].values, scores, strict=True) if pair[1] >= 0]
     assert len(tried) >= 5
-    for value, score in tried[2:5]:
+    for value, score in tried[3:6]:  # below, the labels hang on rounding
         separate = [
-            make_pipeline(StandardScaler(), LogisticRegression(C=value, max_iter=1000))
-            .fit(X[fit_rows], y[fit_rows])
+            make_pipeline(StandardScaler(), LogisticRegression(C=value, max_iter=1000, tol=1e-8))
+            .fit(X[fit_rows].astype(np.float64), y[fit_rows])
             .score(X[held_out], y[held_out])
             for fit_rows, held_out in folds
         ]
         assert score == pytest.approx(np.mean(separate), abs=0.003)
 
 
-def test_held_out_rows_change_nothing_that_is_fitted(digits: tuple[np.ndarray, np.ndarray]) -> None:
+@pytest.mark.parametrize("name", ["ridge", "knn"])
+def test_held_out_rows_change_nothing_that_is_fitted(name: str, digits: tuple[np.ndarray, np.ndarray]) -> None:
     """The score of the first held-out rows is the same whatever the other held-out rows are."""
     X, y = digits
     moved = X.copy()
     moved[450:] *= 1000
-    for name in ("svm", "logreg"):
-        fold = (np.arange(400), np.arange(400, 450))
-        wider = (np.arange(400), np.arange(400, 500))
-        plain = try_candidate(STRATEGIES[name], X, y, [fold], ["none", "sqrt"], OPTIONS)
-        with_more = [
-            try_candidate(
-                STRATEGIES[name], rows, np.where(np.arange(500) < 450, y, -1), [wider], ["none", "sqrt"], OPTIONS
-            )
-            for rows in (X, moved)
-        ]
-        for transform in ("none", "sqrt"):
-            pairs = zip(plain[transform], *(scores[transform] for scores in with_more), strict=True)
-            known = [pair for pair in pairs if min(pair) >= 0]
-            assert len(known) > 3
-            for alone, among_others, among_moved in known:
-                assert alone == pytest.approx(2 * among_others) == pytest.approx(2 * among_moved)
+    y = np.where(np.arange(500) < 450, y, -1)
+    narrow, wide = (np.arange(400), np.arange(400, 450)), (np.arange(400), np.arange(400, 500))
+    alone = np.array(try_candidate(STRATEGIES[name], ArrayBlocks(X), y, [narrow], OPTIONS))
+    among_moved = np.array(try_candidate(STRATEGIES[name], ArrayBlocks(moved), y, [wide], OPTIONS))
+    known = (alone >= 0) & (among_moved >= 0)
+    assert known.sum() >= 3
+    np.testing.assert_allclose(alone[known], 2 * among_moved[known])
 
 
 def test_a_plateau_at_the_majority_does_not_end_the_path() -> None:
@@ -88,7 +85,7 @@ def test_a_plateau_at_the_majority_does_not_end_the_path() -> None:
     generator = np.random.default_rng(0)
     y = np.repeat([0, 1], [190, 10])
     X = generator.standard_normal((200, 20)).astype(np.float32) + 4 * y[:, None] * (np.arange(20) == 3)
-    scores = try_candidate(STRATEGIES["logreg"], X, y, make_folds(y, None, 5, 0), ["none"], OPTIONS)["none"]
+    scores = try_candidate(STRATEGIES["logreg"], ArrayBlocks(X), y, make_folds(y, None, 5, 0), OPTIONS)
     assert scores[:3] == pytest.approx([0.95] * 3)
     assert max(scores) > 0.96
 
@@ -115,12 +112,12 @@ def test_every_strategy_learns_gives_probabilities_and_keeps_its_label(
     X, y = digits
     strategy = ALL[name]
     trial = Trial("x", "sqrt", strategy.values[len(strategy.values) // 2], 0.0)
-    fit = final_fit(strategy, trial, X[:400], y[:400], make_folds(y[:400], None, 3, 0), OPTIONS)
+    fit = final_fit(strategy, trial, roots(X[:400]), y[:400], make_folds(y[:400], None, 3, 0), OPTIONS)
     probabilities = fit.model.predict_proba(X[400:])
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     assert (probabilities.argmax(axis=1) == y[400:]).mean() > 0.8
     if strategy.scores_only:
-        scores = fit.model.calibrated_classifiers_[0].estimator.decision_function(X[400:])
+        scores = fit.model.decision_function(X[400:])
         np.testing.assert_array_equal(scores.argmax(axis=1), probabilities.argmax(axis=1))
         assert fit.temperature is not None
         assert fit.temperature > 0
@@ -133,7 +130,7 @@ def test_a_saved_model_reads_back_and_predicts_the_same(
     X, y = digits
     strategy = ALL[name]
     trial = Trial("x", "sqrt", strategy.values[len(strategy.values) // 2], 0.0)
-    fit = final_fit(strategy, trial, X, y, make_folds(y, None, 3, 0), OPTIONS)
+    fit = final_fit(strategy, trial, roots(X), y, make_folds(y, None, 3, 0), OPTIONS)
     path = tmp_path / "model.skops"  # type: ignore[operator]
     save_model(path, fit.model, {"layer": "x"})
     model, record = load_model(path)
@@ -143,7 +140,8 @@ def test_a_saved_model_reads_back_and_predicts_the_same(
 
 def test_balanced_class_weights_reach_the_classifier() -> None:
     classifier = STRATEGIES["logreg"].classifier(0.5, 3, "balanced")
-    assert (classifier.C, classifier.class_weight, classifier.random_state) == (0.5, "balanced", 3)
+    assert (classifier.C, classifier.class_weight) == (0.5, "balanced")
+    assert EXACT_RBF.classifier(0.5, 3).random_state == 3
     with pytest.raises(ValueError, match="KNeighborsClassifier knows no class weights"):
         STRATEGIES["knn"].classifier(5, 0, "balanced")
 

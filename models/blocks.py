@@ -1,0 +1,130 @@
+"""Rows of features by blocks: from memory or from a file, worked on by every core, results in order."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self, TypeVar, runtime_checkable
+
+import numpy as np
+from joblib import cpu_count
+from threadpoolctl import threadpool_limits
+
+BLOCK_BYTES = 2**23  # stays in a core's cache between the products that read it
+BLOCK_ROWS = 8192
+
+Result = TypeVar("Result")
+
+
+@runtime_checkable
+class Blocks(Protocol):
+    """N rows of D features, of type `dtype` (float32 or float64)."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of a block."""
+
+    def read(self, rows: slice) -> np.ndarray:
+        """Return consecutive rows (n, D), which the caller leaves as they are."""
+
+
+@dataclass(frozen=True)
+class ArrayBlocks:
+    """The rows of an array (N, D) in memory; nothing is copied."""
+
+    array: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The array's own type."""
+        return self.array.dtype
+
+    def read(self, rows: slice) -> np.ndarray:
+        """Return a view of consecutive rows."""
+        return self.array[rows]
+
+
+@dataclass(frozen=True)
+class SquareRoots:
+    """The square roots of other blocks' sizes, sign kept (power normalisation), taken as they are read."""
+
+    blocks: Blocks
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features."""
+        return self.blocks.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of a block."""
+        return self.blocks.dtype
+
+    def read(self, rows: slice) -> np.ndarray:
+        """Return the roots of consecutive rows."""
+        return take_roots(self.blocks.read(rows).copy())
+
+
+def take_roots(values: np.ndarray) -> np.ndarray:
+    """Put sign(x) sqrt(|x|) in place of every value of an array of any shape, and return the array."""
+    roots = np.abs(values)
+    np.sqrt(roots, out=roots)
+    return np.copysign(roots, values, out=values)
+
+
+def block_rows(blocks: Blocks) -> list[slice]:
+    """Return the slices that cover all rows, each at most 8 MiB and 8,192 rows, as many for each core."""
+    num_rows, num_features = blocks.shape
+    step = min(BLOCK_ROWS, max(1, BLOCK_BYTES // max(1, num_features * blocks.dtype.itemsize)))
+    if num_rows > step:
+        rounds = -(-num_rows // (step * cpu_count()))
+        step = -(-num_rows // (rounds * cpu_count()))
+    return [slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step)]
+
+
+class BlockPool:
+    """Every core works on the blocks of some rows, with one BLAS thread each; use it in a `with` block.
+
+    `rows` are the slices that cover them. Rows that fit one block are worked on by the caller.
+    """
+
+    def __init__(self, blocks: Blocks):
+        self.blocks, self.rows = blocks, block_rows(blocks)
+        self._closing = ExitStack()
+        self._threads: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        if len(self.rows) > 1:
+            self._closing.enter_context(threadpool_limits(1, "blas"))
+            self._threads = self._closing.enter_context(ThreadPoolExecutor(cpu_count()))
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._closing.close()
+
+    def _work(self, work: Callable[[slice, np.ndarray], Result], rows: slice) -> Result:
+        return work(rows, self.blocks.read(rows))
+
+    def map(self, work: Callable[[slice, np.ndarray], Result]) -> Iterator[Result]:
+        """Yield `work(rows, block)` of each block, in order; few results wait at a time."""
+        if self._threads is None:
+            yield from (self._work(work, rows) for rows in self.rows)
+            return
+        ahead: deque[Future[Result]] = deque()
+        for rows in self.rows:
+            ahead.append(self._threads.submit(self._work, work, rows))
+            if len(ahead) > 2 * cpu_count():
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()

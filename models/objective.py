@@ -1,0 +1,190 @@
+"""The regularised objectives of many linear classifiers on the same rows, evaluated in one pass over them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.blocks import BlockPool
+from models.lbfgs import Minimum, minimise
+from models.losses import Loss
+
+NO_FOLD = -1  # of a row that is never held out
+CONSTANT = 1e-10  # variance over mean square, about the first block's mean, of what is rounding
+NOTHING = -2  # held out from a fold that sees every row
+
+
+@dataclass(frozen=True)
+class Rows:
+    """N rows of features with what is known of each.
+
+    `codes` (N,) int is the class, `folds` (N,) int the fold that a row is held out in (NO_FOLD for none), `weights`
+    (N,) how much it counts; None where no row is held out, where all count the same.
+    """
+
+    pool: BlockPool
+    codes: np.ndarray
+    folds: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+    @property
+    def num_features(self) -> int:
+        """D."""
+        return self.pool.blocks.shape[1]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What a classifier is fitted to: all rows but those held out in `number` (all, where that is None).
+
+    `class_weights` (K,) are the weights of its classes; `scaling` (2, D), means and standard deviations, standardises
+    its features as they are read, None leaves them.
+    """
+
+    number: int | None
+    class_weights: np.ndarray
+    scaling: np.ndarray | None = None
+
+
+class Problems:
+    """The problems of some classifiers on the same rows: of each fold in `folds`, at each C of `values`.
+
+    They are G in all: for each value, for each fold, the loss's own.
+    """
+
+    def __init__(self, loss: Loss, values: Sequence[float], folds: Sequence[Fold]):
+        self.loss, self.num_fits = loss, len(values) * len(folds)
+        self.costs = np.concatenate([value * loss.costs(fold.class_weights) for value in values for fold in folds])
+        self.targets = np.tile(loss.targets, self.num_fits)
+        self.places = np.tile(np.repeat(np.arange(len(folds)), len(loss.targets)), len(values))
+        self.folds = np.array([NOTHING if fold.number is None else fold.number for fold in folds])[self.places]
+        scalings = [fold.scaling for fold in folds if fold.scaling is not None]
+        self._scaling = np.stack(scalings, axis=1) if scalings else None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def to_rows(self, unknowns: np.ndarray, live: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return coefficients (g, k, D) and intercepts (g, k) for rows that are not standardised."""
+        coefficients, intercepts = unknowns[:, :, :-1], unknowns[:, :, -1]
+        if self._scaling is None:
+            return coefficients, intercepts
+        mean, deviation = self._scaling[:, self.places[live]]
+        coefficients = coefficients / deviation[:, None]
+        return coefficients, intercepts - np.einsum("gkd,gd->gk", coefficients, mean)
+
+    def from_rows(self, slopes: np.ndarray, totals: np.ndarray, live: np.ndarray) -> np.ndarray:
+        """Return slopes by coefficient (g, k, D) from those for rows that are not standardised, which are written over.
+
+        `totals` (g, k) are the slopes by intercept.
+        """
+        if self._scaling is not None:
+            mean, deviation = self._scaling[:, self.places[live]]
+            slopes -= totals[:, :, None] * mean[:, None]
+            slopes /= deviation[:, None]
+        return slopes
+
+
+class Objective:
+    """0.5 |w|^2 + sum of costs of the losses: of all problems, from one pass over the rows.
+
+    Unknowns are (g, k, D + 1), the intercept last. Products are in the precision of the features, sums over blocks in
+    float64.
+    """
+
+    def __init__(self, rows: Rows, problems: Problems):
+        self.rows, self.problems = rows, problems
+        self.dtype = rows.pool.blocks.dtype
+        self._costs = problems.costs.astype(self.dtype)
+
+    def __call__(self, unknowns: np.ndarray, live: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return objectives (g,) and gradients (g, k, D + 1), float64, of the problems `live` (g,)."""
+        coefficients, intercepts = self.problems.to_rows(unknowns, live)
+        width = unknowns.shape[1]
+        flat = coefficients.reshape(-1, self.rows.num_features).astype(self.dtype)
+        offsets = intercepts.reshape(-1, 1).astype(self.dtype)
+
+        def work(rows: slice, block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            scores = flat @ block.T
+            scores += offsets
+            loss, slopes = self._loss(scores.reshape(len(live), width, len(block)), rows, live)
+            slopes = slopes.reshape(-1, len(block))
+            return loss, slopes @ block, slopes.sum(axis=1, dtype=np.float64)
+
+        penalised = unknowns if self.problems.loss.penalises_intercept else unknowns[:, :, :-1]
+        values = 0.5 * np.einsum("gkd,gkd->g", penalised, penalised)
+        slopes = np.zeros(flat.shape)
+        totals = np.zeros(len(flat))
+        for loss, part, total in self.rows.pool.map(work):
+            values += loss
+            slopes += part
+            totals += total
+        return values, self._gradient(unknowns, slopes.reshape(coefficients.shape), totals.reshape(-1, width), live)
+
+    def _loss(self, scores: np.ndarray, rows: slice, live: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        codes = self.rows.codes[rows]
+        costs = self._costs[live][:, codes]
+        if self.rows.folds is not None:
+            costs[self.rows.folds[rows] == self.problems.folds[live, None]] = 0
+        if self.rows.weights is not None:
+            costs *= self.rows.weights[rows]
+        return self.problems.loss(scores, codes, costs, self.problems.targets[live])
+
+    def _gradient(self, unknowns: np.ndarray, slopes: np.ndarray, totals: np.ndarray, live: np.ndarray) -> np.ndarray:
+        slopes = self.problems.from_rows(slopes, totals, live)
+        gradient = np.concatenate([slopes, totals[:, :, None]], axis=2)
+        penalised = gradient.shape[2] - (not self.problems.loss.penalises_intercept)
+        gradient[:, :, :penalised] += unknowns[:, :, :penalised]
+        return gradient
+
+    def scores(self, unknowns: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield (rows, scores (G, k, n)) of all problems, block by block."""
+        coefficients, intercepts = self.problems.to_rows(unknowns, np.arange(len(self.problems)))
+        flat = coefficients.reshape(-1, self.rows.num_features).astype(self.dtype)
+        offsets = intercepts.reshape(-1, 1).astype(self.dtype)
+        shape = unknowns.shape[:2]
+        yield from self.rows.pool.map(lambda rows, block: (rows, (flat @ block.T + offsets).reshape(*shape, -1)))
+
+
+def solve(
+    rows: Rows, problems: Problems, start: np.ndarray | None = None, tolerance: float = 1e-4, max_iterations: int = 1000
+) -> Minimum:
+    """Solve all problems, from `start` (G, k, D + 1) or zero.
+
+    A problem ends where its gradient's largest entry is below `tolerance` times that at zero.
+    """
+    objective = Objective(rows, problems)
+    zero = np.zeros((len(problems), problems.loss.width, rows.num_features + 1), objective.dtype)
+    _, gradients = objective(zero, np.arange(len(problems)))
+    tolerances = tolerance * np.abs(gradients).max(axis=(1, 2))
+    start = zero if start is None else start.astype(objective.dtype)
+    return minimise(objective, start, tolerances, max_iterations)
+
+
+def measure(rows: Rows, folds: Sequence[int | None]) -> np.ndarray:
+    """Return mean and standard deviation of each fold's fit rows, (len(folds), 2, D); that of a constant feature is 1.
+
+    One pass in float64. Sums are kept for the rows of each fold and added up to those that a fold is fitted to:
+    subtracting held-out rows from a total would leave rounding where a feature is constant but for them.
+    """
+    shift = rows.pool.blocks.read(rows.pool.rows[0]).mean(axis=0, dtype=np.float64)
+    held_out = np.full(len(rows.codes), NO_FOLD) if rows.folds is None else rows.folds
+    parts, counts = np.unique(held_out, return_counts=True)
+
+    def work(place: slice, block: np.ndarray) -> np.ndarray:
+        members = (held_out[place] == parts[:, None]).astype(np.float64)
+        centred = block - shift
+        sums = members @ centred
+        return np.stack([sums, members @ np.square(centred, out=centred)], axis=1)
+
+    sums = np.zeros((len(parts), 2, rows.num_features))
+    for part in rows.pool.map(work):
+        sums += part
+    result = []
+    for fold in folds:
+        fitted = parts != (NOTHING if fold is None else fold)
+        mean, square = sums[fitted].sum(axis=0) / counts[fitted].sum()
+        variance = np.maximum(square - np.square(mean), 0)
+        constant = variance <= CONSTANT * square
+        result.append(np.stack([mean + shift, np.sqrt(np.where(constant, 1, variance))]))
+    return np.stack(result)

@@ -1,0 +1,110 @@
+"""The path over C: linear classifiers of several folds at each value, solved together, each value from the last one."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_class_weight
+
+from models.blocks import BlockPool
+from models.lbfgs import Minimum
+from models.linear import LinearModel
+from models.objective import NO_FOLD, Fold, Objective, Problems, Rows, measure, solve
+
+Folds = Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Classifier and scaler fitted to all rows, and each row's scores (N, K) or (N,) from the fold that left it out."""
+
+    scaler: StandardScaler
+    classifier: LinearModel
+    converged: bool
+    held_out_scores: np.ndarray | None
+
+
+class LinearPath:
+    """Linear classifiers of one kind on the rows of a pool, standardised by the rows that each is fitted to.
+
+    `labels` (N,) are the rows' classes. `folds` are (fit rows, held-out rows) pairs; a fold is fitted to all rows but
+    those it holds out, and no row is held out twice. Features are never copied: what scaling does to them is done to
+    the coefficients.
+    """
+
+    def __init__(
+        self, kind: type[LinearModel], pool: BlockPool, labels: np.ndarray, folds: Folds, class_weight: str | None
+    ):
+        self.kind, self.class_weight = kind, class_weight
+        self.classes, codes = np.unique(labels, return_inverse=True)
+        held_out = np.full(len(labels), NO_FOLD)
+        for number, (fit_rows, rows) in enumerate(folds):
+            if len(fit_rows) + len(rows) != len(labels) or (held_out[rows] != NO_FOLD).any():
+                raise ValueError("expected folds that are fitted to all rows but those they hold out, each row once")
+            held_out[rows] = number
+        self.rows, self._held_out = Rows(pool, codes, held_out), held_out
+        self.num_folds = len(folds)
+        numbers = [*range(self.num_folds), None]
+        scalings = measure(self.rows, numbers)
+        self._scaling = scalings[-1]
+        self._folds = [Fold(number, self._weights(number), scalings[i]) for i, number in enumerate(numbers)]
+
+    def _weights(self, fold: int | None) -> np.ndarray:
+        """Return the weights of the classes among a fold's fit rows."""
+        codes = self.rows.codes if fold is None else self.rows.codes[self._held_out != fold]
+        weights = np.ones(len(self.classes))
+        present = np.unique(codes)
+        weights[present] = compute_class_weight(self.class_weight, classes=present, y=codes)
+        return weights
+
+    def accuracies(self, values: Sequence[float]) -> Iterator[np.ndarray]:
+        """Yield the held-out accuracy of each fold (F,) at each of the ascending `values` of C."""
+        unknowns = None
+        for value in values:
+            problems = self._problems(value, self._folds[:-1])
+            unknowns = solve(self.rows, problems, unknowns).unknowns
+            predicted = self._labels(self._held_out_scores(problems, unknowns))
+            right = predicted == self.rows.codes
+            yield np.array([right[self._held_out == fold].mean() for fold in range(self.num_folds)])
+
+    def fit(self, value: float, held_out: bool) -> Fitted:
+        """Return the classifier fitted to all rows at one C, and if `held_out` the scores that the folds give."""
+        folds = self._folds if held_out else self._folds[-1:]
+        problems = self._problems(value, folds)
+        minimum = solve(self.rows, problems)
+        scores = self._held_out_scores(problems, minimum.unknowns) if held_out else None
+        last = len(problems) // len(folds)
+        return Fitted(self._scaler(), self._classifier(value, minimum, last), bool(minimum.converged.all()), scores)
+
+    def _problems(self, value: float, folds: Sequence[Fold]) -> Problems:
+        return Problems(self.kind.loss(len(self.classes)), [value], folds)
+
+    def _held_out_scores(self, problems: Problems, unknowns: np.ndarray) -> np.ndarray:
+        """Return each row's scores (N, K) or (N,) from the fold that left it out, NaN where none did."""
+        per_fold = len(problems) // problems.num_fits * unknowns.shape[1]
+        scores = np.full((len(self.rows.codes), per_fold), np.nan, unknowns.dtype)
+        for rows, block in Objective(self.rows, problems).scores(unknowns):
+            folds = self._held_out[rows]
+            known = np.flatnonzero(folds != NO_FOLD)
+            of_folds = block.reshape(problems.num_fits, per_fold, -1)
+            scores[rows.start + known] = of_folds[folds[known], :, known]
+        return scores[:, 0] if per_fold == 1 else scores
+
+    def _labels(self, scores: np.ndarray) -> np.ndarray:
+        return (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
+
+    def _scaler(self) -> StandardScaler:
+        """Return scikit-learn's scaler with the means and deviations of all rows."""
+        mean, deviation = self._scaling
+        scaler = StandardScaler()
+        scaler.mean_, scaler.scale_, scaler.var_ = mean, deviation, np.square(deviation)
+        scaler.n_features_in_, scaler.n_samples_seen_ = len(mean), len(self.rows.codes)
+        return scaler
+
+    def _classifier(self, value: float, minimum: Minimum, last: int) -> LinearModel:
+        classifier = self.kind(C=value, class_weight=self.class_weight)
+        classifier.classes_, classifier.n_features_in_ = self.classes, self.rows.num_features
+        iterations = int(minimum.num_iterations[-last:].max())
+        classifier.take(minimum.unknowns[-last:], iterations, self.rows.pool.blocks.dtype)
+        return classifier

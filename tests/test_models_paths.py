@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from models.blocks import ArrayBlocks, BlockPool
+from models.linear import LinearModel, LinearSVM, SoftmaxRegression
+from models.paths import LinearPath
+from models.selection import make_folds
+
+PEERS = {
+    LinearSVM: lambda C, weights: LinearSVC(C=C, class_weight=weights, dual=False, tol=1e-8, max_iter=10_000),
+    SoftmaxRegression: lambda C, weights: LogisticRegression(C=C, class_weight=weights, tol=1e-8, max_iter=10_000),
+}
+KINDS = list(PEERS)
+
+
+@pytest.fixture(scope="module", params=[2, 10])
+def rows(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray]:
+    X, y = load_digits(return_X_y=True)
+    X, y = X[y < request.param].astype(np.float32), y[y < request.param]
+    return X[:400] + 3, y[:400]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_all_folds_at_once_are_what_scikit_learn_fits_one_by_one(
+    kind: type[LinearModel], class_weight: str | None, rows: tuple[np.ndarray, np.ndarray]
+) -> None:
+    X, y = rows
+    keep = (y != 0) | (np.arange(len(y)) % 3 == 0)
+    X, y = X[keep], y[keep]
+    folds, C = make_folds(y, None, 3, 0), 0.01
+    with BlockPool(ArrayBlocks(X)) as pool:
+        path = LinearPath(kind, pool, y, folds, class_weight)
+        accuracies = list(path.accuracies([0.001, C]))[-1]
+        fitted = path.fit(C, held_out=True)
+    for number, (fit_rows, held_out) in enumerate(folds):
+        theirs = make_pipeline(StandardScaler(), PEERS[kind](C, class_weight)).fit(X[fit_rows], y[fit_rows])
+        assert fitted.held_out_scores is not None
+        assert accuracies[number] == pytest.approx(theirs.score(X[held_out], y[held_out]), abs=0.011)
+        scores = theirs.decision_function(X[held_out])
+        np.testing.assert_allclose(fitted.held_out_scores[held_out], scores, atol=5e-3 * np.abs(scores).max())
+    theirs = make_pipeline(StandardScaler(), PEERS[kind](C, class_weight)).fit(X, y)
+    ours = fitted.classifier.decision_function(fitted.scaler.transform(X))
+    np.testing.assert_allclose(ours, theirs.decision_function(X), atol=1e-2 * np.abs(ours).max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_held_out_rows_change_nothing_that_is_fitted(
+    kind: type[LinearModel], rows: tuple[np.ndarray, np.ndarray]
+) -> None:
+    X, y = rows
+    moved = X.copy()
+    moved[-50:] *= 10
+    fold = (np.arange(len(y) - 100), np.arange(len(y) - 100, len(y)))
+    scores = []
+    for features in (X, moved):
+        with BlockPool(ArrayBlocks(features)) as pool:
+            fitted = LinearPath(kind, pool, y, [fold], None).fit(0.01, held_out=True)
+            scores.append(fitted.held_out_scores)
+    assert np.isnan(scores[0][:-100]).all()
+    np.testing.assert_allclose(scores[0][-100:-50], scores[1][-100:-50], rtol=1e-3, atol=1e-3)
+
+
+def test_folds_that_leave_rows_out_altogether_are_refused(rows: tuple[np.ndarray, np.ndarray]) -> None:
+    X, y = rows
+    with BlockPool(ArrayBlocks(X)) as pool, pytest.raises(ValueError, match="fitted to all rows but those they hold"):
+        LinearPath(LinearSVM, pool, y, [(np.arange(100), np.arange(200, 300))], None)
