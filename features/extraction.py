@@ -183,7 +183,8 @@ class Extraction:
         check_space(self.path, self.recipe.image_bytes * len(rows))
         with whole_path(self.path) as temporary:
             columns = self._columns(rows, split)
-            with create_feature_file(temporary, shapes, self.recipe.dtype, columns, attributes) as file:
+            recorded = {**attributes, "decoding": DECODING}
+            with create_feature_file(temporary, shapes, self.recipe.dtype, columns, recorded) as file:
                 file.attrs["seconds"] = seconds
                 self._copy_parts(file, rows)
             _seal(temporary, tuple(shapes))

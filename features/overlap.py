@@ -1,8 +1,10 @@
 """Work that threads do while the caller does its own: loaded ahead of it, or left behind it."""
 
 import os
+import threading
+import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -11,20 +13,36 @@ NUM_DECODERS = max(2, min(8, os.cpu_count() or 2))
 BATCHES_AHEAD = NUM_DECODERS + 1
 BATCHES_BEHIND = 2
 
-Batch = TypeVar("Batch")
+SLOW_IMAGE = 0.0005  # seconds of a processor
+
+Batch = TypeVar("Batch", bound=Sized)
 Loaded = TypeVar("Loaded")
 
 
 def load_ahead(load: Callable[[Batch], Loaded], batches: Sequence[Batch]) -> Generator[Loaded, None, None]:
     """Yield `load(batch)` for each batch in order, a few batches ahead of the caller, in threads.
 
+    Only one thread works until the images of a batch turn out to take more than half a millisecond each: threads that
+    decode small images wait for Python's one lock more than they work, and take twice the processor's time.
     Closing the generator ends what the threads have begun and drops the rest.
     """
+    gate, is_open = threading.Semaphore(1), False
+
+    def load_one(batch: Batch) -> Loaded:
+        nonlocal is_open
+        with gate:
+            began = time.thread_time()
+            loaded = load(batch)
+            if not is_open and time.thread_time() - began > SLOW_IMAGE * len(batch):
+                is_open = True
+                gate.release(NUM_DECODERS - 1)
+        return loaded
+
     threads = ThreadPoolExecutor(NUM_DECODERS)
     ahead: deque[Future[Loaded]] = deque()
     try:
         for batch in batches:
-            ahead.append(threads.submit(load, batch))
+            ahead.append(threads.submit(load_one, batch))
             if len(ahead) > BATCHES_AHEAD:
                 yield ahead.popleft().result()
         while ahead:

@@ -11,6 +11,7 @@ import pytest
 from features.datasets import Dataset, load_dataset
 from features.errors import InputError
 from features.extraction import Extraction, Recipe
+from features.images import DECODING
 from features.parts import peek_part, write_part
 from features.store import FeatureFile
 
@@ -273,6 +274,12 @@ def test_a_part_records_what_made_it(tmp_path: Path, dataset: Dataset) -> None:
     assert record is not None
     assert record["settings_sha256"] == recipe().digest(72, 10)
     assert json.dumps(record)
+
+
+def test_a_feature_file_records_the_rules_of_decoding(tmp_path: Path, dataset: Dataset) -> None:
+    extract(tmp_path / "features.h5", dataset, recipe())
+    with FeatureFile(tmp_path / "features.h5") as features:
+        assert features.attributes["decoding"] == DECODING
 
 
 def test_groups_are_kept(tmp_path: Path, dataset: Dataset) -> None:

@@ -3,44 +3,76 @@ import time
 
 import pytest
 
-from features.overlap import BATCHES_AHEAD, BATCHES_BEHIND, Behind, load_ahead
+from features.overlap import BATCHES_AHEAD, BATCHES_BEHIND, SLOW_IMAGE, Behind, load_ahead
+
+
+def batches(count: int) -> list[list[int]]:
+    return [[number] for number in range(count)]
+
+
+def work(seconds: float) -> None:
+    """Use a processor for that long."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
 
 
 def test_load_ahead_keeps_the_order_of_batches_that_are_done_out_of_order() -> None:
     done: list[int] = []
-    second_is_done = threading.Event()
+    third_is_done = threading.Event()
 
-    def load(batch: int) -> int:
-        if batch == 0:
-            assert second_is_done.wait(10)
-        done.append(batch)
-        if batch == 1:
-            second_is_done.set()
-        return 10 * batch
+    def load(batch: list[int]) -> int:
+        if batch == [0]:
+            work(2 * SLOW_IMAGE)
+        if batch == [1]:
+            assert third_is_done.wait(10)
+        done.append(batch[0])
+        if batch == [2]:
+            third_is_done.set()
+        return 10 * batch[0]
 
-    assert list(load_ahead(load, range(20))) == [10 * batch for batch in range(20)]
-    assert done.index(1) < done.index(0)
+    assert list(load_ahead(load, batches(20))) == [10 * number for number in range(20)]
+    assert done.index(2) < done.index(1)
     assert sorted(done) == list(range(20))
 
 
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_more_threads_load_only_where_images_take_long(is_slow: bool) -> None:
+    inside, most = 0, 0
+    lock = threading.Lock()
+
+    def load(batch: list[int]) -> None:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.005)
+        work(2 * SLOW_IMAGE * is_slow)
+        with lock:
+            inside -= 1
+
+    list(load_ahead(load, batches(12)))
+    assert (most > 1) == is_slow
+
+
 def test_load_ahead_is_only_a_few_batches_ahead() -> None:
-    loaded: list[int] = []
-    batches = load_ahead(lambda batch: loaded.append(batch), range(50))
-    next(batches)
-    batches.close()  # type: ignore[attr-defined]
+    loaded: list[list[int]] = []
+    ahead = load_ahead(loaded.append, batches(50))
+    next(ahead)
+    ahead.close()
     assert 1 <= len(loaded) <= BATCHES_AHEAD + 1
 
 
-@pytest.mark.parametrize("num_batches", range(7))
-def test_load_ahead_gives_every_batch_of_few(num_batches: int) -> None:
-    assert list(load_ahead(lambda batch: batch, range(num_batches))) == list(range(num_batches))
+@pytest.mark.parametrize("count", range(7))
+def test_load_ahead_gives_every_batch_of_few(count: int) -> None:
+    assert list(load_ahead(lambda batch: batch, batches(count))) == batches(count)
 
 
 def test_load_ahead_raises_where_the_batch_would_have_come() -> None:
-    batches = load_ahead(lambda batch: 12 // batch, [1, 2, 0, 4, 6])
-    assert [next(batches), next(batches)] == [12, 6]
+    ahead = load_ahead(lambda batch: 12 // batch[0], [[1], [2], [0], [4], [6]])
+    assert [next(ahead), next(ahead)] == [12, 6]
     with pytest.raises(ZeroDivisionError):
-        next(batches)
+        next(ahead)
 
 
 class FullError(Exception):
@@ -55,13 +87,13 @@ def test_what_is_handed_is_done_in_order_in_another_thread() -> None:
     done: list[int] = []
     threads = set()
 
-    def work(number: int) -> None:
+    def note(number: int) -> None:
         threads.add(threading.current_thread())
         done.append(number)
 
     with Behind() as behind:
         for number in range(20):
-            behind.hand(work, number)
+            behind.hand(note, number)
     assert done == list(range(20))
     assert len(threads) == 1
     assert threading.current_thread() not in threads
