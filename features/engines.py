@@ -13,7 +13,7 @@ from features import engine_check
 from features.backbones import Backbone, build_frozen, truncate
 from features.errors import InputError
 from features.mnn_engine import MNNEngine, engine_digest, mnn_version
-from features.processor import num_cores, processor_name
+from features.processor import num_cores, pin_threads, processor_name
 from features.weights import Weights
 
 ENGINES = ("auto", "keras", "mnn")
@@ -27,6 +27,7 @@ def resolve_device(requested: str) -> str:
         return "cpu"
     import keras
 
+    pin_threads()
     has_gpu = bool(keras.distribution.list_devices("gpu"))
     if requested == "gpu" and not has_gpu:
         raise InputError(
@@ -85,6 +86,7 @@ class KerasEngine:
     ):
         import keras
 
+        pin_threads()
         self.device, self.batch_size, self.layers = device, batch_size, layers
         self._scope = lambda: keras.device(f"{device}:0")
         with self._scope():

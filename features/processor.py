@@ -1,6 +1,7 @@
 """The processor that a network runs on: what it is called and how many of its cores this process may use."""
 
 import hashlib
+import os
 import platform
 import warnings
 from pathlib import Path
@@ -13,6 +14,16 @@ def num_cores() -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where it cannot tell two threads of a core apart, and counts both
         return int(joblib.cpu_count(only_physical_cores=True))
+
+
+def pin_threads() -> None:
+    """Give TensorFlow a thread per processor that this process may use, unless TF_NUM_INTRAOP_THREADS says otherwise.
+
+    By itself it does not heed a container's quota. It reads the variable once, when it first computes.
+    """
+    import joblib
+
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(joblib.cpu_count()))
 
 
 def processor_name() -> str:
