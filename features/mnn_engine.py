@@ -3,10 +3,13 @@
 import ctypes
 import hashlib
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,26 +21,26 @@ from features.processor import num_cores
 from features.weights import Weights
 from features.wholefiles import check_space
 
+CONVERTER = "_tools"  # the module of MNN's wheel that holds it
+CONVERT = f"import sys, {CONVERTER}; {CONVERTER}.mnnconvert(sys.argv[1:])"
+
 
 def mnn_version() -> str | None:
     """Return the version of MNN, None where it is not installed or cannot be loaded."""
     try:
         with _native_output_dropped():
-            import _tools  # noqa: F401
             import MNN.nn  # noqa: F401
-        return version("MNN")
+        return version("MNN") if find_spec(CONVERTER) else None
     except (ImportError, PackageNotFoundError):
         return None
 
 
 def engine_digest() -> str:
     """Return the SHA-256 over what computes: MNN's two native libraries and the files here that make their input."""
-    with _native_output_dropped():
-        import _mnncengine
-        import _tools
     digest = hashlib.sha256()
-    for path in (_mnncengine.__file__, _tools.__file__, __file__, Path(__file__).with_name("onnx_graph.py")):
-        digest.update(Path(path).read_bytes())
+    for module in ("_mnncengine", CONVERTER, __name__, network_graph.__module__):
+        spec = find_spec(module)
+        digest.update(Path(str(spec and spec.origin)).read_bytes())
     return digest.hexdigest()
 
 
@@ -92,16 +95,16 @@ class MNNEngine:
 def _convert(graph: bytes, folder: Path) -> Path:
     """Write `graph` as a model file of MNN into `folder` and return its path; raises InputError where that fails.
 
-    The converter's native function is called. The package's own wrapper around it, MNN.tools, is never imported: on
-    import it installs a client and reports usage over the network.
+    The converter's native function is called, in a process of its own: its protobuf and TensorFlow's do not bear each
+    other. The package's own wrapper around it, MNN.tools, is never imported: on import it installs a client and reports
+    usage over the network.
     """
-    import _tools
-
     source, model = folder / "network.onnx", folder / "network.mnn"
     check_space(source, 2 * len(graph))  # a disk that is full cuts the model short, and the converter does not say so
     source.write_bytes(graph)
     files = ["--modelFile", str(source), "--MNNModel", str(model)]
-    _tools.mnnconvert(["mnnconvert", "-f", "ONNX", *files, "--bizCode", "thaw"])
+    arguments = ["mnnconvert", "-f", "ONNX", *files, "--bizCode", "thaw"]
+    subprocess.run([sys.executable, "-c", CONVERT, *arguments], capture_output=True, check=False)  # noqa: S603
     if not model.is_file() or model.stat().st_size < 0.99 * len(graph):
         raise InputError(f"MNN's converter wrote no whole model into {folder}; type --engine keras")
     return model
