@@ -1,6 +1,6 @@
 """The strategies on frozen features, one entry each; an entry here is a command and a Makefile target."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,13 @@ class Strategy:
         if not self.neighbours:
             return self
         return replace(self, values=tuple(value for value in self.values if value <= num_rows))
+
+    def among(self, values: Sequence[float]) -> "Strategy":
+        """Return the strategy with other values to choose among, in its own order; ValueError where they cannot be."""
+        if self.neighbours and any(value != int(value) for value in values):
+            raise ValueError(f"{self.parameter} is a whole number")
+        chosen = sorted({type(self.values[0])(value) for value in values}, reverse=self.values[0] > self.values[-1])
+        return replace(self, values=tuple(chosen))
 
     def classifier(self, value: float, seed: int, class_weight: str | None = None) -> "BaseEstimator":
         """Return the unfitted classifier for one value of the parameter; ValueError where it knows no weights."""

@@ -127,6 +127,13 @@ class Strategy(Shared):
     class_weight: Literal["balanced"] | None = Field(None, description="balanced: each class counts the same")
 
 
+def _is_positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < float("inf")
+    except ValueError:
+        return False
+
+
 class Linear(Strategy):
     """What the strategies on frozen features accept."""
 
@@ -141,7 +148,19 @@ class Linear(Strategy):
         "cross-validation below 5,000 images that are not test",
     )
     folds: int = Field(5, ge=2, description="folds of cross-validation and of temperature scaling")
-    jobs: int = Field(-1, description="fits at once; -1 is one per core")
+    values: str | None = Field(
+        None,
+        description="values of C (knn: numbers of neighbours, ridge: alpha) to choose among, joined by commas, for "
+        "example 0.001,0.01,0.1; for C half decades from 0.00001 to 100 unless given",
+    )
+    jobs: int = Field(-1, description="fits at once where they are not solved together; -1 is one per core")
+
+    @field_validator("values")
+    @classmethod
+    def _positive_numbers(cls, values: str | None) -> str | None:
+        if values is not None and not all(_is_positive(part) for part in values.split(",")):
+            raise ValueError("expected positive numbers joined by commas, for example 0.001,0.01,0.1")
+        return values
 
     @field_validator("jobs")
     @classmethod

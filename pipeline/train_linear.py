@@ -63,14 +63,14 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile) -> Outcom
     rows = choosing_rows(settings, features)
     kernel = settings.kernel if isinstance(settings, SVM) else "linear"
     strategy = find_strategy("logreg" if strategy_name == "random" else strategy_name, kernel, len(rows.labels))
-    strategy = strategy.within(min(len(fit_rows) for fit_rows, _ in [*rows.choosing, *rows.scaling]))
+    strategy = _among_values(settings, strategy, min(len(fit) for fit, _ in [*rows.choosing, *rows.scaling]))
     if not strategy.solved_together:
         evaluation.check_memory(settings, features)
     began = time.perf_counter()
     trials = try_all(settings, strategy, features, rows)
     best = best_trial(trials)
     log.info("chosen: %s, transform %s, %s %g", best.layer, best.transform, strategy.parameter, best.value)
-    if best.value in (strategy.values[0], strategy.values[-1]):
+    if not settings.values and best.value in (strategy.values[0], strategy.values[-1]):
         log.info("this %s is at the end of those tried; the best may lie beyond", strategy.parameter)
     blocks = load(settings, features, best.layer, best.transform, rows.mask)
     fit = final_fit(strategy, best, blocks, rows.labels, rows.scaling, settings)
@@ -90,6 +90,18 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile) -> Outcom
         predict_seconds=time.perf_counter() - began,
         save=lambda path, record: save_model(path, fit.model, record),
     )
+
+
+def _among_values(settings: Linear, strategy: Strategy, num_rows: int) -> Strategy:
+    """Return the strategy with the values to choose among; raises InputError where none of those given can be."""
+    try:
+        given = strategy.among([float(value) for value in settings.values.split(",")]) if settings.values else strategy
+    except ValueError as error:
+        raise InputError(f"--values {settings.values}: {error}; expected for example 1,5,20") from None
+    possible = given.within(num_rows)
+    if not possible.values:
+        raise InputError(f"--values {settings.values}: there are only {num_rows} images to fit; give a smaller value")
+    return possible
 
 
 def all_classes(probabilities: np.ndarray, classes: np.ndarray, num_classes: int) -> np.ndarray:

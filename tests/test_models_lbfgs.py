@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.lbfgs import minimise
+
+
+def quadratics(num: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Curvatures (G, D) over four orders of magnitude, and the minimisers (G, 1, D)."""
+    generator = np.random.default_rng(seed)
+    return 10 ** generator.uniform(-2, 2, (num, size)), generator.standard_normal((num, 1, size))
+
+
+def evaluator(curvatures: np.ndarray, best: np.ndarray, calls: list[list[int]]):
+    def evaluate(unknowns: np.ndarray, problems: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        calls.append(list(problems))
+        away = unknowns - best[problems]
+        gradients = curvatures[problems, None] * away
+        return 0.5 * (gradients * away).sum(axis=(1, 2)), gradients
+
+    return evaluate
+
+
+@settings(max_examples=25, deadline=None)
+@given(num=st.integers(1, 6), size=st.integers(1, 30), seed=st.integers(0, 1000))
+def test_finds_every_minimum(num: int, size: int, seed: int) -> None:
+    curvatures, best = quadratics(num, size, seed)
+    result = minimise(evaluator(curvatures, best, []), np.zeros((num, 1, size)), np.full(num, 1e-8), 5000)
+    assert result.converged.all()
+    np.testing.assert_allclose(result.unknowns, best, atol=1e-5)
+    np.testing.assert_allclose(result.values, 0, atol=1e-9)
+
+
+def test_each_problem_takes_its_own_way_and_leaves_when_it_is_done() -> None:
+    curvatures, best = quadratics(3, 20, 0)
+    curvatures[1] = 1  # a sphere: one step and a length
+    calls: list[list[int]] = []
+    together = minimise(evaluator(curvatures, best, calls), np.zeros((3, 1, 20)), np.full(3, 1e-6), 1000)
+    for problem in range(3):
+        alone = minimise(
+            evaluator(curvatures[[problem]], best[[problem]], []), np.zeros((1, 1, 20)), np.array([1e-6]), 1000
+        )
+        np.testing.assert_array_equal(alone.unknowns[0], together.unknowns[problem])
+        assert alone.num_iterations[0] == together.num_iterations[problem]
+    assert together.num_iterations[1] < 10 < together.num_iterations[0]
+    assert calls[0] == [0, 1, 2]
+    assert 1 not in calls[10]
+
+
+def test_the_last_round_says_what_did_not_converge() -> None:
+    curvatures, best = quadratics(2, 20, 0)
+    best[1] = 0
+    result = minimise(evaluator(curvatures, best, []), np.zeros((2, 1, 20)), np.full(2, 1e-6), 3)
+    assert result.converged.tolist() == [False, True]
+    assert result.num_iterations[1] == 0
+    assert result.num_iterations[0] <= 3
+
+
+def test_a_step_that_overshoots_is_shortened() -> None:
+    def evaluate(unknowns: np.ndarray, problems: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.logaddexp(unknowns, -unknowns).sum(axis=(1, 2)), np.tanh(unknowns)
+
+    result = minimise(evaluate, np.full((1, 1, 1), 8.0), np.array([1e-9]), 200)
+    assert result.converged.all()
+    assert result.unknowns[0, 0, 0] == pytest.approx(0, abs=1e-8)
