@@ -118,6 +118,14 @@ def test_a_converter_that_writes_nothing_is_found_out(monkeypatch: pytest.Monkey
         MNNEngine(VGG16, weights, ("block1_pool",), 32, batch_size=1)
 
 
+def test_a_file_in_the_working_folder_is_not_taken_for_the_converter(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: Weights
+) -> None:
+    (tmp_path / "_tools.py").write_text("raise SystemExit('the wrong file')")
+    monkeypatch.chdir(tmp_path)
+    MNNEngine(VGG16, weights, ("block1_pool",), 32, batch_size=1)
+
+
 @pytest.mark.parametrize("first", ["tensorflow", "MNN.nn"])
 def test_mnn_and_tensorflow_bear_each_other_in_one_process(first: str) -> None:
     second = {"tensorflow": "MNN.nn", "MNN.nn": "tensorflow"}[first]
