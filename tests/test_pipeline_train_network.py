@@ -2,13 +2,13 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -286,7 +286,10 @@ def test_cached_activations_of_other_weights(started: Path, capsys: pytest.Captu
 def test_no_room_on_the_disk_for_the_cache_is_said_before_the_start(
     started: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda path: os.terminal_size((0, 0)) and type("U", (), {"free": 10**6}))
+    def room(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=10**6 if Path(path).is_relative_to(started) else 10**12)
+
+    monkeypatch.setattr("shutil.disk_usage", room)
     said = fails(capsys, "finetune", "--run", started, "--unfreeze-from", "block4_conv2", "--name", "full")
     assert "block4_conv1.h5 needs 6 MB and the disk has 1 MB left; make room" in said
     assert not list((started / "activations").glob("block4_conv1*/*"))
