@@ -9,7 +9,7 @@ from benchmarks.samples import write_subset
 from benchmarks.settings import Settings
 
 SECTION, MINUTES = "whole", 6.0
-FITS = ("--layer", "block5_pool")  # what both linear stages are given
+FITS = ("--layer", "block5_pool", "--values", "0.0001,0.001,0.01,0.1,1")  # what both linear stages are given
 
 
 def main(settings: Settings) -> tuple[list[Row], list[Target]]:
