@@ -26,6 +26,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="run directory whose features.h5 is used; made where none is given")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results.json")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything works")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only tasks whose name holds this text")
+    parser.add_argument("--long", action="store_true", help="the article with all its epochs: most of an hour")
     parser.add_argument("--readme", action="store_true", help="put the tables into benchmarks/README.md")
     given = parser.parse_args()
     unknown = set(given.sections) - set(SECTIONS + SLOW_SECTIONS)
@@ -45,7 +47,8 @@ def run(sections: tuple[str, ...], given: argparse.Namespace) -> results.Results
     """Run the sections in order; each is a module here whose `main(settings)` returns rows and targets."""
     folder = given.out.absolute().parent
     limits = {"sgemm": machine.sgemm_rate(), "disk": machine.disk_rate(folder, 2**26 if given.quick else 2**29)}
-    settings = Settings(given.images.absolute(), given.run and given.run.absolute(), given.quick, limits)
+    run_folder = given.run and given.run.absolute()
+    settings = Settings(given.images.absolute(), run_folder, given.quick, given.long, given.only, limits)
     rows, targets, seconds = [], [], {}
     for name in sections:
         print(f"{name} ...", file=sys.stderr, flush=True)
@@ -53,7 +56,8 @@ def run(sections: tuple[str, ...], given: argparse.Namespace) -> results.Results
         more_rows, more_targets = import_module(f"benchmarks.{name}").main(settings)
         rows, targets = rows + more_rows, targets + more_targets
         seconds[name] = time.perf_counter() - began
-    command = f"python -m benchmarks {' '.join(sections)}{' --quick' if given.quick else ''}"
+    flags = [f"--{name}" for name in ("quick", "long") if getattr(given, name)]
+    command = " ".join(["python -m benchmarks", *sections, *flags])
     return results.Results(
         command=command, machine=machine.describe(), limits=limits, seconds=seconds, rows=rows, targets=targets
     )

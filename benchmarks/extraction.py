@@ -17,24 +17,26 @@ from features.preprocessing import normalize
 SECTION, LAYERS = "extraction", ["block4_pool", "block5_pool"]
 PREDICT = "Keras predict, TensorFlow's defaults"
 OURS = "ours, engine mnn"
-TASKS = {48: (2048, 5), 96: (512, 3), 224: (128, 3)}  # image size: images, repeats
+TASKS = {48: (2048, 3), 96: (256, 3), 224: (64, 3)}  # image size: images, repeats
 QUICK = {48: (128, 2)}
 
 
 def main(settings: Settings) -> tuple[list[Row], list[Target]]:
-    """Time every contender at every image size."""
+    """Time every contender at every image size, then from JPEG files."""
     rows, targets = [], []
     for size, (num_images, repeats) in (QUICK if settings.quick else TASKS).items():
+        task = f"network only, {size} px, {num_images} images"
+        if not settings.wants(task):
+            continue
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "images.npy"
             np.save(path, network_input(settings.images, num_images, size))
-            results = take_turns(contenders(str(path)), repeats, largest_error)
-        found = rows_of(SECTION, f"network only, {size} px, {num_images} images", results, OURS, num_images, "images/s")
+            results = take_turns(contenders(str(path)), repeats, largest_error, warm_up=False)
         operations = machine.network_operations(BACKBONES["vgg16"], size, LAYERS[-1])
+        found = rows_of(SECTION, task, results, OURS, num_images, "images/s")
         rows += [with_limit(row, operations, settings.limits["sgemm"]) for row in found]
         targets += _targets(size, results)
-    rows += files.rows(settings, 128 if settings.quick else 2048, 2 if settings.quick else 3)
-    return rows, targets
+    return rows + files.rows(settings, *((128, 2) if settings.quick else (2048, 3))), targets
 
 
 def contenders(path: str) -> list[Contender]:

@@ -24,6 +24,9 @@ def rows(settings: Settings, num_images: int, repeats: int) -> list[Row]:
     """Return the rows of images a second from files to features."""
     from benchmarks.extraction import largest_error
 
+    task = f"from JPEG files, {SIZE} px, {num_images} images"
+    if not settings.wants(task):
+        return []
     with tempfile.TemporaryDirectory() as folder:
         unpack(settings.images, Path(folder), num_images)
         build, given = "benchmarks.files:{}", {"folder": folder}
@@ -43,7 +46,7 @@ def rows(settings: Settings, num_images: int, repeats: int) -> list[Row]:
             Contender(OURS, build.format("ours"), given, allowed=ALLOWED),
         ]
         results = take_turns(contenders, repeats, largest_error)
-    return rows_of(SECTION, f"from JPEG files, 48 px, {num_images} images", results, OURS, num_images, "images/s")
+    return rows_of(SECTION, task, results, OURS, num_images, "images/s")
 
 
 def unpack(images: Path, folder: Path, num_images: int) -> None:

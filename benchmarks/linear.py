@@ -43,8 +43,10 @@ def one_fit(settings: Settings, folder: Path) -> tuple[list[Row], list[Target]]:
     """Time one fit of each kind; ours is allowed an objective 1e-4 above scikit-learn's."""
     rows, targets = [], []
     for kind, layer, c, repeats, required in FITS:
+        if not settings.wants(f"{kind} fit, {layer}"):
+            continue
         samples = read_samples(settings, layer, 50000)
-        path, task = samples.save(folder / "samples"), f"{kind}, {_shape(samples)}, C = {c:g}"
+        path, task = samples.save(folder / "samples"), f"{kind} fit, {layer}, {_shape(samples)}, C = {c:g}"
         results = take_turns(pair(kind, path, c), repeats, excess(objectives(kind, samples, c)), warm_up=repeats > 3)
         rows += rows_of(SECTION, task, results, OURS[kind])
         what = f"{kind}, one fit, {_shape(samples)}: over {THEIRS[kind].split('.')[-1]}"
@@ -106,6 +108,8 @@ def choosing(settings: Settings, folder: Path) -> tuple[list[Row], list[Target]]
     samples = read_samples(settings, "block5_pool", 500 if settings.quick else PATH_ROWS)
     path = samples.save(folder / "samples")
     for kind in OURS:
+        if not settings.wants(f"{kind} path"):
+            continue
         given = {"samples": path, "values": PATH_VALUES}
         search = {"estimator": THEIRS[kind], "settings": MORE[kind], "jobs": 2}
         names = f"GridSearchCV over {THEIRS[kind].split('.')[-1]}", f"our path, {OURS[kind].split('.')[-1]}"
@@ -114,7 +118,7 @@ def choosing(settings: Settings, folder: Path) -> tuple[list[Row], list[Target]]
             Contender(names[1], "benchmarks.estimators:path", given | {"estimator": OURS[kind]}, allowed=SAME_SCORES),
         ]
         results = take_turns(contenders, 1, other_choice, warm_up=False)
-        found = rows_of(SECTION, f"{kind}, {_shape(samples)}, 20 values of C, 5 folds", results, names[1])
+        found = rows_of(SECTION, f"{kind} path, {_shape(samples)}, 20 values of C, 5 folds", results, names[1])
         chosen = {name: f"C = {result.output['chosen']:.3g}" for name, result in results.items() if result.output}
         rows += [row.model_copy(update={"note": chosen.get(row.contender, "")}) for row in found]
         failed = any(result.failed for result in results.values())
@@ -135,6 +139,8 @@ def other_choice(output: Output, reference: Output) -> float:
 def memory(settings: Settings, folder: Path) -> tuple[list[Row], list[Target]]:
     """Measure the peak memory of fits of features in memory, and out of core of half the rows and of all."""
     rows, targets, used = [], [], {}
+    if not settings.wants("memory"):
+        return [], []
     samples, file = read_samples(settings, "block4_pool", 50000), str(feature_file(settings))
     path, number = samples.save(folder / "samples"), len(samples.labels)
     for kind, c in (("svm", 1e-4), ("logreg", 1e-4)):

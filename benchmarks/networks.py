@@ -17,8 +17,7 @@ BATCH = 64
 def ours(images: str, layers: Sequence[str], engine: str) -> Run:
     """The product's engine, in batches as the features stage has them."""
     batches = _batches(images)
-    run = _engine(engine, tuple(layers), batches[0].shape[1])
-    return lambda: _joined([run(batch) for batch in batches], layers)
+    return _warm(_engine(engine, tuple(layers), batches[0].shape[1]), batches, layers)
 
 
 def _engine(name: str, layers: tuple[str, ...], size: int) -> Any:
@@ -34,6 +33,7 @@ def keras_predict(images: str, layers: Sequence[str]) -> Run:
     """Keras' own `predict` on all images at once, as its documentation has it."""
     model = _keras(layers, images)
     inputs = np.load(images)
+    model.predict(inputs[:BATCH], verbose=0)
 
     def run() -> dict[str, np.ndarray]:
         outputs = model.predict(inputs, verbose=0)
@@ -50,12 +50,12 @@ def tensorflow_function(images: str, layers: Sequence[str]) -> Run:
     batches = _batches(images)
     call = tf.function(lambda batch: model(batch, training=False))
 
-    def run() -> dict[str, np.ndarray]:
-        outputs = [call(tf.constant(batch)) for batch in batches]
-        outputs = [output if isinstance(output, list) else [output] for output in outputs]
-        return _joined([dict(zip(layers, map(np.asarray, output), strict=True)) for output in outputs], layers)
+    def one(batch: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = call(tf.constant(batch))
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        return dict(zip(layers, map(np.asarray, outputs), strict=True))
 
-    return run
+    return _warm(one, batches, layers)
 
 
 def _keras(layers: Sequence[str], images: str) -> Any:
@@ -95,16 +95,13 @@ def pytorch(images: str, layers: Sequence[str]) -> Run:
 
     def one(batch: np.ndarray) -> dict[str, np.ndarray]:
         value, outputs = torch.from_numpy(batch).permute(0, 3, 1, 2), {}  # such a view is channels last
-        for name, part in zip(cuts, parts, strict=True):
-            value = part(value)
-            outputs[name] = value.permute(0, 2, 3, 1).numpy()
+        with torch.inference_mode():
+            for name, part in zip(cuts, parts, strict=True):
+                value = part(value)
+                outputs[name] = value.permute(0, 2, 3, 1).numpy()
         return outputs
 
-    def run() -> dict[str, np.ndarray]:
-        with torch.inference_mode():
-            return _joined([one(batch) for batch in batches], layers)
-
-    return run
+    return _warm(one, batches, layers)
 
 
 def onnx_runtime(images: str, layers: Sequence[str]) -> Run:
@@ -114,10 +111,7 @@ def onnx_runtime(images: str, layers: Sequence[str]) -> Run:
     batches = _batches(images)
     session = onnxruntime.InferenceSession(_onnx(layers, batches[0]), providers=["CPUExecutionProvider"])
 
-    def run() -> dict[str, np.ndarray]:
-        return _joined([_nhwc(session.run(list(layers), {"images": _nchw(b)}), layers) for b in batches], layers)
-
-    return run
+    return _warm(lambda b: _nhwc(session.run(list(layers), {"images": _nchw(b)}), layers), batches, layers)
 
 
 def openvino(images: str, layers: Sequence[str]) -> Run:
@@ -132,7 +126,7 @@ def openvino(images: str, layers: Sequence[str]) -> Run:
         outputs = request.infer([_nchw(batch)])
         return _nhwc([outputs[name].copy() for name in layers], layers)
 
-    return lambda: _joined([one(batch) for batch in batches], layers)
+    return _warm(one, batches, layers)
 
 
 def _onnx(layers: Sequence[str], batch: np.ndarray) -> bytes:
@@ -156,6 +150,12 @@ def _batches(images: str) -> list[np.ndarray]:
     inputs = np.load(images)
     assert len(inputs) % BATCH == 0, "whole batches, since some contenders are compiled for one size"
     return [inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH)]
+
+
+def _warm(one: Callable[[np.ndarray], dict[str, np.ndarray]], batches: Sequence[np.ndarray], layers: Any) -> Run:
+    """Return the run over all batches, after one of them, so that nothing is compiled or loaded in it."""
+    one(batches[0])
+    return lambda: _joined([one(batch) for batch in batches], layers)
 
 
 def _joined(outputs: Sequence[dict[str, np.ndarray]], layers: Sequence[str]) -> dict[str, np.ndarray]:

@@ -21,12 +21,15 @@ def main(settings: Settings) -> tuple[list[Row], list[Target]]:
     """Time the fits at each number of rows; the accuracy is that on 5,000 test images."""
     rows = []
     for num_rows in (300,) if settings.quick else NUM_ROWS:
+        task = f"{num_rows:,} rows of {LAYER}"
+        if not settings.wants(task):
+            continue
         with tempfile.TemporaryDirectory() as folder:
             samples = read_samples(settings, LAYER, num_rows, NUM_TEST).save(Path(folder) / "samples")
             repeats = 3 if num_rows <= 2000 else 1
             results = take_turns(contenders(samples, num_rows), repeats, other_labels, warm_up=num_rows <= 2000)
         best = f"Nystroem {min(2000, num_rows)} + LinearSVM"
-        found = rows_of(SECTION, f"{num_rows:,} rows of {LAYER}", results, best)
+        found = rows_of(SECTION, task, results, best)
         rows += [row.model_copy(update={"note": note(results[row.contender])}) for row in found]
     return rows, []
 

@@ -1,6 +1,6 @@
 """What `make bench` writes: one JSON, checked when it is made, and one table from it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,23 +75,34 @@ class Results(BaseModel):
 
 
 def rows_of(
-    section: str, task: str, results: dict[str, Result], ours: str, amount: float | None = None, unit: str = "s"
+    section: str,
+    task: str,
+    results: Mapping[str, Result],
+    ours: str,
+    amount: float | Mapping[str, float] | None = None,
+    unit: str = "s",
 ) -> list[Row]:
     """Return a row per contender: seconds, or with `amount` (of images, say) that many `unit` a second.
 
     `ours` is the contender that the others are set against.
     """
+
+    def figure(name: str, seconds: float) -> float:
+        done = amount[name] if isinstance(amount, Mapping) else amount
+        return seconds if done is None else done / seconds
+
     rows, own = [], results.get(ours)
     for name, result in results.items():
         row: dict[str, Any] = {"section": section, "task": task, "contender": name, "unit": unit}
+        row["difference"] = result.difference
         if result.failed is not None:
-            rows.append(Row(**row, failed=result.failed, difference=result.difference))
+            rows.append(Row(**row, failed=result.failed))
             continue
-        values = sorted(amount / second if amount else second for second in result.seconds)
-        ratio = result.median / own.median if own and own.failed is None else None
-        value = amount / result.median if amount else result.median
-        row |= {"value": value, "low": values[0], "high": values[-1], "repeats": len(values)}
-        rows.append(Row(**row, ours_is=ratio, difference=result.difference))
+        value, values = figure(name, result.median), [figure(name, seconds) for seconds in result.seconds]
+        if own and own.failed is None:
+            ratio = figure(ours, own.median) / value
+            row["ours_is"] = 1 / ratio if amount is None else ratio
+        rows.append(Row(**row, value=value, low=min(values), high=max(values), repeats=len(values)))
     return rows
 
 
@@ -156,11 +167,11 @@ def _grid(headings: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def merge(path: Path, results: Results) -> Results:
-    """Return `results` with the other sections of the file at `path`, if it is there: one section can be run anew."""
+    """Return `results` with what else the file at `path` holds, if it is there: a task can be run anew by itself."""
     if not path.exists():
         return results
     old = Results.model_validate_json(path.read_text(encoding="utf-8"))
-    sections = {row.section for row in results.rows} | {target.section for target in results.targets}
-    rows = [row for row in old.rows if row.section not in sections] + results.rows
-    targets = [target for target in old.targets if target.section not in sections] + results.targets
+    tasks, whats = {(row.section, row.task) for row in results.rows}, {target.what for target in results.targets}
+    rows = [row for row in old.rows if (row.section, row.task) not in tasks] + results.rows
+    targets = [target for target in old.targets if target.what not in whats] + results.targets
     return results.model_copy(update={"rows": rows, "targets": targets, "seconds": old.seconds | results.seconds})

@@ -30,6 +30,8 @@ def main(settings: Settings) -> tuple[list[Row], list[Target]]:
             fits = [fit(settings, folder, (kind, layer, c), number) for number in numbers]
             stages[f"{kind}, {layer}, C x rows = {c * NUM_ROWS[-1]:g}"] = (numbers, fits)
         for task, (amounts, contenders) in stages.items():
+            if not settings.wants(task):
+                continue
             results = take_turns(contenders, 3, lambda *_: 0.0)
             more_rows, target = report(task, amounts, [results[contender.name] for contender in contenders])
             rows, targets = rows + more_rows, [*targets, target]

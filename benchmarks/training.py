@@ -1,43 +1,33 @@
-"""Seconds of an epoch from cached activations, beside the whole network, Keras' own `fit` and PyTorch, in one run.
+"""Samples a second in an epoch from cached activations, beside the whole network, Keras' own `fit` and PyTorch.
 
-`python -m benchmarks.training` starts a process per contender (TensorFlow reads its oneDNN switch at import), lets them
-take turns over the same samples, and prints medians as JSON. Start-up and compilation are not counted. Contenders that
-run the whole network get a sixteenth of the samples, and rates are compared. PyTorch takes part where it is installed.
+Contenders that run the whole network get a sixteenth of the samples, and rates are compared. Random numbers are as good
+as images here; what an epoch learns is not compared.
 """
 
-import argparse
-import importlib.util
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks.results import Row, Target, rows_of
+from benchmarks.runner import DEFAULTS, Contender, take_turns
+from benchmarks.settings import Settings
+
 IMAGE_SIZE, BATCH, CLASSES = 48, 256, 10
 SHARE = 16  # of the samples, for what runs the whole network
-# contender: what it runs, TF_ENABLE_ONEDNN_OPTS, whether it runs the whole network
-CONTENDERS = {
-    "head, cached": ("head_cached", "1", False),
-    "head, whole network": ("head_whole", "1", True),
-    "block 5, cached": ("block5_cached", "1", False),
-    "block 5, fit on the whole network, oneDNN off": ("block5_fit", "0", True),
-    "block 5, fit on the whole network, TensorFlow's defaults": ("block5_fit", None, True),
-    "block 5, fit on the whole network, oneDNN on": ("block5_fit", "1", True),
-    "block 5, PyTorch": ("block5_torch", None, False),
-}
-RATIOS = {
-    "head: cached over whole network": ("head, cached", "head, whole network"),
-    "block 5: cached over fit, oneDNN off": ("block 5, cached", "block 5, fit on the whole network, oneDNN off"),
-    "block 5: cached over fit, TensorFlow's defaults": (
-        "block 5, cached",
-        "block 5, fit on the whole network, TensorFlow's defaults",
-    ),
-    "block 5: cached over fit, oneDNN on": ("block 5, cached", "block 5, fit on the whole network, oneDNN on"),
-    "block 5: cached over PyTorch": ("block 5, cached", "block 5, PyTorch"),
+SECTION, SAMPLES, ROUNDS = "training", 4096, 5
+# task: contender -> what it runs, TensorFlow's oneDNN switch, whether it runs the whole network; ours comes first
+TASKS: dict[str, dict[str, tuple[str, str | None, bool]]] = {
+    "head": {
+        "ours, cached activations": ("head_cached", "1", False),
+        "ours, whole network": ("head_whole", "1", True),
+    },
+    "block 5 and head": {
+        "ours, cached activations": ("block5_cached", "1", False),
+        "fit on the whole network, oneDNN off": ("block5_fit", "0", True),
+        "fit on the whole network, TensorFlow's defaults": ("block5_fit", DEFAULTS, True),
+        "fit on the whole network, oneDNN on": ("block5_fit", "1", True),
+        "PyTorch on cached activations": ("block5_torch", "1", False),
+    },
 }
 
 Epoch = Callable[[], int]
@@ -143,61 +133,21 @@ EPOCHS: dict[str, Callable[[int], Epoch]] = {
 }
 
 
-def serve(what: str, num: int) -> None:
-    """Answer each line on standard input with the samples per second of one epoch."""
-    if what == "block5_fit":
-        import keras  # noqa: F401  # before anything of ours turns oneDNN on
-    epoch = EPOCHS[what](num)
-    epoch()
-    for _ in sys.stdin:
-        began = time.perf_counter()
-        done = epoch()
-        print(json.dumps(done / (time.perf_counter() - began)), flush=True)
+def epoch(what: str, num: int) -> Callable[[], dict[str, np.ndarray]]:
+    """Return the contender that runs one epoch over `num` samples."""
+    run = EPOCHS[what](num)
+    return lambda: {"samples": np.asarray(run())}
 
 
-def _start(what: str, switch: str | None, num: int) -> subprocess.Popen[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
-    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3"} | ({"TF_ENABLE_ONEDNN_OPTS": switch} if switch else {})
-    arguments = [sys.executable, "-m", "benchmarks.training", "--serve", what, "--samples", str(num)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(arguments, env=environment, text=True, **pipes)
-
-
-def _ask(process: subprocess.Popen[str]) -> float:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    print(file=process.stdin, flush=True)
-    return json.loads(process.stdout.readline())
-
-
-def main(num: int, rounds: int) -> None:
-    """Print the contenders' median rates and their ratios."""
-    contenders = {
-        name: (what, switch, whole)
-        for name, (what, switch, whole) in CONTENDERS.items()
-        if what != "block5_torch" or importlib.util.find_spec("torch")
-    }
-    processes = {
-        name: _start(what, switch, num // SHARE if whole else num) for name, (what, switch, whole) in contenders.items()
-    }
-    rates: dict[str, list[float]] = {name: [] for name in processes}
-    for _ in range(rounds):
-        for name, process in processes.items():
-            rates[name].append(_ask(process))
-    for process in processes.values():
-        process.kill()
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    ratios = {name: medians[a] / medians[b] for name, (a, b) in RATIOS.items() if {a, b} <= set(medians)}
-    print(json.dumps({"samples_per_second": medians, "ratios": ratios, "rounds": rounds}, indent=2))
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--serve", choices=EPOCHS)
-    parser.add_argument("--samples", type=int, default=8192)
-    parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
-    if given.serve:
-        serve(given.serve, given.samples)
-    else:
-        main(given.samples, given.rounds)
+def main(settings: Settings) -> tuple[list[Row], list[Target]]:
+    """Time an epoch of each contender."""
+    rows, num = [], 512 if settings.quick else SAMPLES
+    for task, entries in TASKS.items():
+        amounts = {name: num // SHARE if whole else num for name, (_, _, whole) in entries.items()}
+        contenders = [
+            Contender(name, "benchmarks.training:epoch", {"what": what, "num": amounts[name]}, onednn, "torch" in what)
+            for name, (what, onednn, _) in entries.items()
+        ]
+        results = take_turns(contenders, 2 if settings.quick else ROUNDS, lambda *_: 0.0)
+        rows += rows_of(SECTION, f"an epoch of {task}", results, contenders[0].name, amounts, "samples/s")
+    return [row.model_copy(update={"difference": None}) for row in rows], []
