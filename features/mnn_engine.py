@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def mnn_version() -> str | None:
     """Return the version of MNN, None where it is not installed or cannot be loaded."""
     try:
         with _native_output_dropped():
-            import MNN.nn  # noqa: F401
+            import MNN  # noqa: F401
         return version("MNN") if find_spec(CONVERTER) else None
     except (ImportError, PackageNotFoundError):
         return None
@@ -45,7 +46,7 @@ def engine_digest() -> str:
 
 
 class MNNEngine:
-    """The frozen network, truncated above the last of `layers`, as a module of MNN.
+    """The frozen network, truncated above the last of `layers`, as a session of MNN.
 
     Called with float32 (n, S, S, 3), n at most `batch_size`, it returns one float32 array (n, H, W, C) per layer, the
     caller's own. A smaller batch is filled up with zeros, since MNN plans its memory for one shape and its numbers
@@ -61,26 +62,25 @@ class MNNEngine:
         backbone.check_image_size(image_size)
         self.batch_size, self.layers = batch_size, layers
         self._backbone, self._image_size = backbone, image_size
-        self._shape = (batch_size, 3, image_size, image_size)
         with tempfile.TemporaryDirectory(prefix="thaw-") as folder, _native_output_dropped():
-            import MNN.nn
+            import MNN
 
             model = _convert(network_graph(backbone, weights, layers, image_size, batch_size), Path(folder))
-            self._runtime = MNN.nn.create_runtime_manager(({"backend": "CPU", "numThread": num_cores()},))
-            self._module = MNN.nn.load_module_from_file(
-                str(model), [INPUT], list(layers), runtime_manager=self._runtime
-            )
+            self._interpreter = MNN.Interpreter(str(model))
+            self._session = self._interpreter.createSession({"backend": "CPU", "numThread": num_cores()})
+        self._input = self._interpreter.getSessionInput(self._session, INPUT)
+        self._outputs = {name: self._interpreter.getSessionOutput(self._session, name) for name in layers}
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return layer name -> activations for one batch of network input."""
-        from MNN import expr
+        """Return layer name -> activations for one batch of network input.
 
-        planes = np.zeros(self._shape, np.float32)
+        A session lets other threads run meanwhile; MNN's newer `Module` would hold Python's lock.
+        """
+        planes = np.zeros(self._input.getShape(), np.float32)
         planes[: len(images)] = images.transpose(0, 3, 1, 2)
-        outputs = self._module.forward([expr.const(planes, self._shape, expr.NCHW)])
-        # What MNN hands out is its own memory, which the next pass overwrites: copied even where the order would do.
-        received = [np.array(output.read()[: len(images)].transpose(0, 2, 3, 1), order="C") for output in outputs]
-        return dict(zip(self.layers, received, strict=True))
+        self._input.copyFrom(_host_tensor(planes))
+        self._interpreter.runSession(self._session)
+        return {name: _received(output, len(images)) for name, output in self._outputs.items()}
 
     def describe(self) -> str:
         """Return the network's layers with their output shapes, one a line."""
@@ -90,6 +90,21 @@ class MNNEngine:
             lines.append(f"  {layer.name:<14} {shape:>12}  frozen")
         total = sum(9 * layer.in_channels * layer.channels + layer.channels for layer in self._backbone.convolutions)
         return "\n".join([*lines, f"  {total:,} parameters, 0 of them trainable"])
+
+
+def _host_tensor(planes: np.ndarray) -> Any:
+    """Return a tensor of MNN over `planes` (n, C, H, W) float32."""
+    import MNN
+
+    return MNN.Tensor(planes.shape, MNN.Halide_Type_Float, planes, MNN.Tensor_DimensionType_Caffe)
+
+
+def _received(output: Any, count: int) -> np.ndarray:
+    """Return a copy of an output's first images, float32 (count, H, W, C): MNN's own memory is overwritten by the next pass."""
+    host = _host_tensor(np.empty(output.getShape(), np.float32))
+    output.copyToHostTensor(host)
+    planes = host.getNumpyData().reshape(output.getShape())[:count]
+    return np.array(planes.transpose(0, 2, 3, 1), order="C")
 
 
 def _convert(graph: bytes, folder: Path) -> Path:

@@ -126,9 +126,9 @@ def test_a_file_in_the_working_folder_is_not_taken_for_the_converter(
     MNNEngine(VGG16, weights, ("block1_pool",), 32, batch_size=1)
 
 
-@pytest.mark.parametrize("first", ["tensorflow", "MNN.nn"])
+@pytest.mark.parametrize("first", ["tensorflow", "MNN"])
 def test_mnn_and_tensorflow_bear_each_other_in_one_process(first: str) -> None:
-    second = {"tensorflow": "MNN.nn", "MNN.nn": "tensorflow"}[first]
+    second = {"tensorflow": "MNN", "MNN": "tensorflow"}[first]
     program = f"""
         import {first}, {second}, numpy
         from features.backbones import BACKBONES
