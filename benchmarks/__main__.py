@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -35,32 +36,39 @@ def main() -> None:
         parser.error(f"no section {sorted(unknown)[0]}; expected some of {', '.join(SECTIONS + SLOW_SECTIONS)}")
     if not given.images.is_file():
         parser.error(f"no {given.images}; expected a zipped image folder, for example --images cifar10-images.zip")
-    found = results.merge(given.out, run(given.sections or SECTIONS, given))
-    given.out.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    found = results.read(given.out)
+    for found in run(given.sections or SECTIONS, given):
+        given.out.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    if found is None:
+        parser.error(f"no task holds {given.only!r}")
     results.show(found, Console(width=None if sys.stdout.isatty() else 160))
     if given.readme:
         before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
         README.write_text(before + BEGIN + results.markdown(found) + END + rest.partition(END)[2], encoding="utf-8")
 
 
-def run(sections: tuple[str, ...], given: argparse.Namespace) -> results.Results:
-    """Run the sections in order; each is a module here whose `main(settings)` returns rows and targets."""
+def run(sections: Sequence[str], given: argparse.Namespace) -> Iterator[results.Results]:
+    """Run the sections in order and yield all results after each task, so that an end before the last loses nothing.
+
+    A section is a module here; its `main(settings)` yields the rows and targets of each task.
+    """
     folder = given.out.absolute().parent
     limits = {"sgemm": machine.sgemm_rate(), "disk": machine.disk_rate(folder, 2**26 if given.quick else 2**29)}
     run_folder = given.run and given.run.absolute()
     settings = Settings(given.images.absolute(), run_folder, given.quick, given.long, given.only, limits)
-    rows, targets, seconds = [], [], {}
+    flags = [f"--{name}" for name in ("quick", "long") if getattr(given, name)]
+    command, described = " ".join(["python -m benchmarks", *sections, *flags]), machine.describe()
+    found = results.read(given.out)
     for name in sections:
         print(f"{name} ...", file=sys.stderr, flush=True)
         began = time.perf_counter()
-        more_rows, more_targets = import_module(f"benchmarks.{name}").main(settings)
-        rows, targets = rows + more_rows, targets + more_targets
-        seconds[name] = time.perf_counter() - began
-    flags = [f"--{name}" for name in ("quick", "long") if getattr(given, name)]
-    command = " ".join(["python -m benchmarks", *sections, *flags])
-    return results.Results(
-        command=command, machine=machine.describe(), limits=limits, seconds=seconds, rows=rows, targets=targets
-    )
+        for rows, targets in import_module(f"benchmarks.{name}").main(settings):
+            seconds = {name: time.perf_counter() - began}
+            new = results.Results(
+                command=command, machine=described, limits=limits, seconds=seconds, rows=rows, targets=targets
+            )
+            found = results.merge(found, new)
+            yield found
 
 
 if __name__ == "__main__":

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.results import Row, Target
+from benchmarks.results import Figures, Row, Target
 from benchmarks.runner import DEFAULTS, ROOT, environment
 from benchmarks.samples import write_subset
 from benchmarks.settings import Settings
@@ -29,9 +30,8 @@ SCRIPT = ROOT / "benchmarks" / "article_script.py"
 SWITCHES = {"TensorFlow's defaults": (DEFAULTS, 8.0), "oneDNN on": ("1", 4.0)}
 
 
-def main(settings: Settings) -> tuple[list[Row], list[Target]]:
+def main(settings: Settings) -> Iterator[Figures]:
     """Run both sides under each switch."""
-    rows, targets = [], []
     sizes, epochs = QUICK if settings.quick else SIZES, EPOCHS if settings.long else FEW
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -45,13 +45,14 @@ def main(settings: Settings) -> tuple[list[Row], list[Target]]:
                 continue
             ours, script = run_ours(folder, onednn, epochs), run_script(folder, onednn, epochs)
             ratio = script["seconds"] / ours["seconds"]
-            rows += [row(task, "the article's script", script, ratio), row(task, "ours", ours, 1.0)]
+            targets: list[Target] = []
+            rows = [row(task, "the article's script", script, ratio), row(task, "ours", ours, 1.0)]
             rows += [row(task, f"ours: {part}", {"seconds": took}, None) for part, took in ours["parts"].items()]
             if settings.long and not settings.quick:
                 what = f"the article end to end, {switch}"
                 targets.append(Target(section=SECTION, what=what, required=required, measured=ratio))
                 targets += accuracy_targets(what, ours, script)
-    return rows, targets
+            yield rows, targets
 
 
 def row(task: str, contender: str, run: dict[str, Any], ratio: float | None) -> Row:

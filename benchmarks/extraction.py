@@ -1,12 +1,13 @@
 """Images a second through the frozen network, and from JPEG files on disk, beside what users would run instead."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import files, machine
-from benchmarks.results import Row, Target, rows_of
+from benchmarks.results import Figures, Row, Target, rows_of
 from benchmarks.runner import DEFAULTS, Contender, Output, Result, take_turns
 from benchmarks.settings import Settings
 from features.backbones import BACKBONES
@@ -21,9 +22,8 @@ TASKS = {48: (2048, 3), 96: (256, 3), 224: (64, 3)}  # image size: images, repea
 QUICK = {48: (128, 2)}
 
 
-def main(settings: Settings) -> tuple[list[Row], list[Target]]:
+def main(settings: Settings) -> Iterator[Figures]:
     """Time every contender at every image size, then from JPEG files."""
-    rows, targets = [], []
     for size, (num_images, repeats) in (QUICK if settings.quick else TASKS).items():
         task = f"network only, {size} px, {num_images} images"
         if not settings.wants(task):
@@ -34,9 +34,8 @@ def main(settings: Settings) -> tuple[list[Row], list[Target]]:
             results = take_turns(contenders(str(path)), repeats, largest_error, warm_up=False)
         operations = machine.network_operations(BACKBONES["vgg16"], size, LAYERS[-1])
         found = rows_of(SECTION, task, results, OURS, num_images, "images/s")
-        rows += [with_limit(row, operations, settings.limits["sgemm"]) for row in found]
-        targets += _targets(size, results)
-    return rows + files.rows(settings, *((128, 2) if settings.quick else (2048, 3))), targets
+        yield [with_limit(row, operations, settings.limits["sgemm"]) for row in found], _targets(size, results)
+    yield files.rows(settings, *((128, 2) if settings.quick else (2048, 3))), []
 
 
 def contenders(path: str) -> list[Contender]:

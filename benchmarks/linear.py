@@ -4,12 +4,12 @@ The objectives are computed here, in float64, from the coefficients that each on
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results import Row, Target, rows_of
+from benchmarks.results import Figures, Row, Target, rows_of
 from benchmarks.runner import Contender, Output, Result, take_turns
 from benchmarks.samples import Samples, feature_file, read_samples
 from benchmarks.settings import Settings
@@ -29,29 +29,24 @@ PATH_ROWS, PATH_VALUES = 5000, [float(value) for value in np.logspace(-5, 0, 20)
 SAME_SCORES = 0.01  # mean held-out accuracies at one C may differ so much
 
 
-def main(settings: Settings) -> tuple[list[Row], list[Target]]:
+def main(settings: Settings) -> Iterator[Figures]:
     """Time the fits and the choice of C, and measure memory."""
-    rows, targets = [], []
     for part in (one_fit, choosing, memory):
         with tempfile.TemporaryDirectory() as folder:
-            more_rows, more_targets = part(settings, Path(folder))
-        rows, targets = rows + more_rows, targets + more_targets
-    return rows, targets
+            yield from part(settings, Path(folder))
 
 
-def one_fit(settings: Settings, folder: Path) -> tuple[list[Row], list[Target]]:
+def one_fit(settings: Settings, folder: Path) -> Iterator[Figures]:
     """Time one fit of each kind; ours is allowed an objective 1e-4 above scikit-learn's."""
-    rows, targets = [], []
     for kind, layer, c, repeats, required in FITS:
         if not settings.wants(f"{kind} fit, {layer}"):
             continue
         samples = read_samples(settings, layer, 50000)
         path, task = samples.save(folder / "samples"), f"{kind} fit, {layer}, {_shape(samples)}, C = {c:g}"
         results = take_turns(pair(kind, path, c), repeats, excess(objectives(kind, samples, c)), warm_up=repeats > 3)
-        rows += rows_of(SECTION, task, results, OURS[kind])
         what = f"{kind}, one fit, {_shape(samples)}: over {THEIRS[kind].split('.')[-1]}"
-        targets.append(Target(section=SECTION, what=what, required=required, measured=ratio(results, kind)))
-    return rows, targets
+        target = Target(section=SECTION, what=what, required=required, measured=ratio(results, kind))
+        yield rows_of(SECTION, task, results, OURS[kind]), [target]
 
 
 def pair(kind: str, samples: str, c: float) -> list[Contender]:
@@ -102,9 +97,8 @@ def excess(objective: Callable[[Output], float]) -> Callable[[Output, Output], f
     return lambda output, reference: objective(output) / objective(reference) - 1
 
 
-def choosing(settings: Settings, folder: Path) -> tuple[list[Row], list[Target]]:
+def choosing(settings: Settings, folder: Path) -> Iterator[Figures]:
     """Time choosing C among 20 values by 5 folds; both must choose the same."""
-    rows, targets = [], []
     samples = read_samples(settings, "block5_pool", 500 if settings.quick else PATH_ROWS)
     path = samples.save(folder / "samples")
     for kind in OURS:
@@ -120,13 +114,11 @@ def choosing(settings: Settings, folder: Path) -> tuple[list[Row], list[Target]]
         results = take_turns(contenders, 1, other_choice, warm_up=False)
         found = rows_of(SECTION, f"{kind} path, {_shape(samples)}, 20 values of C, 5 folds", results, names[1])
         chosen = {name: f"C = {result.output['chosen']:.3g}" for name, result in results.items() if result.output}
-        rows += [row.model_copy(update={"note": chosen.get(row.contender, "")}) for row in found]
+        rows = [row.model_copy(update={"note": chosen.get(row.contender, "")}) for row in found]
         failed = any(result.failed for result in results.values())
         measured = None if failed else results[names[0]].median / results[names[1]].median
-        targets.append(
-            Target(section=SECTION, what=f"{kind}, choosing C: over {names[0]}", required=5, measured=measured)
-        )
-    return rows, targets
+        what = f"{kind}, choosing C: over {names[0]}"
+        yield rows, [Target(section=SECTION, what=what, required=5, measured=measured)]
 
 
 def other_choice(output: Output, reference: Output) -> float:
@@ -136,24 +128,22 @@ def other_choice(output: Output, reference: Output) -> float:
     return float(np.max(np.abs(output["scores"] - reference["scores"])))
 
 
-def memory(settings: Settings, folder: Path) -> tuple[list[Row], list[Target]]:
+def memory(settings: Settings, folder: Path) -> Iterator[Figures]:
     """Measure the peak memory of fits of features in memory, and out of core of half the rows and of all."""
-    rows, targets, used = [], [], {}
     if not settings.wants("memory"):
-        return [], []
+        return
     samples, file = read_samples(settings, "block4_pool", 50000), str(feature_file(settings))
     path, number = samples.save(folder / "samples"), len(samples.labels)
     for kind, c in (("svm", 1e-4), ("logreg", 1e-4)):
-        given = {"estimator": OURS[kind], "settings": {"C": c}}
+        given, rows, used = {"estimator": OURS[kind], "settings": {"C": c}}, [], []
         for rows_used in (None, number // 2, number):
             build = "benchmarks.estimators:memory" + ("_out_of_core" if rows_used else "")
             more = {"file": file, "layer": "block4_pool", "num_rows": rows_used} if rows_used else {"samples": path}
             name = f"out of core, {rows_used:,} rows" if rows_used else f"in memory, {number:,} rows"
             result = take_turns([Contender(name, build, given | more)], 1, lambda *_: 0.0, warm_up=False)[name]
-            used[kind, rows_used] = result.output
+            used.append(result.output)
             rows.append(memory_row(f"{kind}, memory of a fit, {_shape(samples)}", name, result))
-        targets += memory_targets(kind, [used[kind, amount] for amount in (None, number // 2, number)])
-    return rows, targets
+        yield rows, memory_targets(kind, used)
 
 
 def memory_row(task: str, name: str, result: Result) -> Row:

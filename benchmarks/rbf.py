@@ -1,11 +1,12 @@
 """The RBF machine: exact, by scikit-learn and scikit-learn-intelex, and a Nystroem map with our linear solver."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results import Row, Target, rows_of
+from benchmarks.results import Figures, rows_of
 from benchmarks.runner import Contender, Output, Result, take_turns
 from benchmarks.samples import read_samples
 from benchmarks.settings import Settings
@@ -17,9 +18,8 @@ EXACT, INTELEX = "SVC", "scikit-learn-intelex SVC"
 C, NYSTROEM_C = 3.16, 1.0  # the best of half decades on 5,000 rows
 
 
-def main(settings: Settings) -> tuple[list[Row], list[Target]]:
+def main(settings: Settings) -> Iterator[Figures]:
     """Time the fits at each number of rows; the accuracy is that on 5,000 test images."""
-    rows = []
     for num_rows in (300,) if settings.quick else NUM_ROWS:
         task = f"{num_rows:,} rows of {LAYER}"
         if not settings.wants(task):
@@ -30,8 +30,7 @@ def main(settings: Settings) -> tuple[list[Row], list[Target]]:
             results = take_turns(contenders(samples, num_rows), repeats, other_labels, warm_up=num_rows <= 2000)
         best = f"Nystroem {min(2000, num_rows)} + LinearSVM"
         found = rows_of(SECTION, task, results, best)
-        rows += [row.model_copy(update={"note": note(results[row.contender])}) for row in found]
-    return rows, []
+        yield [row.model_copy(update={"note": note(results[row.contender])}) for row in found], []
 
 
 def contenders(samples: str, num_rows: int) -> list[Contender]:

@@ -60,6 +60,9 @@ class Target(BaseModel):
         return self.measured >= self.required if self.sense == "at least" else self.measured <= self.required
 
 
+Figures = tuple[list[Row], list[Target]]  # what one task yields
+
+
 class Results(BaseModel):
     """A whole run of the benchmark."""
 
@@ -166,11 +169,15 @@ def _grid(headings: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(text.replace('|', '/') for text in row)} |" for row in rows)])
 
 
-def merge(path: Path, results: Results) -> Results:
-    """Return `results` with what else the file at `path` holds, if it is there: a task can be run anew by itself."""
-    if not path.exists():
+def read(path: Path) -> Results | None:
+    """Return the results in the file at `path`, None where there is none."""
+    return Results.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def merge(old: Results | None, results: Results) -> Results:
+    """Return `results` with what else `old` holds: a task can be run anew by itself."""
+    if old is None:
         return results
-    old = Results.model_validate_json(path.read_text(encoding="utf-8"))
     tasks, whats = {(row.section, row.task) for row in results.rows}, {target.what for target in results.targets}
     rows = [row for row in old.rows if (row.section, row.task) not in tasks] + results.rows
     targets = [target for target in old.targets if target.what not in whats] + results.targets

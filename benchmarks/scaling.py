@@ -1,13 +1,13 @@
 """How cost grows: each stage on 1, 4 and 16 times as much, and the exponent that fits."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.linear import FITS, OURS
-from benchmarks.results import Row, Target
+from benchmarks.results import Figures, Row, Target
 from benchmarks.runner import Contender, Result, take_turns
 from benchmarks.samples import read_samples, write_subset
 from benchmarks.settings import Settings
@@ -18,9 +18,8 @@ QUICK_IMAGES, QUICK_ROWS = (64, 128, 256), (100, 200, 400)
 LINEAR = 1.1  # what still counts as linear
 
 
-def main(settings: Settings) -> tuple[list[Row], list[Target]]:
+def main(settings: Settings) -> Iterator[Figures]:
     """Time the features stage by images, and one fit of each linear classifier by rows."""
-    rows, targets = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         images = QUICK_IMAGES if settings.quick else NUM_IMAGES
@@ -33,9 +32,8 @@ def main(settings: Settings) -> tuple[list[Row], list[Target]]:
             if not settings.wants(task):
                 continue
             results = take_turns(contenders, 3, lambda *_: 0.0)
-            more_rows, target = report(task, amounts, [results[contender.name] for contender in contenders])
-            rows, targets = rows + more_rows, [*targets, target]
-    return rows, targets
+            rows, target = report(task, amounts, [results[contender.name] for contender in contenders])
+            yield rows, [target]
 
 
 def report(task: str, amounts: Sequence[int], results: Sequence[Result]) -> tuple[list[Row], Target]:

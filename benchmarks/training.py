@@ -4,11 +4,11 @@ Contenders that run the whole network get a sixteenth of the samples, and rates 
 as images here; what an epoch learns is not compared.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from benchmarks.results import Row, Target, rows_of
+from benchmarks.results import Figures, rows_of
 from benchmarks.runner import DEFAULTS, Contender, take_turns
 from benchmarks.settings import Settings
 
@@ -139,9 +139,9 @@ def epoch(what: str, num: int) -> Callable[[], dict[str, np.ndarray]]:
     return lambda: {"samples": np.asarray(run())}
 
 
-def main(settings: Settings) -> tuple[list[Row], list[Target]]:
+def main(settings: Settings) -> Iterator[Figures]:
     """Time an epoch of each contender."""
-    rows, num = [], 512 if settings.quick else SAMPLES
+    num = 512 if settings.quick else SAMPLES
     for task, entries in TASKS.items():
         amounts = {name: num // SHARE if whole else num for name, (_, _, whole) in entries.items()}
         contenders = [
@@ -149,5 +149,5 @@ def main(settings: Settings) -> tuple[list[Row], list[Target]]:
             for name, (what, onednn, _) in entries.items()
         ]
         results = take_turns(contenders, 2 if settings.quick else ROUNDS, lambda *_: 0.0)
-        rows += rows_of(SECTION, f"an epoch of {task}", results, contenders[0].name, amounts, "samples/s")
-    return [row.model_copy(update={"difference": None}) for row in rows], []
+        rows = rows_of(SECTION, f"an epoch of {task}", results, contenders[0].name, amounts, "samples/s")
+        yield [row.model_copy(update={"difference": None}) for row in rows], []

@@ -1,10 +1,11 @@
 """The whole path on all images: `features`, `svm` and `logreg`, each a process, start-up and all."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.article import timed
-from benchmarks.results import Row, Target
+from benchmarks.results import Figures, Row, Target
 from benchmarks.samples import write_subset
 from benchmarks.settings import Settings
 
@@ -12,7 +13,7 @@ SECTION, MINUTES = "whole", 6.0
 FITS = ("--layer", "block5_pool", "--values", "0.0001,0.001,0.01,0.1,1")  # what both linear stages are given
 
 
-def main(settings: Settings) -> tuple[list[Row], list[Target]]:
+def main(settings: Settings) -> Iterator[Figures]:
     """Time the three stages."""
     with tempfile.TemporaryDirectory() as name:
         dataset = f"folder:{settings.images}"
@@ -34,4 +35,4 @@ def main(settings: Settings) -> tuple[list[Row], list[Target]]:
     ]
     what, minutes = "features, svm and logreg on 60,000 images, minutes", seconds["all three"] / 60
     measured = None if settings.quick else minutes
-    return rows, [Target(section=SECTION, what=what, required=MINUTES, sense="at most", measured=measured)]
+    yield rows, [Target(section=SECTION, what=what, required=MINUTES, sense="at most", measured=measured)]

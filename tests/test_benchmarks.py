@@ -102,7 +102,7 @@ def outcome(section, value, required):
 def test_a_section_that_runs_again_replaces_its_own_rows_only(tmp_path):
     path = tmp_path / "results.json"
     for section, value in (("linear", 1.0), ("rbf", 2.0), ("linear", 3.0)):
-        path.write_text(results.merge(path, outcome(section, value, 2.5)).model_dump_json())
+        path.write_text(results.merge(results.read(path), outcome(section, value, 2.5)).model_dump_json())
     found = results.Results.model_validate_json(path.read_text())
     assert {row.section: row.value for row in found.rows} == {"rbf": 2.0, "linear": 3.0}
     assert {target.section: target.met for target in found.targets} == {"rbf": False, "linear": True}
