@@ -100,7 +100,7 @@ def _host_tensor(planes: np.ndarray) -> Any:
 
 
 def _received(output: Any, count: int) -> np.ndarray:
-    """Return a copy of an output's first images, float32 (count, H, W, C): MNN's own memory is overwritten by the next pass."""
+    """Return an output's first images, float32 (count, H, W, C): a copy, since the next pass overwrites MNN's own."""
     host = _host_tensor(np.empty(output.getShape(), np.float32))
     output.copyToHostTensor(host)
     planes = host.getNumpyData().reshape(output.getShape())[:count]

@@ -34,6 +34,7 @@ class Origin:
     layer: str | None = None
     features_sha256: str | None = None
     weights_sha256: str | None = None
+    engine: str | None = None
     device: str = "cpu"
     feature_seconds: float | None = None
 
@@ -41,7 +42,7 @@ class Origin:
     def of(cls, features: FeatureFile, layer: str) -> "Origin":
         """Return the origin of what was trained on a layer of a feature file."""
         given = features.attributes
-        names = ("backbone", "weights_sha256", "device")
+        names = ("backbone", "weights_sha256", "engine", "device")
         own = {"features_sha256": given["values_sha256"], "feature_seconds": given["seconds"]}
         return cls(layer=layer, **{name: given[name] for name in names}, **own)
 
@@ -140,9 +141,10 @@ def _counts(features: FeatureFile) -> dict[str, int]:
 
 def model_record(settings: Shared, features: FeatureFile, outcome: Outcome) -> dict[str, Any]:
     """Return what a model carries so that new images go through the same steps."""
-    kept = ("image_size", "resize", "normalize", "pooling", "engine")
+    kept = ("image_size", "resize", "normalize", "pooling")
     return {
         **{name: features.attributes[name] for name in kept},
+        "engine": outcome.origin.engine or features.attributes["engine"],
         "backbone": outcome.origin.backbone,
         "weights_sha256": outcome.origin.weights_sha256,
         "layer": outcome.origin.layer,

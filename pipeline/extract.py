@@ -4,7 +4,7 @@ import csv
 import logging
 import platform
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +183,16 @@ def _prepare_run(settings: Shared, dataset: Dataset) -> np.ndarray:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that a result depends on."""
-    names = ("tensorflow", "keras", "scikit-learn", "numpy", "scipy", "h5py", "pillow")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    names = ("tensorflow", "keras", "mnn", "scikit-learn", "numpy", "scipy", "h5py", "pillow")
+    installed = {name: _version(name) for name in names}
+    return {"python": platform.python_version(), **{name: text for name, text in installed.items() if text}}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # MNN, where it has no wheel
+        return None
 
 
 def check_features(path: Path, expected: dict[str, Any], run: Path) -> None:
