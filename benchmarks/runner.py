@@ -7,6 +7,7 @@ function that is. TensorFlow reads its oneDNN switch at import, hence a process 
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -76,7 +77,9 @@ class Process:
         self._log = (folder / f"{abs(hash(contender.name))}.log").open("w+")
         command = [python, "-m", "benchmarks.runner", contender.build, json.dumps(dict(contender.arguments))]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
-        self._process = subprocess.Popen(command, cwd=ROOT, env=environment(contender.onednn), text=True, **pipes)
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=environment(contender.onednn), text=True, start_new_session=True, **pipes
+        )
 
     def turn(self, output: Path | None = None) -> float:
         """Return the seconds of one run, its output written to `output`; raises ContenderError where it ended."""
@@ -101,8 +104,9 @@ class Process:
         return lines[-1] if lines else f"ended with status {self._process.returncode}"
 
     def close(self) -> None:
-        """End the process."""
-        self._process.kill()
+        """End the process and those that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         with suppress(BrokenPipeError):  # closing flushes what an ended process never read
             self._pipe(self._process.stdin).close()
         self._pipe(self._process.stdout).close()
