@@ -10,7 +10,7 @@ from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 from joblib import cpu_count
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 BLOCK_BYTES = 2**23  # stays in a core's cache between the products that read it
 BLOCK_ROWS = 8192
@@ -73,7 +73,8 @@ class SquareRoots:
 
     def read(self, rows: slice) -> np.ndarray:
         """Return the roots of consecutive rows."""
-        return take_roots(self.blocks.read(rows).copy())
+        values = self.blocks.read(rows)
+        return np.copysign(np.sqrt(np.abs(values)), values)
 
 
 def take_roots(values: np.ndarray) -> np.ndarray:
@@ -93,21 +94,28 @@ def block_rows(blocks: Blocks) -> list[slice]:
     return [slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step)]
 
 
+def _num_threads() -> int:
+    """Return how many threads BLAS may use here: one per core, fewer where other fits run at the same time."""
+    libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    return min([cpu_count(), *(library["num_threads"] for library in libraries)])
+
+
 class BlockPool:
-    """Every core works on the blocks of some rows, with one BLAS thread each; use it in a `with` block.
+    """Threads that work on the blocks of some rows, with one BLAS thread each; use it in a `with` block.
 
     `rows` are the slices that cover them. Rows that fit one block are worked on by the caller.
     """
 
     def __init__(self, blocks: Blocks):
+        self.num_threads = _num_threads()
         self.blocks, self.rows = blocks, block_rows(blocks)
         self._closing = ExitStack()
         self._threads: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
-        if len(self.rows) > 1:
+        if len(self.rows) > 1 and self.num_threads > 1:
             self._closing.enter_context(threadpool_limits(1, "blas"))
-            self._threads = self._closing.enter_context(ThreadPoolExecutor(cpu_count()))
+            self._threads = self._closing.enter_context(ThreadPoolExecutor(self.num_threads))
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -124,7 +132,7 @@ class BlockPool:
         ahead: deque[Future[Result]] = deque()
         for rows in self.rows:
             ahead.append(self._threads.submit(self._work, work, rows))
-            if len(ahead) > 2 * cpu_count():
+            if len(ahead) > self.num_threads:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()

@@ -7,8 +7,9 @@ import numpy as np
 
 MEMORY = 10  # past steps that shape a direction
 SUFFICIENT = 1e-4  # share of the promised decrease that a step has to give (Armijo)
-SHORTEST = 1e-8  # a step that had to become shorter ends its problem: rounding is all that is left
-SMALLEST_GAIN = 1e-4  # relative decrease that ends a problem, in units of the precision of the products
+SMALL_GAIN = 1e-5  # relative decrease of the last step where a small gradient ends a problem
+NO_GAIN = 1e-4  # relative decrease that ends a problem, in units of the precision of the products
+RESTART, GIVE_UP = 15, 45  # steps refused in a row: go down the gradient, end
 
 # (unknowns (g, k, D), which problems they are (g,)) -> (objectives (g,), gradients (g, k, D))
 Evaluate = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -38,10 +39,11 @@ class _Live:
     scale: np.ndarray  # (g,): of the inverse Hessian that the directions start from
     directions: np.ndarray  # (g, k, D)
     lengths: np.ndarray  # (g,): the part of the direction to be tried next
+    refused: np.ndarray  # (g,): steps refused in a row
 
     def keep(self, chosen: np.ndarray) -> None:
         """Drop the problems that are not `chosen` (g,) bool."""
-        for name in ("problems", "unknowns", "values", "gradients", "scale", "directions", "lengths"):
+        for name in ("problems", "unknowns", "values", "gradients", "scale", "directions", "lengths", "refused"):
             setattr(self, name, getattr(self, name)[chosen])
         for name in ("steps", "turns", "weights"):
             setattr(self, name, getattr(self, name)[:, chosen])
@@ -52,17 +54,12 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.einsum("gkd,gkd->g", a, b, dtype=np.float64)
 
 
-def minimise(
-    evaluate: Evaluate,
-    start: np.ndarray,
-    tolerances: np.ndarray,
-    max_iterations: int,
-) -> Minimum:
-    """Minimise G smooth convex problems from `start` (G, k, D), each until its gradient's largest entry is small.
+def minimise(evaluate: Evaluate, start: np.ndarray, tolerances: np.ndarray, max_iterations: int) -> Minimum:
+    """Minimise G smooth convex problems from `start` (G, k, D).
 
-    Products are in the precision of `start`. `tolerances` (G,) says how small; a problem also ends where its objective
-    decreases no further. Every round evaluates all problems that are left at once; each accepts the step or tries a
-    shorter one by itself.
+    A problem ends where its gradient's largest entry is at most its tolerance (G,) and its objective hardly decreases,
+    or where rounding, in the precision of `start`, leaves no decrease. Every round evaluates all problems that are left
+    at once; each accepts its step or tries a shorter one by itself.
     """
     num = len(start)
     everything = np.arange(num)
@@ -79,14 +76,21 @@ def minimise(
         weights=np.zeros((MEMORY, num)),
         scale=np.ones(num),
         directions=-gradients,
-        lengths=1 / np.sqrt(np.maximum(_dot(gradients, gradients), 1)),
+        lengths=_first_length(gradients),
+        refused=np.zeros(num, int),
     )
-    _finish(live, result, np.abs(gradients).max(axis=(1, 2)) <= tolerances)
+    at_rest = np.abs(gradients).max(axis=(1, 2)) == 0
+    _hand_over(live, result, at_rest, at_rest)
     for slot in range(max_iterations):
         if not len(live.problems):
             break
         _round(live, evaluate, slot % MEMORY, result, tolerances)
     return result
+
+
+def _first_length(gradients: np.ndarray) -> np.ndarray:
+    """Return the part of the gradient to go down first, (g,): a step of length 1 at most."""
+    return 1 / np.sqrt(np.maximum(_dot(gradients, gradients), 1))
 
 
 def _round(live: _Live, evaluate: Evaluate, slot: int, result: Minimum, tolerances: np.ndarray) -> None:
@@ -96,22 +100,42 @@ def _round(live: _Live, evaluate: Evaluate, slot: int, result: Minimum, toleranc
     precision = np.finfo(live.steps.dtype).eps  # what rounding may add to the objective, relative to it
     promised = live.lengths * _dot(live.gradients, live.directions)
     accepted = values <= live.values + SUFFICIENT * promised + precision * np.abs(live.values)
+    gain = np.where(accepted, (live.values - values) / np.maximum(np.abs(values), np.finfo(float).tiny), np.inf)
+    shorter = _shorter(live.lengths, promised, values - live.values)
     mine = accepted[:, None, None]
-    gain = np.where(accepted, live.values - values, np.inf)
     _remember(live, slot, np.where(mine, change, 0), np.where(mine, gradients - live.gradients, 0))
     live.unknowns += np.where(mine, change, 0)
     live.gradients = np.where(mine, gradients, live.gradients)
     live.values = np.where(accepted, values, live.values)
+    flat = gain <= NO_GAIN * precision
+    stuck = (live.refused >= GIVE_UP) | (flat & (live.refused >= RESTART))  # at last so short that it changes nothing
+    live.refused = np.where(accepted, 0, live.refused + 1)
     result.num_iterations[live.problems] += accepted
     live.directions = np.where(mine, _directions(live, slot), live.directions)
-    live.lengths = np.where(accepted, 1.0, 0.4 * live.lengths)
+    live.lengths = np.where(accepted, 1.0, shorter)
+    _restart(live, live.refused == RESTART)
     small = np.abs(live.gradients).max(axis=(1, 2)) <= tolerances[live.problems]
-    still = gain <= SMALLEST_GAIN * precision * np.abs(live.values)
-    _finish(live, result, small | still | (live.lengths < SHORTEST))
+    converged = (small & (stuck | (gain <= SMALL_GAIN))) | (flat & ~stuck)
+    _hand_over(live, result, converged, converged | stuck)
+
+
+def _shorter(lengths: np.ndarray, promised: np.ndarray, rise: np.ndarray) -> np.ndarray:
+    """Return the lengths (g,) to try after refused ones: the least of the parabola, within a tenth and a half."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        share = -promised / (2 * (rise - promised))
+    return lengths * np.clip(np.nan_to_num(share, nan=0.1, posinf=0.1, neginf=0.1), 0.1, 0.5)
+
+
+def _restart(live: _Live, stuck: np.ndarray) -> None:
+    """Forget the past of problems whose directions lead nowhere, `stuck` (g,) bool, and go down their gradients."""
+    live.weights[:, stuck] = 0
+    live.scale[stuck] = 1
+    live.directions[stuck] = -live.gradients[stuck]
+    live.lengths[stuck] = _first_length(live.gradients[stuck])
 
 
 def _remember(live: _Live, slot: int, step: np.ndarray, turn: np.ndarray) -> None:
-    """Put an accepted step and its change of the gradient in place of the oldest."""
+    """Put a step and its change of the gradient in place of the oldest; both are zero where the step was refused."""
     curvature = _dot(step, turn)
     useful = curvature > 0
     live.steps[slot], live.turns[slot] = step, turn
@@ -135,10 +159,10 @@ def _directions(live: _Live, newest: int) -> np.ndarray:
     return -direction
 
 
-def _finish(live: _Live, result: Minimum, done: np.ndarray) -> None:
+def _hand_over(live: _Live, result: Minimum, converged: np.ndarray, done: np.ndarray) -> None:
     """Hand over the state of all problems, and go on without those that are `done` (g,) bool."""
     result.unknowns[live.problems] = live.unknowns
     result.values[live.problems] = live.values
-    result.converged[live.problems] = done
+    result.converged[live.problems] = converged
     if done.any():
         live.keep(~done)

@@ -1,6 +1,7 @@
 """Linear classifiers solved for all classes at once: the support vector machine and multinomial logistic regression."""
 
 import warnings
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -8,13 +9,14 @@ from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model._base import LinearClassifierMixin
+from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from models.blocks import ArrayBlocks, BlockPool, Blocks, take_roots
 from models.losses import Logistic, Loss, Softmax, SquaredHinge
-from models.objective import Fold, Problems, Rows, solve
+from models.objective import MAX_ITERATIONS, TOLERANCE, Fold, Problems, Rows, slope_at_zero, solve
 
 DTYPES = (np.float32, np.float64)
 
@@ -27,8 +29,8 @@ class LinearModel(LinearClassifierMixin, BaseEstimator):
         C: float = 1.0,
         *,
         class_weight: Any = None,
-        tol: float = 1e-4,
-        max_iter: int = 1000,
+        tol: float = TOLERANCE,
+        max_iter: int = MAX_ITERATIONS,
         warm_start: bool = False,
     ):
         self.C = C
@@ -48,6 +50,7 @@ class LinearModel(LinearClassifierMixin, BaseEstimator):
         X is an array, of which no copy is made where it is float32 or float64 in C order, or `models.blocks.Blocks`,
         read in each iteration anew. Warns with ConvergenceWarning where `max_iter` ends the fit.
         """
+        self._check_parameters()
         blocks, y, sample_weight = self._checked(X, y, sample_weight)
         self.classes_, codes = np.unique(y, return_inverse=True)
         num_classes = len(self.classes_)
@@ -56,20 +59,31 @@ class LinearModel(LinearClassifierMixin, BaseEstimator):
                 f"{type(self).__name__} needs samples of two classes or more; received one class, {self.classes_[0]}"
             )
         weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y, sample_weight=sample_weight)
-        problems = Problems(self.loss(num_classes), [self.C], [Fold(None, weights)])
+        problems = Problems(self.loss(num_classes), self.C, [Fold(None, weights)])
         with BlockPool(blocks) as pool:
             rows = Rows(pool, codes, weights=sample_weight)
-            minimum = solve(rows, problems, self._start(problems, blocks.shape[1]), self.tol, self.max_iter)
+            tolerances = self.tol * slope_at_zero(rows, problems)
+            start = self._start(problems, blocks.shape[1])
+            minimum = solve(rows, problems, tolerances, start, self.max_iter)
         self.take(minimum.unknowns, int(minimum.num_iterations.max()), blocks.dtype)
         if not minimum.converged.all():
             message = f"stopped after {minimum.num_iterations.max()} iterations; raise max_iter, or scale the features"
             warnings.warn(f"{type(self).__name__} {message}", ConvergenceWarning, stacklevel=2)
         return self
 
+    def _check_parameters(self) -> None:
+        expected = {"C": Real, "tol": Real, "max_iter": Integral}
+        for name, kind in expected.items():
+            value = getattr(self, name)
+            if not (isinstance(value, kind) and not isinstance(value, bool) and 0 < float(value) < np.inf):
+                number = "a positive whole number" if kind is Integral else "a positive number"
+                raise ValueError(f"{type(self).__name__}: {name} is {value!r}; expected {number}")
+
     def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[Blocks, np.ndarray, np.ndarray | None]:
         if isinstance(X, Blocks):
             self.n_features_in_ = X.shape[1]
-            y, blocks = np.asarray(y), X
+            y, blocks = column_or_1d(y), X
+            check_consistent_length(y, range(X.shape[0]))
         else:
             X, y = validate_data(self, X, y, dtype=DTYPES, order="C")
             blocks = ArrayBlocks(X)
@@ -106,8 +120,9 @@ class LinearSVM(LinearModel):
     classes share the two matrix products of an iteration; products are in the precision of X (float32 or float64),
     sums over blocks of rows in float64.
 
-    Parameters: `C` weight of the loss; `class_weight` None, `balanced` or a dict; `tol` stops where the largest
-    gradient entry is below `tol` times that at zero; `max_iter`; `warm_start` begins at the last solution.
+    Parameters: `C` weight of the loss; `class_weight` None, `balanced` or a dict; `tol` ends the fit where the largest
+    gradient entry is below `tol` times that at zero and the last iteration decreased the objective by less than a
+    hundred-thousandth; `max_iter`; `warm_start` begins at the last solution.
     Fitted: `coef_` (K, D) or (1, D) for two classes, `intercept_`, `classes_`, `n_iter_` (the slowest class's).
     """
 

@@ -9,6 +9,8 @@ from models.blocks import BlockPool
 from models.lbfgs import Minimum, minimise
 from models.losses import Loss
 
+MAX_ITERATIONS = 1000
+TOLERANCE = 1e-4  # of the gradient at zero
 NO_FOLD = -1  # of a row that is never held out
 CONSTANT = 1e-10  # variance over mean square, about the first block's mean, of what is rounding
 NOTHING = -2  # held out from a fold that sees every row
@@ -47,16 +49,13 @@ class Fold:
 
 
 class Problems:
-    """The problems of some classifiers on the same rows: of each fold in `folds`, at each C of `values`.
+    """The problems of some classifiers on the same rows at one C: the loss's own for each of `folds`, G in all."""
 
-    They are G in all: for each value, for each fold, the loss's own.
-    """
-
-    def __init__(self, loss: Loss, values: Sequence[float], folds: Sequence[Fold]):
-        self.loss, self.num_fits = loss, len(values) * len(folds)
-        self.costs = np.concatenate([value * loss.costs(fold.class_weights) for value in values for fold in folds])
-        self.targets = np.tile(loss.targets, self.num_fits)
-        self.places = np.tile(np.repeat(np.arange(len(folds)), len(loss.targets)), len(values))
+    def __init__(self, loss: Loss, C: float, folds: Sequence[Fold]):
+        self.loss = loss
+        self.costs = C * np.concatenate([loss.costs(fold.class_weights) for fold in folds])
+        self.targets = np.tile(loss.targets, len(folds))
+        self.places = np.repeat(np.arange(len(folds)), len(loss.targets))
         self.folds = np.array([NOTHING if fold.number is None else fold.number for fold in folds])[self.places]
         scalings = [fold.scaling for fold in folds if fold.scaling is not None]
         self._scaling = np.stack(scalings, axis=1) if scalings else None
@@ -146,19 +145,31 @@ class Objective:
         yield from self.rows.pool.map(lambda rows, block: (rows, (flat @ block.T + offsets).reshape(*shape, -1)))
 
 
-def solve(
-    rows: Rows, problems: Problems, start: np.ndarray | None = None, tolerance: float = 1e-4, max_iterations: int = 1000
-) -> Minimum:
-    """Solve all problems, from `start` (G, k, D + 1) or zero.
+def slope_at_zero(rows: Rows, problems: Problems) -> np.ndarray:
+    """Return the largest entry of each problem's gradient at zero (G,): what tolerances are relative to.
 
-    A problem ends where its gradient's largest entry is below `tolerance` times that at zero.
+    Raises ValueError where a feature is not finite.
     """
     objective = Objective(rows, problems)
     zero = np.zeros((len(problems), problems.loss.width, rows.num_features + 1), objective.dtype)
     _, gradients = objective(zero, np.arange(len(problems)))
-    tolerances = tolerance * np.abs(gradients).max(axis=(1, 2))
-    start = zero if start is None else start.astype(objective.dtype)
-    return minimise(objective, start, tolerances, max_iterations)
+    if not np.isfinite(gradients).all():
+        raise ValueError("features hold values that are not finite or too large; expected finite numbers")
+    return np.abs(gradients).max(axis=(1, 2))
+
+
+def solve(
+    rows: Rows,
+    problems: Problems,
+    tolerances: np.ndarray,
+    start: np.ndarray | None = None,
+    max_iterations: int = MAX_ITERATIONS,
+) -> Minimum:
+    """Solve all problems to gradients within `tolerances` (G,), from `start` (G, k, D + 1) or zero."""
+    objective = Objective(rows, problems)
+    if start is None:
+        start = np.zeros((len(problems), problems.loss.width, rows.num_features + 1))
+    return minimise(objective, start.astype(objective.dtype), tolerances, max_iterations)
 
 
 def measure(rows: Rows, folds: Sequence[int | None]) -> np.ndarray:

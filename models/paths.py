@@ -10,7 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from models.blocks import BlockPool
 from models.lbfgs import Minimum
 from models.linear import LinearModel
-from models.objective import NO_FOLD, Fold, Objective, Problems, Rows, measure, solve
+from models.objective import NO_FOLD, TOLERANCE, Fold, Objective, Problems, Rows, measure, slope_at_zero, solve
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
@@ -49,6 +49,7 @@ class LinearPath:
         scalings = measure(self.rows, numbers)
         self._scaling = scalings[-1]
         self._folds = [Fold(number, self._weights(number), scalings[i]) for i, number in enumerate(numbers)]
+        self._tolerances = TOLERANCE * slope_at_zero(self.rows, self._problems(1.0, self._folds))
 
     def _weights(self, fold: int | None) -> np.ndarray:
         """Return the weights of the classes among a fold's fit rows."""
@@ -63,7 +64,7 @@ class LinearPath:
         unknowns = None
         for value in values:
             problems = self._problems(value, self._folds[:-1])
-            unknowns = solve(self.rows, problems, unknowns).unknowns
+            unknowns = solve(self.rows, problems, value * self._tolerances[: len(problems)], unknowns).unknowns
             predicted = self._labels(self._held_out_scores(problems, unknowns))
             right = predicted == self.rows.codes
             yield np.array([right[self._held_out == fold].mean() for fold in range(self.num_folds)])
@@ -72,22 +73,22 @@ class LinearPath:
         """Return the classifier fitted to all rows at one C, and if `held_out` the scores that the folds give."""
         folds = self._folds if held_out else self._folds[-1:]
         problems = self._problems(value, folds)
-        minimum = solve(self.rows, problems)
+        minimum = solve(self.rows, problems, value * self._tolerances[-len(problems) :])
         scores = self._held_out_scores(problems, minimum.unknowns) if held_out else None
-        last = len(problems) // len(folds)
+        last = len(problems.loss.targets)
         return Fitted(self._scaler(), self._classifier(value, minimum, last), bool(minimum.converged.all()), scores)
 
     def _problems(self, value: float, folds: Sequence[Fold]) -> Problems:
-        return Problems(self.kind.loss(len(self.classes)), [value], folds)
+        return Problems(self.kind.loss(len(self.classes)), value, folds)
 
     def _held_out_scores(self, problems: Problems, unknowns: np.ndarray) -> np.ndarray:
         """Return each row's scores (N, K) or (N,) from the fold that left it out, NaN where none did."""
-        per_fold = len(problems) // problems.num_fits * unknowns.shape[1]
+        per_fold = len(problems.loss.targets) * unknowns.shape[1]
         scores = np.full((len(self.rows.codes), per_fold), np.nan, unknowns.dtype)
         for rows, block in Objective(self.rows, problems).scores(unknowns):
             folds = self._held_out[rows]
             known = np.flatnonzero(folds != NO_FOLD)
-            of_folds = block.reshape(problems.num_fits, per_fold, -1)
+            of_folds = block.reshape(-1, per_fold, block.shape[-1])
             scores[rows.start + known] = of_folds[folds[known], :, known]
         return scores[:, 0] if per_fold == 1 else scores
 

@@ -68,7 +68,7 @@ def num_at_once(jobs: int) -> int:
 @contextmanager
 def parallel_fits(jobs: int, num_tasks: int) -> Iterator[None]:
     """Run joblib's fits as threads that share the features, each with its share of the cores."""
-    at_once = min(num_at_once(jobs), num_tasks)
+    at_once = min(num_at_once(jobs), max(1, num_tasks))
     with threadpool_limits(max(1, num_at_once(-1) // at_once)), parallel_config("threading", n_jobs=at_once):
         yield
 

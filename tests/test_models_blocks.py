@@ -26,7 +26,7 @@ def test_the_slices_cover_every_row_once_and_fit(num_rows: int, num_features: in
 
 def test_results_come_in_order_from_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK_ROWS", 7)
-    monkeypatch.setattr(module, "cpu_count", lambda: 3)
+    monkeypatch.setattr(module, "_num_threads", lambda: 3)
     array, threads = values(500), set()
 
     def work(rows: slice, block: np.ndarray) -> tuple[int, np.ndarray]:

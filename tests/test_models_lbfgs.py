@@ -17,7 +17,7 @@ def evaluator(curvatures: np.ndarray, best: np.ndarray, calls: list[list[int]]):
         calls.append(list(problems))
         away = unknowns - best[problems]
         gradients = curvatures[problems, None] * away
-        return 0.5 * (gradients * away).sum(axis=(1, 2)), gradients
+        return 1 + 0.5 * (gradients * away).sum(axis=(1, 2)), gradients
 
     return evaluate
 
@@ -29,7 +29,7 @@ def test_finds_every_minimum(num: int, size: int, seed: int) -> None:
     result = minimise(evaluator(curvatures, best, []), np.zeros((num, 1, size)), np.full(num, 1e-8), 5000)
     assert result.converged.all()
     np.testing.assert_allclose(result.unknowns, best, atol=1e-5)
-    np.testing.assert_allclose(result.values, 0, atol=1e-9)
+    np.testing.assert_allclose(result.values, 1, atol=1e-9)
 
 
 def test_each_problem_takes_its_own_way_and_leaves_when_it_is_done() -> None:
@@ -61,6 +61,15 @@ def test_a_step_that_overshoots_is_shortened() -> None:
     def evaluate(unknowns: np.ndarray, problems: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.logaddexp(unknowns, -unknowns).sum(axis=(1, 2)), np.tanh(unknowns)
 
-    result = minimise(evaluate, np.full((1, 1, 1), 8.0), np.array([1e-9]), 200)
-    assert result.converged.all()
-    assert result.unknowns[0, 0, 0] == pytest.approx(0, abs=1e-8)
+    for start in (8.0, 12.0, 300.0):
+        result = minimise(evaluate, np.full((1, 1, 1), start), np.array([1e-9]), 500)
+        assert result.converged.all()
+        assert result.unknowns[0, 0, 0] == pytest.approx(0, abs=1e-8)
+
+
+def test_a_problem_that_goes_nowhere_has_not_converged() -> None:
+    def evaluate(unknowns: np.ndarray, problems: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.abs(unknowns).sum(axis=(1, 2)) + 1.0, -np.ones_like(unknowns)  # the slope has the wrong sign
+
+    result = minimise(evaluate, np.ones((1, 1, 1)), np.array([1e-9]), 500)
+    assert not result.converged.any()

@@ -1,3 +1,4 @@
+import re
 import warnings
 
 import numpy as np
@@ -6,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from models.linear import LinearSVM, PowerNormalizer
+from models.blocks import ArrayBlocks
+from models.linear import LinearModel, LinearSVM, PowerNormalizer, SoftmaxRegression
 
 
 def samples(num_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -70,6 +73,50 @@ def test_says_when_it_did_not_converge() -> None:
         LinearSVM(1.0, max_iter=2).fit(X, y)
 
 
+@pytest.mark.parametrize("num_classes", [2, 5])
+@pytest.mark.parametrize("C", [1e-3, 1e-1, 10.0])
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 0.5, 1: 2.0}])
+def test_softmax_regression_is_logistic_regression(num_classes: int, C: float, class_weight: object) -> None:
+    X, y = samples(num_classes)
+    weights = np.random.default_rng(0).uniform(0, 2, len(y))
+    ours = SoftmaxRegression(C, class_weight=class_weight, tol=1e-7).fit(X, y, weights)
+    theirs = LogisticRegression(C=C, class_weight=class_weight, tol=1e-9, max_iter=10_000).fit(X, y, weights)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-4 * np.abs(theirs.coef_).max())
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-4)
+    np.testing.assert_allclose(np.exp(ours.predict_log_proba(X)), ours.predict_proba(X))
+
+
+@pytest.mark.parametrize("kind", [LinearSVM, SoftmaxRegression])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_features_that_are_not_scaled_are_solved_too(kind: type[LinearModel], dtype: type) -> None:
+    """The gradient at zero is 1e9: the first steps down it are far too long, and have to be shortened."""
+    X, y = samples(3)
+    assert kind(100.0).fit(1e4 * X.astype(dtype), y).score(1e4 * X, y) >= LinearSVC(C=1e8).fit(X, y).score(X, y) - 0.03
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        ({"C": -1}, "LinearSVM: C is -1; expected a positive number"),
+        ({"C": "a"}, "LinearSVM: C is 'a'; expected a positive number"),
+        ({"tol": 0}, "LinearSVM: tol is 0; expected a positive number"),
+        ({"max_iter": 2.5}, "LinearSVM: max_iter is 2.5; expected a positive whole number"),
+    ],
+)
+def test_parameters_that_cannot_be(parameters: dict[str, object], text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text)):
+        LinearSVM(**parameters).fit(*samples(2))  # type: ignore[arg-type]
+
+
+def test_blocks_are_checked_too() -> None:
+    X, y = samples(3)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        LinearSVM().fit(ArrayBlocks(X), y[:-1])
+    X[3, 4] = np.nan
+    with pytest.raises(ValueError, match="features hold values that are not finite or too large"):
+        LinearSVM().fit(ArrayBlocks(X), y)
+
+
 def test_one_class_is_refused() -> None:
     with pytest.raises(ValueError, match="LinearSVM needs samples of two classes or more; received one class, 3"):
         LinearSVM().fit(np.ones((4, 2)), [3, 3, 3, 3])
@@ -91,7 +138,7 @@ def test_power_normalisation_keeps_sign_precision_and_its_argument() -> None:
     np.testing.assert_array_equal(X, [[4, -9, 0]])
 
 
-@parametrize_with_checks([LinearSVM(), PowerNormalizer()])
+@parametrize_with_checks([LinearSVM(), SoftmaxRegression(), PowerNormalizer()])
 def test_is_a_scikit_learn_estimator(estimator: object, check: object) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
