@@ -87,10 +87,8 @@ def write_weights(path: Path) -> None:
 
 def run_script(folder: Path, onednn: str | None, epochs: dict[str, int]) -> dict[str, Any]:
     """Run the article's script; return its seconds from start to end and the accuracies that it prints."""
-    options = [str(epochs)] * 2 if epochs else []
-    took, printed = timed(
-        [str(SCRIPT), str(folder / "subset.npz"), str(folder / "vgg16.weights.npz"), *options], onednn
-    )
+    given = [folder / "subset.npz", folder / "vgg16.weights.npz", *epochs.values()]
+    took, printed = timed([str(SCRIPT), *map(str, given)], onednn)
     found = re.findall(r"^(transfer learning|fine-tuning): loss [\d.]+, accuracy ([\d.]+)$", printed, re.MULTILINE)
     names = {"transfer learning": "head", "fine-tuning": "finetune"}
     return {"seconds": took, "accuracy": {names[name]: float(value) for name, value in found}}
@@ -99,23 +97,14 @@ def run_script(folder: Path, onednn: str | None, epochs: dict[str, int]) -> dict
 def run_ours(folder: Path, onednn: str | None, epochs: dict[str, int]) -> dict[str, Any]:
     """Run our three stages; return their seconds, each and together, and the accuracies in their reports."""
     run = folder / f"run-{onednn}"
-    data = [
-        "--dataset",
-        f"npz:{folder / 'subset.npz'}",
-        "--resize",
-        "article",
-        "--normalize",
-        "article",
-        "--engine",
-        "keras",
-    ]
-    train = ["--run", str(run), "--recipe", "article", "--epochs"]
+    data = f"--dataset npz:{folder / 'subset.npz'} --resize article --normalize article --engine keras"
+    train = f"--run {run} --recipe article --epochs"
     commands = {
-        "features": ["features", *data, "--run", str(run)],
-        "head": ["head", *train, str(epochs["head"])],
-        "finetune": ["finetune", *train, str(epochs["finetune"])],
+        "features": f"features {data} --run {run}",
+        "head": f"head {train} {epochs['head']}",
+        "finetune": f"finetune {train} {epochs['finetune']}",
     }
-    parts = {name: timed(["-m", "pipeline", *command], onednn)[0] for name, command in commands.items()}
+    parts = {name: timed(["-m", "pipeline", *command.split()], onednn)[0] for name, command in commands.items()}
     reports = {name: json.loads((run / name / "report.json").read_text()) for name in ("head", "finetune")}
     accuracy = {name: report["accuracy"] for name, report in reports.items()}
     return {"seconds": sum(parts.values()), "parts": parts, "accuracy": accuracy}
