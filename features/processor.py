@@ -16,6 +16,11 @@ def num_cores() -> int:
         return int(joblib.cpu_count(only_physical_cores=True))
 
 
+def num_processors() -> int:
+    """Return the processors that this process may run on: affinity is heeded."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def pin_threads() -> None:
     """Give TensorFlow a thread per processor that this process may use, unless TF_NUM_INTRAOP_THREADS says otherwise.
 

@@ -33,13 +33,19 @@ def settle(
         log.info("comparing mnn's output with Keras' own, once for this network on this machine")
         return some_pictures(*run)
 
-    error = network.error_of_mnn(batch_size, pictures)
+    try:
+        error = network.error_of_mnn(batch_size, pictures)
+    except (InputError, OSError, RuntimeError) as failure:
+        if requested == "mnn":
+            raise
+        log.warning("mnn cannot be used (%s); keras is", failure)
+        return "keras", device
     if error <= LIMIT:
         log.info("mnn gives what Keras gives, to a relative error of %.1e", error)
         return engine, device
     difference = f"mnn's output differs from Keras' by {error:.1e} (relative L2 norm of an image), more than {LIMIT:g}"
     if requested == "mnn":
-        raise InputError(f"--engine mnn: {difference}; start the run with --engine keras")
+        raise InputError(f"--engine mnn: {difference}; start another run with --engine keras")
     log.warning("%s; keras is used", difference)
     return "keras", device
 

@@ -145,6 +145,7 @@ def model_record(settings: Shared, features: FeatureFile, outcome: Outcome) -> d
     return {
         **{name: features.attributes[name] for name in kept},
         "engine": outcome.origin.engine or features.attributes["engine"],
+        "engine_precision": features.attributes.get("engine_precision", "float32"),
         "backbone": outcome.origin.backbone,
         "weights_sha256": outcome.origin.weights_sha256,
         "layer": outcome.origin.layer,

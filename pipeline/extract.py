@@ -12,9 +12,10 @@ import numpy as np
 
 from features.backbones import get_backbone
 from features.datasets import Dataset, load_dataset
-from features.engines import Network
+from features.engines import Network, choose_engine
 from features.errors import InputError
 from features.extraction import Extraction, Recipe
+from features.images import DECODING
 from features.preprocessing import pooled_shape
 from features.store import FeatureFile
 from features.weights import Weights, load_weights
@@ -29,10 +30,10 @@ log = logging.getLogger("thaw")
 # What a feature file records, and what has to agree before it is used again.
 RECORDED = (
     *("dataset", "backbone", "weights_sha256", "image_size", "resize", "normalize", "pooling", "dtype", "layers"),
-    *("dataset_sha256", "split_sha256", "view", "engine", "engine_precision"),
+    *("dataset_sha256", "split_sha256", "view", "engine", "engine_precision", "decoding"),
 )
 # What a file has where it records nothing, having been made before there was a choice.
-UNSAID = {"engine_precision": "float32"}
+UNSAID = {"engine_precision": "float32", "decoding": 1}
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Wanted:
     def settings(self, settings: Shared) -> dict[str, Any]:
         """Return what the file records of the run's settings and of its own."""
         names = ("dataset", "backbone", "image_size", "resize", "normalize", "engine_precision")
-        own = {"pooling": self.pooling, "dtype": self.dtype, "layers": ",".join(sorted(self.layers))}
-        own |= {"view": "flip"} if self.flip else {}
+        own: dict[str, Any] = {"pooling": self.pooling, "dtype": self.dtype, "layers": ",".join(sorted(self.layers))}
+        own |= {"decoding": DECODING} | ({"view": "flip"} if self.flip else {})
         own |= {"engine": self.engine} if self.engine != "auto" else {}  # auto takes what is there
         return {**{name: getattr(settings, name) for name in names}, **own}
 
@@ -94,6 +95,8 @@ def main(settings: Shared, wanted: Wanted | None = None) -> Path:
     }
     weights = load_weights(wanted.weights, backbone, settings.seed)
     dataset = load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
+    if not wanted.path.exists():
+        choose_engine(wanted.engine, settings.device, settings.engine_precision)  # what cannot be leaves no run behind
     sides = _prepare_run(settings, dataset)
     log.info("weights: %s (sha256 %s...)", weights.source, weights.sha256[:12])
     made_of = {

@@ -71,7 +71,8 @@ def open_sources(settings: Neural, shared: Shared, cut: Cut, features: FeatureFi
         how = f"images, through the {'whole network' if whole else 'frozen layers too'} in every epoch"
         log.info("input: %s", how)
         device = str(features.attributes["device"])
-        origin = Origin(settings.backbone, weights_sha256=str(features.attributes["weights_sha256"]), device=device)
+        weights = str(features.attributes["weights_sha256"])
+        origin = Origin(settings.backbone, weights_sha256=weights, engine="keras", device=device)
         dataset = load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
         _check_same_images(dataset.digest(), settings.dataset, features)
         return Sources(origin, how, features, settings, dataset=dataset)

@@ -120,7 +120,9 @@ def choosing_rows(settings: Linear, features: FeatureFile) -> Rows:
     folds = make_folds(labels, groups, settings.folds, settings.seed)
     select = settings.select
     if select == "auto":
-        select = "cv" if len(labels) < VALIDATION_ROWS else "validation"
+        select = "cv" if len(labels) < VALIDATION_ROWS or not validation.any() else "validation"
+    if select == "validation" and not validation.any():
+        raise InputError("--select validation: the run has no validation image; type --select cv")
     choosing = folds if select == "cv" else [(np.flatnonzero(~validation), np.flatnonzero(validation))]
     return Rows(mask, labels, choosing, folds, select)
 

@@ -46,13 +46,30 @@ def test_more_threads_load_only_where_images_take_long(is_slow: bool) -> None:
         with lock:
             inside += 1
             most = max(most, inside)
-        time.sleep(0.005)
-        work(2 * SLOW_IMAGE * is_slow)
+        work((4 if is_slow else 0.2) * SLOW_IMAGE * len(batch))
+        time.sleep(0.005 * is_slow)
         with lock:
             inside -= 1
 
     list(load_ahead(load, batches(12)))
     assert (most > 1) == is_slow
+
+
+def test_more_threads_load_where_a_disk_is_waited_for() -> None:
+    inside, most = 0, 0
+    lock = threading.Lock()
+
+    def load(batch: list[int]) -> None:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.02)
+        with lock:
+            inside -= 1
+
+    list(load_ahead(load, batches(12)))
+    assert most > 1
 
 
 def test_load_ahead_is_only_a_few_batches_ahead() -> None:

@@ -51,6 +51,24 @@ def test_an_engine_that_agrees_is_used(monkeypatch: pytest.MonkeyPatch, requeste
     assert settle(requested, monkeypatch, 1e-3) == ("mnn", "cpu")
 
 
+@needs_mnn
+def test_auto_goes_on_with_keras_where_mnn_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> float:
+        raise InputError("the converter is broken")
+
+    monkeypatch.setattr(Network, "error_of_mnn", fail)
+    network = Network(VGG16, load_weights("random", VGG16), ("block1_pool",), 32)
+    recipe = Recipe(32, "bilinear", "caffe", "avg", "float32", {"block1_pool": (64,)}, {})
+    run_of = (load_dataset("digits"), recipe)
+    with caplog.at_level(logging.WARNING, "thaw"):
+        assert engine_choice.settle("auto", "cpu", network, 8, run_of) == ("keras", "cpu")
+    assert "mnn cannot be used (the converter is broken); keras is" in caplog.text
+    with pytest.raises(InputError, match="the converter is broken"):
+        engine_choice.settle("mnn", "cpu", network, 8, run_of)
+
+
 @pytest.mark.parametrize("error", [1.1e-3, float("inf"), float("nan")])
 def test_auto_falls_back_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: float
@@ -68,7 +86,7 @@ def test_mnn_by_name_stops(monkeypatch: pytest.MonkeyPatch) -> None:
         settle("mnn", monkeypatch, 0.25)
     assert str(error.value) == (
         "--engine mnn: mnn's output differs from Keras' by 2.5e-01 (relative L2 norm of an image), more than 0.001; "
-        "start the run with --engine keras"
+        "start another run with --engine keras"
     )
 
 
