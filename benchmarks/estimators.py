@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -70,18 +71,22 @@ def grid_search(samples: str, estimator: str, settings: dict[str, Any], values: 
 
 
 def path(samples: str, estimator: str, values: list[float]) -> Fit:
-    """Choose C by our path over its values, the folds solved together, and fit."""
+    """Choose C as `svm` and `logreg` do, the folds solved together, and fit; values past the peak are left, at -1."""
     from models.blocks import ArrayBlocks, BlockPool
     from models.paths import LinearPath
+    from models.selection import try_candidate
+    from models.strategies import STRATEGIES
 
     features, labels = np.load(f"{samples}.npy"), _rest(samples)["labels"]
+    strategy = next(found for found in STRATEGIES.values() if found.estimator == estimator).among(values)
+    options = SimpleNamespace(seed=0, class_weight=None, jobs=-1)
 
     def run() -> Callable[[], dict[str, np.ndarray]]:
-        with BlockPool(ArrayBlocks(features)) as pool:
-            solved = LinearPath(_class(estimator), pool, labels, _folds(labels), None)
-            scores = np.array([np.mean(accuracies) for accuracies in solved.accuracies(values)])
-            chosen = values[int(scores.argmax())]
-            solved.fit(chosen, held_out=False)
+        blocks, folds = ArrayBlocks(features), _folds(labels)
+        scores = np.array(try_candidate(strategy, blocks, labels, folds, options))
+        chosen = values[int(scores.argmax())]
+        with BlockPool(blocks) as pool:
+            LinearPath(_class(estimator), pool, labels, folds, None).fit(chosen, held_out=False)
         return lambda: {"scores": scores, "chosen": np.asarray(chosen)}
 
     return run

@@ -122,10 +122,11 @@ def choosing(settings: Settings, folder: Path) -> Iterator[Figures]:
 
 
 def other_choice(output: Output, reference: Output) -> float:
-    """Return the largest difference of the mean held-out accuracies; infinity where another C was chosen."""
+    """Return the largest difference of the mean held-out accuracies tried; infinity where another C was chosen."""
     if output["chosen"] != reference["chosen"]:
         return float("inf")
-    return float(np.max(np.abs(output["scores"] - reference["scores"])))
+    tried = output["scores"] >= 0
+    return float(np.max(np.abs(output["scores"] - reference["scores"])[tried]))
 
 
 def memory(settings: Settings, folder: Path) -> Iterator[Figures]:
