@@ -9,6 +9,7 @@ MEMORY = 10  # past steps that shape a direction
 SUFFICIENT = 1e-4  # share of the promised decrease that a step has to give (Armijo)
 SMALL_GAIN = 1e-5  # relative decrease of the last step where a small gradient ends a problem
 NO_GAIN = 1e-4  # relative decrease that ends a problem, in units of the precision of the products
+ROUNDING = 100  # times its tolerance: a gradient that may be left where no step leads further down
 RESTART, GIVE_UP = 15, 45  # steps refused in a row: go down the gradient, end
 
 # (unknowns (g, k, D), which problems they are (g,)) -> (objectives (g,), gradients (g, k, D))
@@ -114,8 +115,8 @@ def _round(live: _Live, evaluate: Evaluate, slot: int, result: Minimum, toleranc
     live.directions = np.where(mine, _directions(live, slot), live.directions)
     live.lengths = np.where(accepted, 1.0, shorter)
     _restart(live, live.refused == RESTART)
-    small = np.abs(live.gradients).max(axis=(1, 2)) <= tolerances[live.problems]
-    converged = (small & (stuck | (gain <= SMALL_GAIN))) | (flat & ~stuck)
+    size = np.abs(live.gradients).max(axis=(1, 2)) / np.maximum(tolerances[live.problems], np.finfo(float).tiny)
+    converged = ((size <= 1) & (gain <= SMALL_GAIN)) | np.where(stuck, size <= ROUNDING, flat)
     _hand_over(live, result, converged, converged | stuck)
 
 

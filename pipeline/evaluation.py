@@ -179,11 +179,8 @@ def memory_budget_mb(settings: Shared) -> float:
     return settings.memory or 0.75 * total
 
 
-def check_memory(settings: Linear, features: FeatureFile, option: str = "--layer") -> None:
-    """Raise InputError where the features of the rows that are not test cannot fit the memory budget.
-
-    `option` is the stage's own for choosing a layer.
-    """
+def check_memory(settings: Linear, features: FeatureFile) -> None:
+    """Raise InputError where the features of the rows that are not test cannot fit the memory budget in copies."""
     tried = candidates(settings.layer, list(features.layers), settings.transform)
     largest = max(features.row_bytes(layer.split("+")) for layer in tried)
     copies = 1 + COPIES_PER_FIT * num_at_once(settings.jobs)
@@ -193,7 +190,7 @@ def check_memory(settings: Linear, features: FeatureFile, option: str = "--layer
         fewer = "fit one at a time by --jobs 1, " if num_at_once(settings.jobs) > 1 else ""
         raise InputError(
             f"training needs about {needed:,.0f} MB and may use {budget:,.0f} MB; {fewer}"
-            f"choose a smaller layer by {option}, or allow more by --memory {int(needed) + 1}"
+            f"choose a smaller layer by --layer, or allow more by --memory {int(needed) + 1}"
         )
 
 

@@ -23,7 +23,8 @@ from pipeline.rundir import another_run
 
 log = logging.getLogger("thaw")
 
-MEMORY_SHARE = 1.3  # of the bytes of the features, for holding and solving them
+MEMORY_SHARE = 1.05  # of the bytes of the features, for holding them
+SOLVER_BYTES = 200  # for each coefficient of each fold: past steps, gradients, directions
 VALIDATION_ROWS = 5000  # `--select auto` takes the validation split from this many rows on
 
 
@@ -195,7 +196,9 @@ def load(settings: Linear, features: FeatureFile, layer: str, transform: str, ma
     They are held in memory where they fit the stage's budget; otherwise each pass over them reads the file.
     """
     rows = FeatureRows(features, layer.split("+"), mask)
-    needed = 4e-6 * MEMORY_SHARE * rows.shape[0] * rows.shape[1]
+    num_rows, num_features = rows.shape
+    solver = SOLVER_BYTES * (settings.folds + 1) * len(features.class_names) * num_features
+    needed = (4 * MEMORY_SHARE * num_rows * num_features + solver) / 1e6
     if needed <= evaluation.memory_budget_mb(settings):
         blocks = ArrayBlocks(features.read(layer.split("+"), mask))
         if transform == "sqrt":

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -8,6 +10,7 @@ from sklearn.svm import LinearSVC
 
 from models.blocks import ArrayBlocks, BlockPool
 from models.linear import LinearModel, LinearSVM, SoftmaxRegression
+from models.objective import solve
 from models.paths import LinearPath
 from models.selection import make_folds
 
@@ -70,3 +73,37 @@ def test_folds_that_leave_rows_out_altogether_are_refused(rows: tuple[np.ndarray
     X, y = rows
     with BlockPool(ArrayBlocks(X)) as pool, pytest.raises(ValueError, match="fitted to all rows but those they hold"):
         LinearPath(LinearSVM, pool, y, [(np.arange(100), np.arange(200, 300))], None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_a_class_that_a_fold_is_not_fitted_to(
+    kind: type[LinearModel], class_weight: str | None, rows: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """A class whose few rows are all held out at once: the fold's scores for it are low, the others' as ever."""
+    X, y = rows
+    rare = np.flatnonzero(y == 1)[:3]
+    keep = np.sort(np.concatenate([np.flatnonzero(y != 1), rare]))
+    X, y = X[keep], y[keep]
+    held_out = np.union1d(np.flatnonzero(y == 1), np.arange(0, len(y), 5))
+    fold = (np.setdiff1d(np.arange(len(y)), held_out), held_out)
+    with BlockPool(ArrayBlocks(X)) as pool:
+        path = LinearPath(kind, pool, y, [fold], class_weight)
+        accuracy = float(next(path.accuracies([0.01]))[0])
+        fitted = path.fit(0.01, held_out=True)
+    others = y[held_out] != 1
+    assert accuracy == pytest.approx(others.mean(), abs=0.1)
+    assert fitted.held_out_scores is not None
+    assert np.isfinite(fitted.held_out_scores[held_out]).all()
+
+
+def test_a_final_fit_that_did_not_converge_says_so(
+    monkeypatch: pytest.MonkeyPatch, rows: tuple[np.ndarray, np.ndarray]
+) -> None:
+    X, y = rows
+    with BlockPool(ArrayBlocks(X)) as pool:
+        path = LinearPath(LinearSVM, pool, y, make_folds(y, None, 2, 0), None)
+        assert path.fit(0.01, held_out=False).converged
+        solved = functools.partial(solve, max_iterations=2)
+        monkeypatch.setattr("models.paths.solve", solved)
+        assert not path.fit(0.01, held_out=False).converged
