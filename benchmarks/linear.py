@@ -130,13 +130,13 @@ def other_choice(output: Output, reference: Output) -> float:
 
 
 def memory(settings: Settings, folder: Path) -> Iterator[Figures]:
-    """Measure the peak memory of fits of features in memory, and out of core of half the rows and of all."""
+    """Measure the peak memory of fits of ten iterations: in memory, and out of core of half the rows and of all."""
     if not settings.wants("memory"):
         return
     samples, file = read_samples(settings, "block4_pool", 50000), str(feature_file(settings))
     path, number = samples.save(folder / "samples"), len(samples.labels)
     for kind, c in (("svm", 1e-4), ("logreg", 1e-4)):
-        given, rows, used = {"estimator": OURS[kind], "settings": {"C": c}}, [], []
+        given, rows, used = {"estimator": OURS[kind], "settings": {"C": c, "max_iter": 10}}, [], []
         for rows_used in (None, number // 2, number):
             build = "benchmarks.estimators:memory" + ("_out_of_core" if rows_used else "")
             more = {"file": file, "layer": "block4_pool", "num_rows": rows_used} if rows_used else {"samples": path}
