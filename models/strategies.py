@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
-EXACT_RBF_ROWS = 5000  # above, the exact kernel matrix costs more than it gains
+EXACT_RBF_ROWS = 5000  # above, the exact machine costs more than it gains: benchmarks/README.md
 HALF_DECADES = tuple(float(f"{10 ** (exponent / 2):.3g}") for exponent in range(-10, 5))  # 1e-5 to 100
 
 
