@@ -24,7 +24,7 @@ from models.strategies import Strategy
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 TRANSFORMS = ("none", "sqrt")
-PATIENCE = 2  # values of the path without a gain before the rest of it is left
+PATIENCE = 2  # values of the path below the best before the rest of it is left
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,14 @@ def try_candidate(strategy: Strategy, blocks: Blocks, labels: np.ndarray, folds:
 
     `blocks` (N, D) and `labels` (N,) hold no test row; the features are transformed already, not standardised. The
     values run from the smoothest model on. Once the accuracy has risen above that of the first value, the path ends
-    where it has not risen further for PATIENCE values. `options` gives `seed`, `class_weight` and `jobs`.
+    where it has been lower than its best for PATIENCE values. `options` gives `seed`, `class_weight` and `jobs`.
     """
     scores: list[float] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the final fit reports its own
         for accuracies in _paths(strategy, blocks, labels, folds, options):
             scores.append(float(np.mean(accuracies)))
-            best = int(np.argmax(scores))
-            if best > 0 and len(scores) - 1 - best >= PATIENCE:
+            if scores[0] < max(scores) > max(scores[-PATIENCE:]):
                 break
     return scores + [-1.0] * (len(strategy.values) - len(scores))
 

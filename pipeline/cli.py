@@ -201,7 +201,8 @@ def _options(error: ValidationError) -> str:
     problems = []
     for item in error.errors():
         option = str(item["loc"][-1]).replace("_", "-")
-        problems.append(f"--{option} received {item['input']!r}: {item['msg'][:1].lower()}{item['msg'][1:]}")
+        said = item["msg"].removeprefix("Value error, ")
+        problems.append(f"--{option} received {item['input']!r}: {said[:1].lower()}{said[1:]}")
     return "; ".join(problems)
 
 

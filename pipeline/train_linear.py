@@ -72,7 +72,9 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile) -> Outcom
     best = best_trial(trials)
     log.info("chosen: %s, transform %s, %s %g", best.layer, best.transform, strategy.parameter, best.value)
     if not settings.values and best.value in (strategy.values[0], strategy.values[-1]):
-        log.info("this %s is at the end of those tried; the best may lie beyond", strategy.parameter)
+        log.info(
+            "this %s is at the end of those tried; the best may lie beyond (--values)", strategy.parameter
+        )
     blocks = load(settings, features, best.layer, best.transform, rows.mask)
     fit = final_fit(strategy, best, blocks, rows.labels, rows.scaling, settings)
     if not fit.converged:
@@ -205,7 +207,7 @@ def load(settings: Linear, features: FeatureFile, layer: str, transform: str, ma
             for part in block_rows(blocks):
                 take_roots(blocks.array[part])
         return blocks
-    log.info("the features of %s need about %.0f MB: they are read from the file in blocks", layer, needed)
+    log.info("training on %s takes about %.0f MB: its features are read from the file in blocks", layer, needed)
     return SquareRoots(rows) if transform == "sqrt" else rows
 
 

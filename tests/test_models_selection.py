@@ -90,6 +90,17 @@ def test_a_plateau_at_the_majority_does_not_end_the_path() -> None:
     assert max(scores) > 0.96
 
 
+def test_the_path_goes_on_over_a_plateau_and_ends_after_a_fall(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tried(accuracies: list[float]) -> int:
+        monkeypatch.setattr("models.selection._paths", lambda *_: iter([[accuracy] for accuracy in accuracies]))
+        scores = try_candidate(STRATEGIES["svm"], ArrayBlocks(np.zeros((1, 1))), np.zeros(1), [], OPTIONS)
+        return sum(score >= 0 for score in scores)
+
+    assert tried([0.1, 0.8, 0.8, 0.8, 0.8, 0.9, 0.7, 0.7, 0.6]) == 8
+    assert tried([0.1, 0.8, 0.7, 0.8, 0.7, 0.8]) == 6
+    assert tried([0.9, 0.8, 0.7, 0.6]) == 4
+
+
 def test_no_more_neighbours_than_rows() -> None:
     assert STRATEGIES["knn"].within(12).values == (10, 5, 3, 1)
     assert STRATEGIES["svm"].within(12) is STRATEGIES["svm"]

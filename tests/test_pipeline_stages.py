@@ -338,13 +338,13 @@ def test_features_of_another_data_set_in_the_folder(
     [
         (
             ["--layers", ""],
-            "--layers received '': value error, expected one layer or more, joined by commas, for example",
+            "--layers received '': expected one layer or more, joined by commas, for example",
         ),
         (["--seed", "5000000000"], "--seed received '5000000000': input should be less than 4294967296"),
-        (["--jobs", "0"], "--jobs received '0': value error, expected 1 or more, or -1 for one per core"),
+        (["--jobs", "0"], "--jobs received '0': expected 1 or more, or -1 for one per core"),
         (
             ["--layer", "a++b"],
-            "--layer received 'a++b': value error, expected auto, a layer, or different layers joined by +",
+            "--layer received 'a++b': expected auto, a layer, or different layers joined by +",
         ),
         (["--name", "../x"], "--name received '../x': string should match pattern"),
     ],

@@ -61,7 +61,7 @@ def test_features_that_do_not_fit_are_read_from_the_file(
     monkeypatch.setattr("pipeline.train_linear.MEMORY_SHARE", 1e5)
     monkeypatch.setattr("models.blocks.BLOCK_ROWS", 10)
     assert thaw(stage, *options, "--name", "in-blocks", "--memory", "100") == 0
-    assert "the features of block2_pool+block3_pool need about" in caplog.text
+    assert "training on block2_pool+block3_pool takes about" in caplog.text
     reports = [read_report(started / name / "report.json") for name in ("in-memory", "in-blocks")]
     assert reports[0].hyperparameters["C"] == reports[1].hyperparameters["C"]
     assert reports[0].log_loss == pytest.approx(reports[1].log_loss, rel=1e-3)
