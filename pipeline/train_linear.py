@@ -72,9 +72,7 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile) -> Outcom
     best = best_trial(trials)
     log.info("chosen: %s, transform %s, %s %g", best.layer, best.transform, strategy.parameter, best.value)
     if not settings.values and best.value in (strategy.values[0], strategy.values[-1]):
-        log.info(
-            "this %s is at the end of those tried; the best may lie beyond (--values)", strategy.parameter
-        )
+        log.info("this %s is at the end of those tried; the best may lie beyond (--values)", strategy.parameter)
     blocks = load(settings, features, best.layer, best.transform, rows.mask)
     fit = final_fit(strategy, best, blocks, rows.labels, rows.scaling, settings)
     if not fit.converged:
