@@ -10,6 +10,7 @@ from benchmarks import files, machine
 from benchmarks.results import Figures, Row, Target, rows_of
 from benchmarks.runner import DEFAULTS, Contender, Output, Result, take_turns
 from benchmarks.settings import Settings
+from features import engine_check
 from features.backbones import BACKBONES
 from features.datasets import load_dataset
 from features.images import resize
@@ -68,8 +69,7 @@ def relative_error(values: np.ndarray, reference: np.ndarray) -> float:
     """Return the largest over rows of |values - reference| / |reference|; infinity where the shapes differ."""
     if values.shape != reference.shape:
         return float("inf")
-    norms = np.maximum(np.linalg.norm(reference, axis=1), np.finfo(np.float32).tiny)
-    return float(np.max(np.linalg.norm(values - reference, axis=1) / norms))
+    return engine_check.relative_error(values, reference)
 
 
 def with_limit(row: Row, operations: float, rate: float) -> Row:

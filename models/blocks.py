@@ -73,15 +73,13 @@ class SquareRoots:
 
     def read(self, rows: slice) -> np.ndarray:
         """Return the roots of consecutive rows."""
-        values = self.blocks.read(rows)
-        return np.copysign(np.sqrt(np.abs(values)), values)
+        return signed_roots(self.blocks.read(rows))
 
 
-def take_roots(values: np.ndarray) -> np.ndarray:
-    """Put sign(x) sqrt(|x|) in place of every value of an array of any shape, and return the array."""
+def signed_roots(values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return sign(x) sqrt(|x|) of every value of an array of any shape, in its precision; in `out` where given."""
     roots = np.abs(values)
-    np.sqrt(roots, out=roots)
-    return np.copysign(roots, values, out=values)
+    return np.copysign(np.sqrt(roots, out=roots), values, out=out)
 
 
 def block_rows(blocks: Blocks) -> list[slice]:

@@ -25,7 +25,7 @@ class TemperatureScaled(ClassifierMixin, BaseEstimator):
         """Find the temperature of the least log loss, from `scores` (N, K) or (N,) of rows not used to fit it."""
         self.classes_ = self.estimator.classes_
         codes = np.searchsorted(self.classes_, y)
-        logits = _logits(np.asarray(scores, np.float64))
+        logits = logits_of(np.asarray(scores, np.float64))
 
         def log_loss(log_factor: float) -> float:
             return -log_softmax(np.exp(log_factor) * logits, axis=1)[np.arange(len(codes)), codes].mean()
@@ -41,13 +41,13 @@ class TemperatureScaled(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return class probabilities (N, K), float64."""
         scores = self.decision_function(X)
-        return softmax(_logits(np.asarray(scores, np.float64)) / self.temperature_, axis=1)
+        return softmax(logits_of(np.asarray(scores, np.float64)) / self.temperature_, axis=1)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return the classes of the highest scores (N,)."""
-        return self.classes_[_logits(self.decision_function(X)).argmax(axis=1)]
+        return self.classes_[logits_of(self.decision_function(X)).argmax(axis=1)]
 
 
-def _logits(scores: np.ndarray) -> np.ndarray:
+def logits_of(scores: np.ndarray) -> np.ndarray:
     """Return (N, K) from scores; a single score speaks for the second class."""
     return np.column_stack([np.zeros_like(scores), scores]) if scores.ndim == 1 else scores

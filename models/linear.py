@@ -14,7 +14,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from models.blocks import ArrayBlocks, BlockPool, Blocks, take_roots
+from models.blocks import ArrayBlocks, BlockPool, Blocks, signed_roots
+from models.calibration import logits_of
 from models.losses import Logistic, Loss, Softmax, SquaredHinge
 from models.objective import MAX_ITERATIONS, TOLERANCE, Fold, Problems, Rows, slope_at_zero, solve
 
@@ -152,10 +153,7 @@ class SoftmaxRegression(LinearModel):
 
     def predict_log_proba(self, X: np.ndarray) -> np.ndarray:
         """Return the logarithms of the class probabilities (N, K)."""
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            scores = np.column_stack([np.zeros_like(scores), scores])
-        return log_softmax(scores, axis=1)
+        return log_softmax(logits_of(self.decision_function(X)), axis=1)
 
 
 class PowerNormalizer(TransformerMixin, BaseEstimator):
@@ -170,4 +168,4 @@ class PowerNormalizer(TransformerMixin, BaseEstimator):
         """Return sign(x) sqrt(|x|) of every value of X (N, D), in X's precision; X is left as it is."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=DTYPES, reset=False)
-        return take_roots(X.copy())
+        return signed_roots(X)

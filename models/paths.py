@@ -8,6 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
 from models.blocks import BlockPool
+from models.calibration import logits_of
 from models.lbfgs import Minimum
 from models.linear import LinearModel
 from models.objective import NO_FOLD, TOLERANCE, Fold, Objective, Problems, Rows, measure, slope_at_zero, solve
@@ -68,7 +69,7 @@ class LinearPath:
             problems = self._problems(value, self._folds[:-1])
             tolerances = CHOOSING_TOLERANCE * value * self._slopes[: len(problems)]
             unknowns = solve(self.rows, problems, tolerances, unknowns).unknowns
-            predicted = self._labels(self._held_out_scores(problems, unknowns))
+            predicted = logits_of(self._held_out_scores(problems, unknowns)).argmax(axis=1)
             right = predicted == self.rows.codes
             yield np.array([right[self._held_out == fold].mean() for fold in range(self.num_folds)])
 
@@ -94,9 +95,6 @@ class LinearPath:
             of_folds = block.reshape(-1, per_fold, block.shape[-1])
             scores[rows.start + known] = of_folds[folds[known], :, known]
         return scores[:, 0] if per_fold == 1 else scores
-
-    def _labels(self, scores: np.ndarray) -> np.ndarray:
-        return (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
 
     def _scaler(self) -> StandardScaler:
         """Return scikit-learn's scaler with the means and deviations of all rows."""

@@ -13,7 +13,7 @@ from features.backbones import get_backbone
 from features.errors import InputError
 from features.store import FeatureFile, FeatureRows
 from models.artifacts import save_model
-from models.blocks import ArrayBlocks, Blocks, SquareRoots, block_rows, take_roots
+from models.blocks import ArrayBlocks, Blocks, SquareRoots, block_rows, signed_roots
 from models.selection import Fit, Folds, Trial, as_records, best_trial, candidates, final_fit, make_folds, try_candidate
 from models.strategies import STRATEGIES, Strategy, find_strategy
 from pipeline import evaluation, extract
@@ -203,7 +203,7 @@ def load(settings: Linear, features: FeatureFile, layer: str, transform: str, ma
         blocks = ArrayBlocks(features.read(layer.split("+"), mask))
         if transform == "sqrt":
             for part in block_rows(blocks):
-                take_roots(blocks.array[part])
+                signed_roots(blocks.array[part], out=blocks.array[part])
         return blocks
     log.info("training on %s takes about %.0f MB: its features are read from the file in blocks", layer, needed)
     return SquareRoots(rows) if transform == "sqrt" else rows

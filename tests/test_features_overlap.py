@@ -1,5 +1,6 @@
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -36,41 +37,37 @@ def test_load_ahead_keeps_the_order_of_batches_that_are_done_out_of_order() -> N
     assert sorted(done) == list(range(20))
 
 
+def most_at_once(load_one: Callable[[], None]) -> int:
+    """Return how many threads were inside `load_one` at the same time."""
+    inside, most = 0, 0
+    lock = threading.Lock()
+
+    def load(batch: list[int]) -> None:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        load_one()
+        with lock:
+            inside -= 1
+
+    list(load_ahead(load, batches(12)))
+    return most
+
+
 @pytest.mark.parametrize("is_slow", [False, True])
 def test_more_threads_load_only_where_images_take_long(monkeypatch: pytest.MonkeyPatch, is_slow: bool) -> None:
     monkeypatch.setattr("features.overlap.WAITING", 1e9)  # a loaded machine makes everything wait
-    inside, most = 0, 0
-    lock = threading.Lock()
 
-    def load(batch: list[int]) -> None:
-        nonlocal inside, most
-        with lock:
-            inside += 1
-            most = max(most, inside)
-        work((4 if is_slow else 0.2) * SLOW_IMAGE * len(batch))
+    def load_one() -> None:
+        work((4 if is_slow else 0.2) * SLOW_IMAGE)
         time.sleep(0.005 * is_slow)
-        with lock:
-            inside -= 1
 
-    list(load_ahead(load, batches(12)))
-    assert (most > 1) == is_slow
+    assert (most_at_once(load_one) > 1) == is_slow
 
 
 def test_more_threads_load_where_a_disk_is_waited_for() -> None:
-    inside, most = 0, 0
-    lock = threading.Lock()
-
-    def load(batch: list[int]) -> None:
-        nonlocal inside, most
-        with lock:
-            inside += 1
-            most = max(most, inside)
-        time.sleep(0.02)
-        with lock:
-            inside -= 1
-
-    list(load_ahead(load, batches(12)))
-    assert most > 1
+    assert most_at_once(lambda: time.sleep(0.02)) > 1
 
 
 def test_load_ahead_is_only_a_few_batches_ahead() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import blocks as module
-from models.blocks import ArrayBlocks, BlockPool, Blocks, SquareRoots, block_rows, take_roots
+from models.blocks import ArrayBlocks, BlockPool, Blocks, SquareRoots, block_rows, signed_roots
 
 
 def values(num_rows: int, num_features: int = 3) -> np.ndarray:
@@ -65,5 +65,5 @@ def test_roots_of_blocks_leave_the_blocks_as_they_are() -> None:
     assert (roots.shape, roots.dtype) == ((1, 3), np.float32)
     np.testing.assert_array_equal(roots.read(slice(0, 1)), [[2, -3, 0]])
     np.testing.assert_array_equal(array, [[4, -9, 0]])
-    assert take_roots(array) is array
+    assert signed_roots(array, out=array) is array
     np.testing.assert_array_equal(array, [[2, -3, 0]])
