@@ -11,9 +11,9 @@ PEERS := .venv-bench/.ready
 $(if $(filter command,$(origin dataset) $(origin run) $(origin args)),$(error the variables are written DATASET, RUN and ARGS, in capitals))
 WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
 STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) head finetune scratch random
-LATER := advise predict faults fuzz serve test-browser test-backends cluster-test
+LATER := advise predict faults fuzz serve test-backends cluster-test
 
-.PHONY: help setup demo test lint format lock features $(STRATEGIES) report cifar10 bench bench-setup $(LATER) clean
+.PHONY: help setup demo test test-browser lint format lock features $(STRATEGIES) report cifar10 bench bench-setup $(LATER) clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -52,6 +52,10 @@ demo: $(READY) ## set-up if needed, then the strategies on digits and their comp
 test: $(READY) lint ## set-up if needed, then lint, types and the whole test suite
 	$(VENV)/bin/python -m pytest $(ARGS)
 
+test-browser: $(READY) ## report.html in headless Chromium, installed if needed (THAW_SCREENSHOTS=folder for the pictures)
+	@sh tests/browser/setup.sh
+	$(VENV)/bin/python -m pytest tests/test_browser.py $(ARGS)
+
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -70,7 +74,7 @@ $(STRATEGIES): $(READY)
 report: $(READY) ## compare all reports of the run: tables on the terminal, report.md
 	$(CLI) report $(WHAT) $(ARGS)
 
-cifar10: $(READY) ## the article's experiments on CIFAR-10, its own recipe and ours, an hour or two (DATA=archive or image folder)
+cifar10: $(READY) ## the article's experiments on CIFAR-10, each choice corrected, our recipes: hours (DATA=archive or image folder)
 	$(CLI) features --dataset cifar10 $(if $(DATA),--data "$(DATA)") --run runs/cifar10
 	$(CLI) logreg --run runs/cifar10 --layer block5_pool --transform none --name logreg-block5
 	$(CLI) logreg --run runs/cifar10
@@ -79,14 +83,16 @@ cifar10: $(READY) ## the article's experiments on CIFAR-10, its own recipe and o
 	$(CLI) head --run runs/cifar10 --recipe article --name head-article
 	$(CLI) finetune --run runs/cifar10
 	$(CLI) finetune --run runs/cifar10 --recipe article --name finetune-article
+	$(CLI) finetune --run runs/cifar10 --unfreeze-from block4_conv1 --label-smoothing 0.1 --epochs 3 --name finetune-block4
 	$(CLI) random --run runs/cifar10
 	$(CLI) report --run runs/cifar10
 	$(CLI) features --dataset cifar10 $(if $(DATA),--data "$(DATA)") --run runs/cifar10-article \
-	  --resize article --normalize article --layers block5_pool --engine keras
-	$(CLI) logreg --run runs/cifar10-article --transform none
+	  --resize article --normalize article --engine keras
+	$(CLI) logreg --run runs/cifar10-article --layer block5_pool --transform none
 	$(CLI) head --run runs/cifar10-article --recipe article
 	$(CLI) finetune --run runs/cifar10-article --recipe article
 	$(CLI) report --run runs/cifar10-article
+	$(VENV)/bin/python -m benchmarks.article_table $(if $(DATA),--images "$(DATA)") --out runs/cifar10-article/table.json
 
 bench: $(PEERS) ## peers side by side on CIFAR-10, one JSON and one table, half an hour (DATA=cifar10-images.zip, a zipped image folder)
 	$(VENV)/bin/python -m benchmarks $(if $(DATA),--images "$(DATA)") $(ARGS)
