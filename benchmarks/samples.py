@@ -67,9 +67,12 @@ def read_samples(settings: Settings, layer: str, num_train: int, num_test: int =
     return Samples(features, labels, test_features, test_labels)
 
 
-def write_subset(images: Path, path: Path, sizes: dict[str, int], seed: int = 0) -> None:
-    """Write sizes[split] images of each split, as many of each class, as `x_train`, `y_train`, `x_test`, `y_test`."""
-    dataset = load_dataset(f"folder:{images}")
+def write_subset(images: Path | None, path: Path, sizes: dict[str, int], seed: int = 0) -> None:
+    """Write sizes[split] images of each split, as many of each class, as `x_train`, `y_train`, `x_test`, `y_test`.
+
+    `images` is CIFAR-10 as a folder, a zip or its archive; None: Keras downloads it.
+    """
+    dataset = load_dataset("cifar10", images)
     generator, arrays = np.random.default_rng(seed), {}
     for split, size in sizes.items():
         of_split = np.array([name.startswith(f"{split}/") for name in dataset.ids])
