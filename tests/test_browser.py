@@ -34,13 +34,16 @@ pytestmark = pytest.mark.skipif(not SET_UP.exists(), reason="needs a browser: ma
 
 
 def pictures(folder: Path) -> Path:
-    """Write 24 small random pictures of each hostile class, in files with hostile names, and return their folder."""
+    """Write 24 small random pictures of each hostile class, in files with hostile names, and return their folder.
+
+    Each class has a colour of its own, but every eighth picture lies in the next class's folder: mistakes to show.
+    """
     generator = np.random.default_rng(0)
     for channel, name in enumerate(HOSTILE):
         (folder / name).mkdir(parents=True)
         for number in range(24):
             pixels = generator.integers(0, 140, (40, 50, 3))
-            pixels[..., channel] += generator.integers(0, 115)
+            pixels[..., (channel + (number % 8 == 0)) % 3] += generator.integers(60, 115)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{HOSTILE[1]}{number:02d}.png")
     return folder
 
@@ -52,7 +55,7 @@ def report_of_pictures(folder: Path) -> Path:
         ["features", "--dataset", f"folder:{pictures(folder / 'pictures')}", *FAST],
         ["svm"],
         ["logreg"],
-        ["head", "--epochs", "2"],
+        ["finetune", "--epochs", "2"],
         ["random"],
         ["report"],
     ):

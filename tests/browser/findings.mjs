@@ -57,7 +57,7 @@ function columns() {
     heading: th.textContent.trim(),
     sortable: th.querySelector("button") !== null,
     sort: th.getAttribute("aria-sort") ?? "none",
-    cells: body.map((row) => ({ text: row.cells[at].textContent.trim(), value: row.cells[at].dataset.value ?? null })),
+    cells: body.map((row) => ({ text: row.cells[at].textContent.trim(), value: row.cells[at].dataset.v ?? null })),
   }));
 }
 
