@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,20 @@ class Dataset:
     groups: tuple[str, ...] | None
     read: Read
     content: Callable[[int], bytes]
+
+    def subset(self, ids: Sequence[str]) -> "Dataset":
+        """Return the data set of the images `ids`, in that order, with all classes."""
+        places = {name: i for i, name in enumerate(self.ids)}
+        rows = [places[name] for name in ids]
+        return replace(
+            self,
+            ids=tuple(ids),
+            labels=self.labels[rows],
+            given_split=tuple(self.given_split[row] for row in rows),
+            groups=None if self.groups is None else tuple(self.groups[row] for row in rows),
+            read=lambda i, least_side=None: self.read(rows[i], least_side),
+            content=lambda i: self.content(rows[i]),
+        )
 
     def digest(self) -> str:
         """Return a sha256 in hex over each image's id, class, given split, group and content."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
-from features.preprocessing import pool
+from features.preprocessing import layer_and_pooling, pool
 from features.store import create_dataset
 from features.wholefiles import write_whole
 
@@ -31,8 +31,9 @@ class GrowingPart:
 
         Where none of the batch's images could be read, `activations` is empty.
         """
-        for name, values in activations.items():
-            self._values[name].append(pool(values, self._pooling).astype(self._dtype))
+        for name in self._layers if activations else ():
+            layer, pooling = layer_and_pooling(name, self._pooling)
+            self._values[name].append(pool(activations[layer], pooling).astype(self._dtype))
         self._rows += rows
         self._skipped |= skipped
 

@@ -46,6 +46,12 @@ def resolve_pooling(pooling: str, shape: tuple[int, int, int]) -> str:
     return f"grid{min(cells, height, width)}" if cells >= 1 else "avg"
 
 
+def layer_and_pooling(name: str, pooling: str) -> tuple[str, str]:
+    """Return the layer and the pooling of what a feature file calls `name`: a layer, or `layer:pooling` of its own."""
+    layer, _, own = name.partition(":")
+    return layer, own or pooling
+
+
 def pooled_shape(pooling: str, shape: tuple[int, int, int]) -> tuple[int, ...]:
     """Return the shape of one image's features, (D,) or (H, W, C), for activations of `shape` (H, W, C)."""
     height, width, channels = shape

@@ -64,14 +64,23 @@ class LinearPath:
 
     def accuracies(self, values: Sequence[float]) -> Iterator[np.ndarray]:
         """Yield the held-out accuracy of each fold (F,) at each of the ascending `values` of C."""
+        for right in self.right(values):
+            yield np.array([right[self._held_out == fold].mean() for fold in range(self.num_folds)])
+
+    @property
+    def held_out(self) -> np.ndarray:
+        """Which rows (N,) a fold holds out."""
+        return self._held_out != NO_FOLD
+
+    def right(self, values: Sequence[float]) -> Iterator[np.ndarray]:
+        """Yield which rows (N,) the fold that left them out labels rightly at each value; no fold's rows are wrong."""
         unknowns = None
         for value in values:
             problems = self._problems(value, self._folds[:-1])
             tolerances = CHOOSING_TOLERANCE * value * self._slopes[: len(problems)]
             unknowns = solve(self.rows, problems, tolerances, unknowns).unknowns
             predicted = logits_of(self._held_out_scores(problems, unknowns)).argmax(axis=1)
-            right = predicted == self.rows.codes
-            yield np.array([right[self._held_out == fold].mean() for fold in range(self.num_folds)])
+            yield self.held_out & (predicted == self.rows.codes)
 
     def fit(self, value: float, held_out: bool) -> Fitted:
         """Return the classifier fitted to all rows at one C, and if `held_out` the scores that the folds give."""

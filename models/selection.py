@@ -85,9 +85,14 @@ def try_candidate(strategy: Strategy, blocks: Blocks, labels: np.ndarray, folds:
         warnings.simplefilter("ignore", ConvergenceWarning)  # the final fit reports its own
         for accuracies in _paths(strategy, blocks, labels, folds, options):
             scores.append(float(np.mean(accuracies)))
-            if scores[0] < max(scores) > max(scores[-PATIENCE:]):
+            if past_best(scores):
                 break
     return scores + [-1.0] * (len(strategy.values) - len(scores))
+
+
+def past_best(scores: Sequence[float]) -> bool:
+    """Return whether a path has risen and then been below its best for PATIENCE values, so that it may end."""
+    return scores[0] < max(scores) > max(scores[-PATIENCE:])
 
 
 def _paths(strategy: Strategy, blocks: Blocks, labels: np.ndarray, folds: Folds, options: Any) -> Iterator[Any]:

@@ -16,7 +16,7 @@ from features.engines import Network, choose_engine
 from features.errors import InputError
 from features.extraction import Extraction, Recipe
 from features.images import DECODING
-from features.preprocessing import pooled_shape
+from features.preprocessing import layer_and_pooling, pooled_shape
 from features.store import FeatureFile
 from features.weights import Weights, load_weights
 from features.wholefiles import write_whole, writing_alone
@@ -37,8 +37,19 @@ UNSAID = {"engine_precision": "float32", "decoding": 1}
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Some images of the data set by their ids, and the side of each in the sample's own split, (n,) uint8."""
+
+    ids: tuple[str, ...]
+    sides: np.ndarray
+
+
+@dataclass(frozen=True)
 class Wanted:
-    """One feature file: where it lies, what it holds, from which weights, if of mirrored images, and by what engine."""
+    """One feature file: where it lies, what it holds, from which weights, if of mirrored images, and by what engine.
+
+    With a `sample` it is of these images alone, and the engine's numbers, compared for the run, are not compared again.
+    """
 
     path: Path
     layers: tuple[str, ...]
@@ -47,6 +58,7 @@ class Wanted:
     weights: str
     flip: bool = False
     engine: str = "auto"
+    sample: Sample | None = None
 
     def settings(self, settings: Shared) -> dict[str, Any]:
         """Return what the file records of the run's settings and of its own."""
@@ -90,15 +102,16 @@ def main(settings: Shared, wanted: Wanted | None = None) -> Path:
     wanted = wanted or features_of(settings)
     backbone = get_backbone(settings.backbone)
     backbone.check_image_size(settings.image_size)
-    shapes = {
-        name: pooled_shape(wanted.pooling, backbone.output_shape(name, settings.image_size)) for name in wanted.layers
-    }
+    shapes = _shapes(settings, wanted)
     weights = load_weights(wanted.weights, backbone, settings.seed)
     dataset = load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
     if not wanted.path.exists():
         choose_engine(wanted.engine, settings.device, settings.engine_precision)  # what cannot be leaves no run behind
-    sides = _prepare_run(settings, dataset)
-    log.info("weights: %s (sha256 %s...)", weights.source, weights.sha256[:12])
+    if wanted.sample:
+        dataset, sides = dataset.subset(wanted.sample.ids), wanted.sample.sides
+    else:
+        sides = _prepare_run(settings, dataset)
+        log.info("weights: %s (sha256 %s...)", weights.source, weights.sha256[:12])
     made_of = {
         **wanted.settings(settings),
         "weights_sha256": weights.sha256,
@@ -107,14 +120,25 @@ def main(settings: Shared, wanted: Wanted | None = None) -> Path:
     }
     if wanted.path.exists():
         check_features(wanted.path, made_of, settings.run_folder)
-        log.info("%s is whole and up to date", wanted.path)
+        if not wanted.sample:
+            log.info("%s is whole and up to date", wanted.path)
         return wanted.path
     wanted.path.parent.mkdir(parents=True, exist_ok=True)
     with writing_alone(wanted.path):
         skipped = _extract(settings, wanted, dataset, sides, weights, Made(shapes, made_of))
     _write_skipped(wanted.path.with_name("skipped.csv"), skipped)
-    log.info("wrote %s: %s", wanted.path, ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
+    if not wanted.sample:
+        log.info("wrote %s: %s", wanted.path, ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
     return wanted.path
+
+
+def _shapes(settings: Shared, wanted: Wanted) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one image's features by the name that the file has them under."""
+    backbone, shapes = get_backbone(settings.backbone), {}
+    for name in wanted.layers:
+        layer, pooling = layer_and_pooling(name, wanted.pooling)
+        shapes[name] = pooled_shape(pooling, backbone.output_shape(layer, settings.image_size))
+    return shapes
 
 
 def ready_features(settings: Shared) -> Path:
@@ -152,16 +176,18 @@ def _extract(
         skip_bad=settings.skip_bad,
         flip=wanted.flip,
     )
-    network = Network(
-        get_backbone(settings.backbone), weights, wanted.layers, settings.image_size, settings.engine_precision
-    )
+    layers = tuple(dict.fromkeys(layer_and_pooling(name, wanted.pooling)[0] for name in wanted.layers))
+    network = Network(get_backbone(settings.backbone), weights, layers, settings.image_size, settings.engine_precision)
     batch_size = min(settings.batch_size, len(dataset.ids))
-    engine, device = engine_choice.settle(wanted.engine, settings.device, network, batch_size, (dataset, recipe))
+    if wanted.sample:
+        engine, device = choose_engine(wanted.engine, settings.device, settings.engine_precision)
+    else:
+        engine, device = engine_choice.settle(wanted.engine, settings.device, network, batch_size, (dataset, recipe))
     libraries = engine_choice.library_versions(engine)
     used = {"device": device, "engine": engine}
     recipe = replace(recipe, record={**made.of, **libraries, **used})
     extraction = Extraction(wanted.path, dataset, recipe, batch_size)
-    _run(extraction, network, engine, device)
+    _run(extraction, network, engine, device, quiet=wanted.sample is not None)
     recorded = {f"version_{name}": text for name, text in {**versions(), **libraries}.items()}
     return extraction.join(sides, {**made.of, "weights_source": weights.source, **used, **recorded})
 
@@ -211,7 +237,7 @@ def check_features(path: Path, expected: dict[str, Any], run: Path) -> None:
         )
 
 
-def _run(extraction: Extraction, network: Network, engine: str, device: str) -> None:
+def _run(extraction: Extraction, network: Network, engine: str, device: str, quiet: bool) -> None:
     missing = extraction.missing()
     if not missing:
         return
@@ -220,6 +246,9 @@ def _run(extraction: Extraction, network: Network, engine: str, device: str) -> 
     if todo < total:
         log.info("going on: %d of %d images are done", total - todo, total)
     started = network.start(engine, extraction.batch_size, device)
+    if quiet:
+        extraction.run(started)
+        return
     log.info("engine: %s on %s; network %s:\n%s", engine, device, network.backbone.name, started.describe())
     with counting("features", todo) as advance:
         extraction.run(started, advance)

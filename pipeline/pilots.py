@@ -1,0 +1,147 @@
+"""Short fine-tunings on a sample of the images: what fine-tuning would buy, and from which layer on."""
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from features.backbones import get_backbone
+from features.datasets import load_dataset
+from features.engines import resolve_device
+from features.store import FeatureFile
+from models.network import predict
+from models.probing import paired_error
+from models.training import Samples, Training
+from pipeline.config import Finetune, Neural
+from pipeline.evaluation import Origin
+from pipeline.plan import Plan, find_cut, make_plan
+from pipeline.sources import Sources
+from pipeline.survey import Survey
+from pipeline.warm_start import warm_start
+
+log = logging.getLogger("thaw")
+
+HEAD = "head"
+EPOCHS = {"block1_conv1": 2}  # of a pilot; the whole network is slow
+USUAL_EPOCHS = 4
+HEAD_EPOCHS = 20
+HELD_OUT_SHARE, VALIDATION_SHARE = 0.3, 0.1
+MOST_HELD_OUT = 1000
+
+
+@dataclass(frozen=True)
+class Run:
+    """A pilot that was run: which of the held-out images (n,) its start and its end label rightly, and what it cost."""
+
+    cut: str
+    num_images: int
+    epochs: int
+    start: np.ndarray
+    right: np.ndarray
+    images_per_second: float
+    seconds: float
+
+
+def cuts_of(backbone_name: str) -> tuple[str, ...]:
+    """Return the layers that pilots train from: the head alone, the last block, the last two, the whole network."""
+    names = [layer.name for layer in get_backbone(backbone_name).convolutions]
+    blocks = list(dict.fromkeys(name.partition("_")[0] for name in names))
+    first = {block: next(name for name in names if name.startswith(f"{block}_")) for block in blocks}
+    return (HEAD, first[blocks[-1]], first[blocks[-2]], names[0])
+
+
+def run_pilots(survey: Survey, num_images: int, cuts: Sequence[str]) -> list[Run]:
+    """Train each cut on the same `num_images` of the images that are not test, and judge it on others of them."""
+    rows, sides = _sides(survey, num_images)
+    layers = _input_layers(survey, cuts)
+    path = survey.sample(f"pilots-{num_images}", rows, layers, sides, pooling="none")
+    with ExitStack() as closing:
+        features = closing.enter_context(FeatureFile(path))
+        device = resolve_device(survey.settings.device)
+        closing.enter_context(keras.device(f"{device}:0"))
+        return [_run(survey, features, cut, device) for cut in cuts]
+
+
+def _sides(survey: Survey, num_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of a pilot and their sides: trained on, stopped by (validation), and held out (test)."""
+    num_held_out = min(MOST_HELD_OUT, int(HELD_OUT_SHARE * len(survey.order)))
+    num_fitted = min(num_images, len(survey.order) - num_held_out)
+    held_out, fitted = survey.order[:num_held_out], survey.order[num_held_out : num_held_out + num_fitted]
+    sides = np.zeros(num_held_out + num_fitted, np.uint8)
+    sides[:num_held_out] = 2
+    stop_by = max(len(survey.features.class_names), int(VALIDATION_SHARE * num_fitted))
+    sides[num_held_out : num_held_out + min(stop_by, num_fitted // 2)] = 1
+    return np.concatenate([held_out, fitted]), sides
+
+
+def _input_layers(survey: Survey, cuts: Sequence[str]) -> list[str]:
+    backbone = get_backbone(survey.settings.backbone)
+    below = {backbone.input_of(cut) for cut in cuts if cut != HEAD} - {None}
+    wanted = below | {name for name in survey.settings.layer_names} | {backbone.layers[-1].name}
+    return [layer.name for layer in backbone.layers if layer.name in wanted]
+
+
+def _run(survey: Survey, features: FeatureFile, cut: str, device: str) -> Run:
+    began = time.perf_counter()
+    settings = _settings(survey, cut)
+    backbone = get_backbone(settings.backbone)
+    folder = survey.folder / f"pilot-{cut}"
+    folder.mkdir(parents=True, exist_ok=True)
+    found = find_cut(backbone, HEAD if cut == HEAD else "finetune", settings)
+    plan = make_plan(settings, HEAD if cut == HEAD else "finetune", found, features, device)
+    if isinstance(settings, Finetune):
+        plan = plan.starting_from(warm_start(settings, features, found.input_layer, folder))
+    keras.utils.set_random_seed(settings.seed)
+    model = plan.build(settings.seed)
+    sources = _sources(survey, features, settings, found.input_layer)
+    held_out = features.split == 2
+    start = _right(model, plan, sources, held_out)
+    run = Training(model, plan.recipe, *_samples(plan, sources), settings.seed)
+    state = run.run()
+    right = _right(model, plan, sources, held_out)
+    num_images = int(plan.training_rows.sum())
+    epochs = [row.seconds for row in state.history[1:]]
+    speed = num_images / min(epochs)  # the first epoch compiles
+    log.info(
+        "pilot from %s: %d images, %d epochs: %.1f %% before, %.1f %% after",
+        *(cut, num_images, len(epochs), 100 * start.mean(), 100 * right.mean()),
+    )
+    return Run(cut, num_images, len(epochs), start, right, speed, time.perf_counter() - began)
+
+
+def _settings(survey: Survey, cut: str) -> Neural:
+    shared = survey.settings.model_dump()
+    own = {"batch_size": None, "run": survey.folder, "pooling": "none"}
+    if cut == HEAD:
+        return Neural.model_validate({**shared, **own, "epochs": HEAD_EPOCHS})
+    epochs = EPOCHS.get(cut, USUAL_EPOCHS)
+    return Finetune.model_validate({**shared, **own, "unfreeze_from": cut, "epochs": epochs, "patience": epochs})
+
+
+def _sources(survey: Survey, features: FeatureFile, settings: Neural, layer: str | None) -> Sources:
+    given = survey.settings
+    dataset = None if layer else load_dataset(given.dataset, given.data, given.target, given.max_pixels)
+    return Sources(Origin(), "a pilot", features, settings, layer, [features] if layer else [], dataset)
+
+
+def _samples(plan: Plan, sources: Sources) -> tuple[Samples, Samples]:
+    features, num_classes = sources.features, len(sources.features.class_names)
+    masks = (plan.training_rows, plan.watched_rows)
+    fitted, watched = (Samples(sources.select(m, 1e6), features.labels[m], num_classes) for m in masks)
+    return fitted, watched
+
+
+def _right(model: keras.Model, plan: Plan, sources: Sources, mask: np.ndarray) -> np.ndarray:
+    """Return which images of the mask (n,) the network labels rightly."""
+    source = sources.select(mask, 1e6)
+    predicted = predict(model, source.in_order(plan.recipe.batch_size)).argmax(axis=1)
+    return predicted == sources.features.labels[mask]
+
+
+def gain_of(run: Run, reference: np.ndarray) -> tuple[float, float]:
+    """Return the accuracy gained over a reference on the same images (n,), and the standard error of the gain."""
+    return float(run.right.mean() - reference.mean()), paired_error(run.right, reference)

@@ -1,0 +1,82 @@
+"""What the measurements of `advise` share: the run, its rows in an order, and features of samples of them."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from features.backbones import get_backbone
+from features.store import FeatureFile
+from models.probing import nested_order
+from pipeline import extract
+from pipeline.config import Shared
+from pipeline.extract import Sample, Wanted
+
+FOLDER = "advice"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A run whose `features.h5` is there, and the options that the user gave, which are not searched over."""
+
+    settings: Shared
+    features: FeatureFile
+    given: frozenset[str] = field(default_factory=frozenset)
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The rows of features.h5 that are not test, every beginning of them stratified by class."""
+        rows = np.flatnonzero(self.features.split != 2)
+        return rows[nested_order(self.features.labels[rows], self.settings.seed)]
+
+    @property
+    def folder(self) -> Path:
+        """Where the samples' features lie until the advice is written."""
+        return self.settings.run_folder / FOLDER
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The names of the pooling layers, from the image upwards."""
+        return tuple(layer.name for layer in get_backbone(self.settings.backbone).layers if layer.kind == "pool")
+
+    @cached_property
+    def images_per_second(self) -> float:
+        """The speed at which the run's own features were made."""
+        return len(self.features.ids) / max(0.1, float(self.features.attributes["seconds"]))
+
+    def speed_at(self, image_size: int) -> float:
+        """Return the images per second to be expected at another size: the cost is that of the pixels."""
+        return self.images_per_second * (self.settings.image_size / image_size) ** 2
+
+    def groups(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return the groups (n,) of some rows, None where the data set has none."""
+        return None if self.features.groups is None else np.array(self.features.groups)[rows]
+
+    def sample(
+        self,
+        name: str,
+        rows: np.ndarray,
+        layers: Sequence[str],
+        sides: np.ndarray | None = None,
+        **changed: object,
+    ) -> Path:
+        """Return the path of a feature file of the images at `rows` (n,) of features.h5, made unless it is there.
+
+        `layers` are layers, or `layer:pooling`; `sides` (n,) uint8 is the sample's own split; `changed` are settings in
+        which it differs from the run (image_size, weights, pooling). The file's rows are in the order of features.h5.
+        """
+        settings = self.settings.model_copy(update=changed)
+        places = np.argsort(rows)
+        ids = tuple(self.features.ids[row] for row in rows[places])
+        split = np.zeros(len(ids), np.uint8) if sides is None else sides[places]
+        path = self.folder / f"{name}.h5"
+        engine = str(self.features.attributes["engine"])
+        own = (tuple(layers), settings.pooling, "float32", settings.weights)
+        return extract.main(settings, Wanted(path, *own, engine=engine, sample=Sample(ids, split)))
+
+    def clear(self) -> None:
+        """Remove the samples' features."""
+        shutil.rmtree(self.folder, ignore_errors=True)
