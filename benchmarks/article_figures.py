@@ -1,6 +1,7 @@
 """The figures of docs/article.md's table: from predictions.csv to intervals, one JSON, and the table in Markdown."""
 
 import csv
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ class Figures(BaseModel):
     """One row, in fractions of `num_test` images; None where it was not run.
 
     `difference` is the accuracy less that of the article's own row, of the same experiment and images; its `_ci95` is
-    paired, None where the images that each got right are not at hand any more.
+    `paired` unless it is not known any more which images each got right.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -41,6 +42,7 @@ class Figures(BaseModel):
     accuracy_ci95: list[float] | None = None
     difference: float | None = None
     difference_ci95: list[float] | None = None
+    paired: bool | None = None
     note: str = ""
 
     @model_validator(mode="after")
@@ -109,14 +111,28 @@ def compared(figures: Figures, reference: Figures, labelled: dict[str, Labelled]
     if figures is reference or figures.accuracy is None or reference.accuracy is None:
         return figures
     ours, theirs = labelled.get(figures.command), labelled.get(reference.command)
+    difference = figures.accuracy - reference.accuracy
     if ours and theirs:
         if ours.ids != theirs.ids:
             raise ValueError(f"{figures.command}: its test images are others than those of {reference.command}")
-        result = compare(ours.correct, theirs.correct)
-        return figures.model_copy(update={"difference": result["difference"], "difference_ci95": result["ci95"]})
-    if figures.difference_ci95:
+        interval, paired = compare(ours.correct, theirs.correct)["ci95"], True
+    elif figures.paired and figures.difference is not None and math.isclose(figures.difference, difference):
         return figures
-    return figures.model_copy(update={"difference": figures.accuracy - reference.accuracy})
+    else:
+        interval, paired = unpaired_interval(figures, reference), False
+    return figures.model_copy(update={"difference": difference, "difference_ci95": interval, "paired": paired})
+
+
+def unpaired_interval(ours: Figures, theirs: Figures) -> list[float]:
+    """Return the 95 % interval of the difference of two accuracies as if they were of different images: it is wider.
+
+    Source: Newcombe, "Interval estimation for the difference between independent proportions: comparison of eleven
+    methods", Statistics in Medicine 17 (1998), 873-890, method 10: from the two score intervals.
+    """
+    (a, (a_low, a_high)), (b, (b_low, b_high)) = (
+        (f.accuracy or 0.0, f.accuracy_ci95 or [0, 1]) for f in (ours, theirs)
+    )
+    return [a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low)]
 
 
 def markdown(table: Table) -> str:
@@ -132,7 +148,7 @@ def cells(figures: Figures) -> tuple[str, ...]:
     )
     difference = "" if figures.difference is None else f"{100 * figures.difference:+.2f}"
     if difference:
-        difference += _interval(figures.difference_ci95, "+") or " (not paired)"
+        difference += _interval(figures.difference_ci95, "+") + ("" if figures.paired else ", not paired")
     if figures.note:
         accuracy += f"; {figures.note}"
     images = "all" if figures.images == FULL else figures.images

@@ -40,7 +40,8 @@ def test_figures_are_those_of_the_products_reports_and_comparisons(tmp_path):
     report = evaluate(np.array(labels), np.eye(2)[second], CLASSES)
     assert (other.accuracy, other.accuracy_ci95) == (report["accuracy"], pytest.approx(report["accuracy_ci95"]))
     paired = compare(second == labels, first == labels)
-    assert (other.difference, other.difference_ci95) == (paired["difference"], paired["ci95"])
+    assert (other.difference, other.difference_ci95) == (pytest.approx(paired["difference"]), paired["ci95"])
+    assert other.paired
     assert (own.difference, own.num_test) == (None, 40)
 
 
@@ -63,6 +64,19 @@ def test_results_on_other_images_are_not_compared(tmp_path):
     result(tmp_path, OTHER, [0, 1], [0, 1])
     with pytest.raises(ValueError, match="its test images are others than those of python -m pipeline head"):
         collected(tmp_path)
+
+
+def test_without_the_predictions_the_interval_is_that_of_different_images():
+    """Newcombe 1998, table II, column (a): 56/70 less 48/80 by method 10."""
+    given = {"experiment": "1", "images": "full", "corrected": "nothing", "command": "head"}
+    ours, theirs = (
+        article_figures.measured(Figures(**given), article_figures.Labelled([], np.arange(total) < hits, 2))
+        for hits, total in ((56, 70), (48, 80))
+    )
+    assert article_figures.unpaired_interval(ours, theirs) == pytest.approx([0.0524, 0.3339], abs=5e-5)
+    found = article_figures.compared(ours, theirs, {})
+    assert (found.difference, found.paired) == (pytest.approx(0.2), False)
+    assert article_figures.cells(found)[4] == "+20.00 [+5.24, +33.39], not paired"
 
 
 def test_a_figure_without_its_interval_is_refused():
