@@ -49,7 +49,7 @@ async function checkView(browser, path, { theme: colorScheme, width }, screensho
     overflow: [...closed.overflow, ...(await page.evaluate(overflow))],
     axe: [...closed.axe, ...(await page.evaluate(axeResults))],
     text: await page.evaluate(shownText),
-    sorting: await sorting(page),
+    sorting: colorScheme === "light" ? await sorting(page) : null,
   };
   await context.close();
   return { ...seen, ...findings };
