@@ -102,6 +102,11 @@ def _check_digest(cifar: Cifar, path: Path, file: BufferedReader) -> None:
     file.seek(0)
 
 
+def cached_archive(word: str) -> Path | None:
+    """Return the archive of `cifar10` or `cifar100` in the Keras cache, None where it is not there."""
+    return _cached(CIFAR[word])
+
+
 def _cached(cifar: Cifar) -> Path | None:
     """Return the first file of the Keras cache that has the right digest."""
     folder = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets"

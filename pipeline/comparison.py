@@ -21,13 +21,18 @@ SIGNIFICANCE = 0.05
 
 
 class Entry(NamedTuple):
-    """A strategy's `report`; of its N test images, by `ids` in order: true class, (N,) bool rightly labelled."""
+    """A strategy's `report`; of its N test images, by `ids` in order: true class, (N,) bool rightly labelled.
+
+    `predicted` (N,) int64 is the class that it calls them, `confidence` (N,) float64 the probability that it gives it.
+    """
 
     report: Report
     path: Path
     ids: list[str]
     classes: list[str]
     correct: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
 
 
 def load_run(run: Path) -> list[Entry]:
@@ -72,7 +77,9 @@ def _entry(path: Path, report: Report) -> Entry:
         report = report.model_copy(update={"name": name})
     order = sorted(range(len(ids)), key=ids.__getitem__)
     classes = [report.class_names[labels[row]] for row in order]
-    return Entry(report, path, [ids[row] for row in order], classes, (predicted == labels)[order])
+    confidence = probabilities.max(axis=1)[order]
+    correct = (predicted == labels)[order]
+    return Entry(report, path, [ids[row] for row in order], classes, correct, predicted[order], confidence)
 
 
 def _check_same_images(first: Entry, other: Entry) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pipeline.comparison import SIGNIFICANCE, Comparison
 from pipeline.schema import BASELINES, Report
 
+WIDEST_POINTS = 20  # of an accuracy's 95 % interval, for saying which strategy is better
+
 
 def percent(value: float, report: Report) -> str:
     """Return a fraction in percent, with as many digits as the number of test images bears."""
@@ -28,10 +30,15 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
+def total_seconds(report: Report) -> float | None:
+    """Return the seconds of features, fit and predictions together; None where none is known."""
+    known = [value for value in report.seconds.model_dump().values() if value is not None]
+    return sum(known) if known else None
+
+
 def total(report: Report) -> str:
     """Return the time of features, fit and predictions together."""
-    known = [value for value in report.seconds.model_dump().values() if value is not None]
-    return duration(sum(known) if known else None)
+    return duration(total_seconds(report))
 
 
 def size(num_bytes: float | None) -> str:
@@ -94,11 +101,54 @@ def facts(reports: Sequence[Report]) -> str:
 
 
 def conclusion(reports: Sequence[Report], comparisons: Sequence[Comparison]) -> str:
-    """Return one line: the best strategy, and which are not significantly worse."""
+    """Return one line: the best strategy, and which are not significantly worse, or that the test cannot tell."""
     best = reports[0]
     text = f"Best: {best.name}, with {percent(best.accuracy, best)} % of {best.num_test:,} test images right."
-    equals = [pair.b for pair in comparisons if pair.a == best.name and pair.holm_p >= SIGNIFICANCE]
-    return f"{text} Not significantly worse: {', '.join(equals)}." if equals else text
+    equals = not_worse(reports, comparisons)
+    names = ", ".join(report.name for report in equals)
+    if too_few(best):
+        what = f"to tell these apart ({best.name}, {names})" if equals else "for a meaningful figure"
+        return f"{text} {_images(best)} too few {what}: an interval of {width(best):.0f} points; give more test images."
+    others = ", ".join(report.name for report in equals if report.strategy not in BASELINES)
+    if others:
+        text = f"{text} Not significantly worse: {others}."
+    if baselines := ", ".join(report.name for report in equals if report.strategy in BASELINES):
+        text = f"{text} {_images(best)} too few to tell it from a baseline, {baselines}; give more test images."
+    return text
+
+
+def not_worse(reports: Sequence[Report], comparisons: Sequence[Comparison]) -> list[Report]:
+    """Return the strategies, without the best one, that are not significantly worse than it."""
+    best = reports[0].name
+    names = {pair.b for pair in comparisons if pair.a == best and pair.holm_p >= SIGNIFICANCE}
+    return [report for report in reports if report.name in names]
+
+
+def width(report: Report) -> float:
+    """Return how many points wide the interval of the accuracy is."""
+    low, high = report.accuracy_ci95
+    return 100 * (high - low)
+
+
+def too_few(report: Report) -> bool:
+    """Say whether the test images are too few for a meaningful interval."""
+    return width(report) > WIDEST_POINTS
+
+
+def _images(report: Report) -> str:
+    return "1 test image is" if report.num_test == 1 else f"{report.num_test:,} test images are"
+
+
+def cost(reports: Sequence[Report], comparisons: Sequence[Comparison]) -> str:
+    """Return one line: what the best strategy took, and the quickest of those that are not significantly worse."""
+    best, equals = reports[0], not_worse(reports, comparisons)
+    text = f"It took {total(best)} in all" if total_seconds(best) is not None else "What it took is not known"
+    timed = [(seconds, report) for report in equals if (seconds := total_seconds(report)) is not None]
+    timed = [pair for pair in timed if pair[1].strategy not in BASELINES]
+    seconds, quickest = min(timed, key=lambda pair: pair[0], default=(None, best))
+    if seconds is None or too_few(best) or seconds >= (total_seconds(best) or 0):
+        return f"{text}."
+    return f"{text}; {quickest.name}, the quickest that is not significantly worse, {duration(seconds)}."
 
 
 def notes(num_pairs: int) -> str:

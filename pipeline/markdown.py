@@ -11,10 +11,14 @@ from pipeline.schema import Report
 MAX_MATRIX_CLASSES = 20
 
 
-def markdown(reports: Sequence[Report], comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Yield the lines of report.md, best strategy first."""
+def markdown(
+    reports: Sequence[Report], comparisons: Sequence[Comparison], hindsight: str | None = None
+) -> Iterator[str]:
+    """Yield the lines of report.md, best strategy first; `hindsight` says how good the advice was."""
     yield f"# {_escape(reports[0].dataset)}: {len(reports)} strategies compared\n"
     yield f"{_escape(conclusion(reports, comparisons))}\n"
+    if hindsight:
+        yield f"{_escape(hindsight)}\n"
     yield f"{_escape(facts(reports))} (split.csv's sha256: `{reports[0].split_sha256}`).\n"
     headings = [" ".join(heading.split()) for heading in COLUMNS]
     yield from _table(headings, [[column(r) for column in COLUMNS.values()] for r in reports], len(TEXT_COLUMNS))

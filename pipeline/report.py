@@ -1,10 +1,12 @@
-"""The report stage: all strategies of a run side by side, on the terminal, in report.md or as JSON."""
+"""The report stage: all strategies of a run side by side, on the terminal, in report.md, report.html or as JSON."""
 
 import json
 import logging
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -12,10 +14,15 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from features.errors import InputError
 from features.wholefiles import write_whole
+from pipeline.advice import Advice, read_advice
 from pipeline.comparison import SIGNIFICANCE, Comparison, compare_all, load_run
 from pipeline.figures import COLUMNS, GIVE_WAY, TEXT_COLUMNS, conclusion, facts, notes, p_value, plain, points
+from pipeline.hindsight import all_made, judge, sentence
+from pipeline.html import Run, write_html
 from pipeline.markdown import markdown
+from pipeline.rundir import read_run_settings
 from pipeline.schema import BASELINES, Report
 
 log = logging.getLogger("thaw")
@@ -24,24 +31,56 @@ PIPE_WIDTH = 10_000
 
 
 def main(run: Path, as_json: bool = False, console: Console | None = None) -> Path:
-    """Compare all `run`/<name>/report.json, write `run`/report.md and return its path.
+    """Compare all `run`/<name>/report.json, write `run`/report.md and report.html, and return the former's path.
 
     The comparison goes to standard output: tables for a reader (on `console` if given), or with `as_json` one
-    JSON object. Raises InputError where there is no report, where a report or its predictions are missing or
-    damaged, or where two of them were not made on the same split.
+    JSON object, and then no report.html, whose pictures take longer. Raises InputError where there is no report,
+    where a report or its predictions are missing or damaged, or where two of them were not made on the same split.
     """
     entries = load_run(run)
     reports = [entry.report for entry in entries]
     comparisons = compare_all(entries)
+    advice, missing = _advice(run, reports[0])
+    hindsight = _hindsight(run, reports, advice) if advice else None
     path = run / "report.md"
     with write_whole(path) as file:
-        file.write("\n".join(markdown(reports, comparisons)) + "\n")
+        file.write("\n".join(markdown(reports, comparisons, hindsight)) + "\n")
     if as_json:
         print(json.dumps(_as_json(reports, comparisons), indent=2))
-    else:
-        _print(console or _console(), reports, comparisons)
-    log.info("compared %d strategies; wrote %s", len(reports), path)
+        log.info("compared %d strategies; wrote %s", len(reports), path)
+        return path
+    _print(console or _console(), reports, comparisons, hindsight)
+    page = write_html(Run(run, entries, comparisons, advice, missing, hindsight, _settings(run)))
+    log.info("compared %d strategies; wrote %s and %s", len(reports), path, page)
     return path
+
+
+def _settings(run: Path) -> dict[str, Any] | None:
+    """Return run.json's settings, None where it is missing or damaged: the tables need it not."""
+    try:
+        return read_run_settings(run)
+    except InputError as error:
+        log.warning("%s", error)
+        return None
+
+
+def _advice(run: Path, best: Report) -> tuple[Advice | None, str]:
+    """Return the run's advice, or None and why there is none: it is missing, damaged, or of another split."""
+    again = f"make advise RUN={shlex.quote(str(run))}"
+    try:
+        advice = read_advice(run)
+    except InputError as error:
+        log.warning("%s", error)
+        return None, f"{error}."
+    if advice is None:
+        return None, f"Not measured yet; type: {again}"
+    if advice.split_sha256 != best.split_sha256:
+        return None, f"advice.json was made on another split than the strategies; type: {again}"
+    return advice, ""
+
+
+def _hindsight(run: Path, reports: Sequence[Report], advice: Advice) -> str:
+    return sentence(judge(advice.recommended, all_made(run, reports, advice), reports[0]), reports[0])
 
 
 def _as_json(reports: Sequence[Report], comparisons: Sequence[Comparison]) -> dict[str, object]:
@@ -60,7 +99,9 @@ def _console() -> Console:
     return Console(width=PIPE_WIDTH if piped else None, highlight=False)
 
 
-def _print(console: Console, reports: Sequence[Report], comparisons: Sequence[Comparison]) -> None:
+def _print(
+    console: Console, reports: Sequence[Report], comparisons: Sequence[Comparison], hindsight: str | None
+) -> None:
     table = _first_fitting(console, _strategy_tables(console, reports))
     shown = [column.header for column in table.columns]
     hidden = [" ".join(heading.split()) for heading in COLUMNS if heading not in shown]
@@ -79,6 +120,8 @@ def _print(console: Console, reports: Sequence[Report], comparisons: Sequence[Co
         _say(console, notes(len(comparisons)), "dim")
         console.print()
     _say(console, conclusion(reports, comparisons), "bold green")
+    if hindsight:
+        _say(console, hindsight, "")
 
 
 def _say(console: Console, text: str, style: str) -> None:

@@ -64,6 +64,12 @@ def baseline(run: Path) -> Path:
     return add(run, "chance", list(range(40)), strategy="chance", seconds=seconds, device=None, **nothing)
 
 
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page has tests of its own; its pictures would take most of the time of these."""
+    monkeypatch.setattr(stage, "write_html", lambda run: run.folder / "report.html")
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """Three strategies and a baseline: `logreg` the best, `svm` near it, `deep-layers` far behind."""
@@ -335,7 +341,7 @@ def test_a_renamed_folder_goes_by_its_new_name(run: Path, caplog: pytest.LogCapt
 def test_what_was_written_is_logged(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "thaw")
     printed(run, 100)
-    assert caplog.messages == [f"compared 4 strategies; wrote {run}/report.md"]
+    assert caplog.messages == [f"compared 4 strategies; wrote {run}/report.md and {run}/report.html"]
 
 
 # The terminal

@@ -1,0 +1,128 @@
+"""`report.html`: the comparison of a run as one file that needs nothing from outside."""
+
+import base64
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jinja2
+from markupsafe import Markup
+
+from features.errors import InputError
+from features.wholefiles import write_whole
+from pipeline.advice import Advice
+from pipeline.comparison import Comparison, Entry
+from pipeline.drawing import label
+from pipeline.figures import plain
+
+log = logging.getLogger("thaw")
+
+T = TypeVar("T")
+LONGEST_NAME = 48
+SECTIONS = (
+    ("verdict", "Verdict"),
+    ("comparison", "All strategies"),
+    ("cost", "Cost"),
+    ("classes", "Classes"),
+    ("curves", "Learning curves"),
+    ("advice", "Advice"),
+    ("map", "Map"),
+    ("mistakes", "Mistakes"),
+    ("audit", "Data"),
+    ("made", "How made"),
+)
+
+
+class Part(NamedTuple, Generic[T]):
+    """A part of the page: its `value`, or one line on why it is `missing`."""
+
+    value: T | None = None
+    missing: str | None = None
+
+
+class Run(NamedTuple):
+    """What the page is about: the run's folder, its strategies best first, their pairs, and what lies beside them.
+
+    `advice_missing` says why there is no `advice`; `settings` are run.json's, None where it is not there.
+    """
+
+    folder: Path
+    entries: Sequence[Entry]
+    comparisons: Sequence[Comparison]
+    advice: Advice | None
+    advice_missing: str
+    hindsight: str | None
+    settings: dict[str, Any] | None
+
+    @property
+    def plots(self) -> Path:
+        """The folder of the charts."""
+        return self.folder / "plots"
+
+
+def attempt(what: str, make: Callable[[], T]) -> Part[T]:
+    """Return what `make` returns, or why it could not: no picture is worth the tables around it."""
+    try:
+        return Part(make())
+    except InputError as error:
+        return Part(missing=f"{what}: {error}.")
+    except Exception as error:
+        log.warning("%s could not be made (%s: %s)", what, type(error).__name__, " ".join(str(error).split()))
+        log.debug("the traceback:", exc_info=True)
+        return Part(missing=f"{what} could not be made ({type(error).__name__}).")
+
+
+def write_html(run: Run) -> Path:
+    """Write `run`/report.html and the charts in `run`/plots, and return the page's path."""
+    from pipeline import html_advice, html_comparison, html_made, html_pictures
+
+    context = {
+        "sections": SECTIONS,
+        **html_comparison.context(run),
+        **html_advice.context(run),
+        **html_pictures.context(run),
+        **html_made.context(run),
+    }
+    path = run.folder / "report.html"
+    with write_whole(path) as file:
+        file.write(render(context))
+    return path
+
+
+def render(context: dict[str, Any]) -> str:
+    """Return the page; every text in `context` is escaped, and freed of what could steer its reading direction."""
+    loader = jinja2.PackageLoader("pipeline")
+    environment = jinja2.Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["name"] = _name
+    style, script = (_source(environment, name) for name in ("style.css", "sort.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = environment.get_template("report.html")
+    return page.render(**context, style=Markup(style), script=Markup(script), script_sha256=digest)  # noqa: S704 (ours)
+
+
+def _source(environment: jinja2.Environment, name: str) -> str:
+    if environment.loader is None:
+        raise RuntimeError("the environment has no loader")
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _printable(value: object) -> object:
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _name(text: object) -> Markup:
+    """Return a name of the user's own for the page: set apart from the text around it, the whole of it as its title."""
+    full = plain(str(text))
+    short = label(full, LONGEST_NAME)
+    if short == full:
+        return Markup("<bdi>{}</bdi>").format(full)
+    return Markup('<bdi title="{}">{}</bdi>').format(full, short)

@@ -1,0 +1,115 @@
+"""The page's pictures: the map of the features, and test images that are labelled wrongly."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from features.errors import InputError
+from models.strategies import STRATEGIES
+from pipeline import charts, feature_map
+from pipeline.comparison import Entry
+from pipeline.galleries import MOST_SHOWN, Pictures, Shot, confident_mistakes, fixed_and_broken, open_pictures
+from pipeline.html import Part, Run, attempt
+from pipeline.html_comparison import chart
+from pipeline.schema import remedy
+
+MOST_DOUBTED = 12
+
+
+def context(run: Run) -> dict[str, Any]:
+    """Return what the template pictures.html shows, and the pictures of probable label errors."""
+    drawn, caption = _map(run)
+    opened = attempt("Pictures of images", lambda: open_pictures(run.settings))
+    galleries: Part[list[dict[str, Any]]] = Part(missing=opened.missing)
+    if opened.value is not None:
+        pictures = opened.value
+        galleries = attempt("Pictures of images", lambda: _galleries(run, pictures))
+    return {
+        "map_chart": drawn,
+        "map_caption": caption,
+        "galleries": galleries,
+        "no_tuning": _no_tuning(run),
+        "error_shots": attempt("Pictures of label errors", lambda: _doubted(run, opened.value)).value or [],
+    }
+
+
+def _best(run: Run, strategy: str) -> Entry | None:
+    return next((entry for entry in run.entries if entry.report.strategy == strategy), None)
+
+
+def _map(run: Run) -> tuple[Part[Markup], str]:
+    """Return the map at the layer of the best linear strategy, and its caption."""
+    linear = next((entry.report for entry in run.entries if entry.report.strategy in STRATEGIES), None)
+    if linear is None:
+        again = remedy(run.folder / "svm" / "report.json")
+        return Part(missing=f"A map needs a linear strategy, whose layer it is of; type: {again}"), ""
+    report = linear
+    part = attempt("The map", lambda: feature_map.of_run(run.folder, report, report.seed))
+    if part.value is None:
+        return Part(missing=part.missing), ""
+    found = part.value
+    num_classes = len(report.class_names)
+    alt = f"Map of {len(found.places):,} test images by {found.layer}, coloured by class"
+    height = 3.9 + 0.2 * -(-len(found.names) // 3)
+    drawn = chart(run, "map", alt, height, charts.feature_map, found.places, found.groups, found.names)
+    some = "" if len(found.names) == num_classes else f" The {len(found.names)} most frequent classes have a colour."
+    return drawn, (
+        f"{len(found.places):,} test images by their features of {found.layer}: principal components, then t-SNE. "
+        f"Images that the network sees as alike lie together; distances between far groups mean nothing.{some}"
+    )
+
+
+def _galleries(run: Run, pictures: Pictures) -> list[dict[str, Any]]:
+    best = run.entries[0]
+    wrong = int((~best.correct).sum())
+    rows = confident_mistakes(best)
+    shown = f"{wrong:,} of {len(best.ids):,} test images are labelled wrongly" + (
+        f"; the {len(rows)} most confident:" if wrong > len(rows) else ":" if wrong else "."
+    )
+    name = best.report.name
+    galleries = [{"title": f"Most confident mistakes of {name}", "text": shown, "shots": pictures.shots(best, rows)}]
+    new, old = _best(run, "finetune"), _best(run, "svm")
+    return galleries + (_against_svm(pictures, new, old) if new and old else [])
+
+
+def _against_svm(pictures: Pictures, new: Entry, old: Entry) -> list[dict[str, Any]]:
+    fixed, broken, num_fixed, num_broken = fixed_and_broken(new, old)
+    titles = (f"What {new.report.name} fixes", f"What {new.report.name} breaks")
+    texts = (
+        _counted(num_fixed, f"that {old.report.name} labels wrongly and {new.report.name} rightly"),
+        _counted(num_broken, f"that {old.report.name} labels rightly and {new.report.name} wrongly"),
+    )
+    # In both, what is written under a picture is what the one says that is wrong.
+    shots = (pictures.shots(old, fixed), pictures.shots(new, broken))
+    said = (f" Below each is what {old.report.name} called it.", f" Below each is what {new.report.name} calls it.")
+    return [
+        {"title": title, "text": text + (more if found else ""), "shots": found}
+        for title, text, found, more in zip(titles, texts, shots, said, strict=True)
+    ]
+
+
+def _counted(count: int, what: str) -> str:
+    images = "1 test image" if count == 1 else f"{count or 'No'} test image{'s' if count else ''}"
+    return f"{images} {what}" + (f"; {MOST_SHOWN} are shown." if count > MOST_SHOWN else ".")
+
+
+def _no_tuning(run: Run) -> str:
+    lacking = [name for name in ("svm", "finetune") if _best(run, name) is None]
+    if not lacking:
+        return ""
+    again = " and ".join(remedy(run.folder / name / "report.json") for name in lacking)
+    return f"To see what fine-tuning fixes and breaks against the SVM, type: {again}"
+
+
+def _doubted(run: Run, pictures: Pictures | None) -> Sequence[Shot]:
+    """Return the images whose labels the audit doubts most."""
+    if run.advice is None:
+        raise InputError("there is no audit yet")
+    if pictures is None:
+        return []
+    shots = []
+    for error in run.advice.audit.label_errors[:MOST_DOUBTED]:
+        source, pixelated = pictures.thumbnail(error.id, error.label)
+        shots.append(Shot(source, error.id, error.label, error.suggested, error.probability, pixelated))
+    return [shot for shot in shots if shot.source]
