@@ -10,6 +10,7 @@ from benchmarks.cases import Case
 
 FEW_TEST_IMAGES = 500  # below, an interval may reach 5 points to each side, else 3
 POINT = 0.01
+BASELINES = ("random", "scratch")  # a case counts without them; then they are not in its time either
 
 
 class _Strict(BaseModel):
@@ -115,12 +116,10 @@ class CaseResults(_Strict):
 
 
 def collect(cases: Sequence[Case], entries: Mapping[str, Mapping[str, Any]]) -> list[CaseResult]:
-    """Return the cases of which every strategy has been measured, from what a ledger holds."""
-    needed = {"features", *STRATEGIES}
-    whole = [
-        case for case in cases if needed <= {key for key, entry in entries.get(case.name, {}).items() if _ran(entry)}
-    ]
-    return [_collect(case, entries[case.name]) for case in whole]
+    """Return the cases of which every strategy but the baselines has been measured, from what a ledger holds."""
+    needed = {"features", *STRATEGIES} - set(BASELINES)
+    ran = {case.name: {key for key, entry in entries.get(case.name, {}).items() if _ran(entry)} for case in cases}
+    return [_collect(case, entries[case.name]) for case in cases if needed <= ran[case.name]]
 
 
 def _ran(entry: Mapping[str, Any]) -> bool:
@@ -137,7 +136,7 @@ def _collect(case: Case, entries: Mapping[str, Any]) -> CaseResult:
         num_test=any_report["num_test"],
         features_seconds=features["seconds"],
         features_cpu_seconds=features["cpu_seconds"],
-        strategies={name: _outcome(entries[name]) for name in STRATEGIES},
+        strategies={name: _outcome(entries[name]) for name in STRATEGIES if _ran(entries.get(name, {}))},
         advised=_advised(entries["advise"], entries["recommended"])
         if _ran(entries.get("advise", {})) and _ran(entries.get("recommended", {}))
         else None,

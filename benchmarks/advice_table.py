@@ -88,7 +88,7 @@ def _strategy_table(cases: Sequence[CaseResult]) -> str:
             f"`{case.name}`",
             case.what,
             f"{case.num_train:,}, {case.num_test:,}",
-            *(_percent(case.strategies[name].accuracy) for name in STRATEGIES),
+            *(_percent(case.strategies[name].accuracy) if name in case.strategies else "-" for name in STRATEGIES),
             f"{case.seconds / 60:.1f}",
         ]
         for case in cases

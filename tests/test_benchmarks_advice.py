@@ -172,6 +172,8 @@ def test_a_second_call_runs_only_what_is_missing_and_scratch_counts_nine_epochs(
     case = collect([CASE], again.entries)[0]
     assert (case.num_train, case.num_test, case.advised) == (10, 4, None)
     assert case.seconds == 8 * 10 + 38
+    del again.entries["toy"]["scratch"]
+    assert collect([CASE], again.entries)[0].seconds == 8 * 10
 
 
 def test_a_case_without_all_strategies_is_left_out():
