@@ -1,4 +1,8 @@
-"""What is published of the cases: advice.json beside this page, and what follows from it."""
+"""What is published of the cases: advice.json beside this page, and what follows from it.
+
+Times are seconds of processor, which other work on the machine changes little; pinned to one core they are what a
+command takes there alone.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,11 +22,10 @@ class _Strict(BaseModel):
 
 
 class Outcome(_Strict):
-    """One strategy's command: `seconds` of wall-clock and of processors; of `scratch` as counted, see case_runs.py."""
+    """One strategy's command; the seconds of `scratch` are those counted, see case_runs.py."""
 
     command: str
     accuracy: float
-    seconds: float
     cpu_seconds: float
 
 
@@ -30,7 +33,6 @@ class Advised(_Strict):
     """What advice said, what it cost, and what its recommended command then measured."""
 
     command: str
-    seconds: float
     cpu_seconds: float
     cell: str
     gain: float
@@ -52,19 +54,13 @@ class CaseResult(_Strict):
     meant_for: str
     num_train: int
     num_test: int
-    features_seconds: float
     features_cpu_seconds: float
     strategies: dict[str, Outcome]
     advised: Advised | None
 
     @property
-    def seconds(self) -> float:
-        """Seconds of extraction and all strategies."""
-        return self.features_seconds + sum(outcome.seconds for outcome in self.strategies.values())
-
-    @property
     def cpu_seconds(self) -> float:
-        """The same in seconds of processors."""
+        """Seconds of extraction and all strategies."""
         return self.features_cpu_seconds + sum(outcome.cpu_seconds for outcome in self.strategies.values())
 
     @property
@@ -103,7 +99,7 @@ class CaseResult(_Strict):
     @property
     def share(self) -> float | None:
         """Advice's time over that of all strategies."""
-        return self.advised and self.advised.seconds / self.seconds
+        return self.advised and self.advised.cpu_seconds / self.cpu_seconds
 
 
 class CaseResults(_Strict):
@@ -134,7 +130,6 @@ def _collect(case: Case, entries: Mapping[str, Any]) -> CaseResult:
         meant_for=case.cell,
         num_train=any_report["num_train"] + any_report["num_validation"],
         num_test=any_report["num_test"],
-        features_seconds=features["seconds"],
         features_cpu_seconds=features["cpu_seconds"],
         strategies={name: _outcome(entries[name]) for name in STRATEGIES if _ran(entries.get(name, {}))},
         advised=_advised(entries["advise"], entries["recommended"])
@@ -144,8 +139,8 @@ def _collect(case: Case, entries: Mapping[str, Any]) -> CaseResult:
 
 
 def _outcome(entry: Mapping[str, Any]) -> Outcome:
-    seconds = {key: entry.get(f"counted_{key}", entry[key]) for key in ("seconds", "cpu_seconds")}
-    return Outcome(command=entry["command"], accuracy=entry["accuracy"], **seconds)
+    seconds = entry.get("counted_cpu_seconds", entry["cpu_seconds"])
+    return Outcome(command=entry["command"], accuracy=entry["accuracy"], cpu_seconds=seconds)
 
 
 def _advised(advise: Mapping[str, Any], measured: Mapping[str, Any]) -> Advised:
@@ -153,7 +148,6 @@ def _advised(advise: Mapping[str, Any], measured: Mapping[str, Any]) -> Advised:
     chosen = advice["recommended"]
     return Advised(
         command=advise["command"],
-        seconds=advise["seconds"],
         cpu_seconds=advise["cpu_seconds"],
         cell=advice["rule_of_thumb"]["cell"],
         gain=advice["similarity"]["gain"],

@@ -61,7 +61,7 @@ def advise_command(case: Case, dataset: Sequence[str]) -> list[str]:
 def measure(words: Sequence[str], work: Path) -> Entry:
     """Run `python -m pipeline` with `words` in `work`; return its seconds, and why it failed or None.
 
-    `cpu_seconds` are those of all its processes, which other work on the machine changes little.
+    `cpu_seconds` are those of processors, of all its processes, which other work on the machine changes little.
     """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -99,9 +99,8 @@ def run_strategies(case: Case, images: Path, work: Path, ledger: Ledger) -> None
             entry |= result_of(work / "runs" / case.name / name)
         if name == "scratch" and entry["failed"] is None:
             missing = max(0, FEWEST_SCRATCH_EPOCHS - entry["epochs"])
-            entry["counted_seconds"] = round(entry["seconds"] + missing * entry["epoch_seconds"], 2)
-            share = entry["cpu_seconds"] / entry["seconds"]
-            entry["counted_cpu_seconds"] = round(entry["counted_seconds"] * share, 2)
+            epoch = entry["epoch_seconds"] * entry["cpu_seconds"] / entry["seconds"]
+            entry["counted_cpu_seconds"] = round(entry["cpu_seconds"] + missing * epoch, 2)
         ledger.put(case.name, name, entry)
         _say(case, name, entry)
 

@@ -168,12 +168,12 @@ def test_a_second_call_runs_only_what_is_missing_and_scratch_counts_nine_epochs(
     case_runs.run_strategies(CASE, tmp_path, tmp_path, again)
     assert calls[9:] == ["knn"]
     scratch = again.entries["toy"]["scratch"]
-    assert (scratch["epochs"], scratch["counted_seconds"], scratch["counted_cpu_seconds"]) == (2, 38.0, 76.0)
+    assert (scratch["epochs"], scratch["counted_cpu_seconds"]) == (2, 20 + 7 * 4 * 2)
     case = collect([CASE], again.entries)[0]
     assert (case.num_train, case.num_test, case.advised) == (10, 4, None)
-    assert case.seconds == 8 * 10 + 38
+    assert case.cpu_seconds == 8 * 20 + 76
     del again.entries["toy"]["scratch"]
-    assert collect([CASE], again.entries)[0].seconds == 8 * 10
+    assert collect([CASE], again.entries)[0].cpu_seconds == 8 * 20
 
 
 def test_a_case_without_all_strategies_is_left_out():
@@ -181,17 +181,17 @@ def test_a_case_without_all_strategies_is_left_out():
 
 
 def result(measured, interval=(0.88, 0.92), num_test=1000, finetune=0.9, seconds=50.0):
-    fields = {"command": "c", "seconds": 25.0, "cpu_seconds": 1.0}
+    fields = {"command": "c", "cpu_seconds": 25.0}
     strategies = {name: Outcome(accuracy=0.8, **fields) for name in case_runs.STRATEGIES}
     strategies["finetune"] = Outcome(accuracy=finetune, **fields)
     advised = Advised(
-        **(fields | {"seconds": seconds}),
+        **(fields | {"cpu_seconds": seconds}),
         **{"cell": "small-similar", "gain": 0.2, "agrees": True, "strategy": "svm", "image_size": 48},
         **{"layer": "block4_pool", "recommended": "r", "expected": 0.9, "interval": interval, "measured": measured},
     )
     return CaseResult(
         **{"name": "toy", "what": "a toy", "meant_for": "small-similar", "num_train": 10, "num_test": num_test},
-        **{"features_seconds": 0.0, "features_cpu_seconds": 0.0, "strategies": strategies, "advised": advised},
+        **{"features_cpu_seconds": 0.0, "strategies": strategies, "advised": advised},
     )
 
 
