@@ -104,7 +104,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory, screenshots: Path) -> dic
         "screenshots": str(screenshots),
     }
     command = ["node", TOOLS / "check.mjs", json.dumps(task)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

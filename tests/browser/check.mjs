@@ -36,6 +36,7 @@ function watch(page, url) {
 async function checkView(browser, path, { theme: colorScheme, width }, screenshot) {
   const context = await browser.newContext({ colorScheme, viewport: { width, height: 800 }, reducedMotion: "reduce" });
   await context.addInitScript(AXE); // not by a script element, which the page's own security policy may forbid
+  context.setDefaultTimeout(120_000); // a busy machine is slow, not wrong
   const page = await context.newPage();
   const url = pathToFileURL(path).href;
   const seen = watch(page, url);
