@@ -64,7 +64,7 @@ def _logarithmic(axes: "Axes") -> None:
 
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 300 else (1.0,)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 1500 else (1.0,)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
 
@@ -76,13 +76,13 @@ def _place_labels(axes: "Axes", spots: Sequence[tuple[float, float]], texts: Seq
     places = [((math.log10(x) - x0) / (x1 - x0) * width, (y - y0) / (y1 - y0) * height) for x, y in spots]
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
     for spot, (x, y), text in zip(spots, places, texts, strict=True):
-        length = 5.3 * len(text)
+        length = 5.9 * len(text)
         for dx, dy, side in ((7, -4, "left"), (-7, -4, "right"), (7, 7, "left"), (7, -14, "left"), (-7, 7, "right")):
             left = x + dx - (length if side == "right" else 0)
             box = (left, y + dy, left + length, y + dy + 10)
             if left > -8 and box[2] < width + 12 and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
-                axes.annotate(text, spot, (dx, dy), textcoords="offset points", ha=side, size=8.5)
+                axes.annotate(text, spot, (dx, dy), textcoords="offset points", ha=side, size=9.5)
                 break
 
 
@@ -121,7 +121,7 @@ def confusions(figure: "Figure", matrix: np.ndarray, class_names: Sequence[str])
     cells[..., 3] = np.where(right, 0.6 * share, np.minimum(0.75, 1.6 * np.sqrt(share)))
     axes.imshow(cells, interpolation="nearest", aspect="auto")
     names = [label(name, 18) for name in class_names]
-    size = 9 if len(names) <= MOST_COUNTED else 7.5
+    size = 10 if len(names) <= MOST_COUNTED else 8
     turned = 90 if max(map(len, names)) > 3 else 0
     axes.set_xticks(range(len(names)), names, rotation=turned, size=size)
     axes.set_yticks(range(len(names)), names, size=size)
@@ -131,7 +131,7 @@ def confusions(figure: "Figure", matrix: np.ndarray, class_names: Sequence[str])
     if len(names) <= MOST_COUNTED:
         for (row, column), count in np.ndenumerate(matrix):
             if count:
-                axes.text(column, row, f"{count}", ha="center", va="center", size=8 if count < 1000 else 6.5)
+                axes.text(column, row, f"{count}", ha="center", va="center", size=9 if count < 1000 else 7)
 
 
 def _rgb(colour: str) -> list[float]:
@@ -176,7 +176,7 @@ def layer_profile(figure: "Figure", layers: Sequence[LayerProfile]) -> None:
     above.set_ylabel("accuracy, %")
     below.plot(depths, [layer.log_me for layer in layers], color=GREEN, marker="D")
     below.set_ylabel("LogME")
-    below.set_xticks(depths, [label(layer.layer, 12) for layer in layers], size=8)
+    below.set_xticks(depths, [label(layer.layer, 12) for layer in layers], size=9)
     for axes in (above, below):
         axes.grid(True)
     _legend_above(above)
@@ -220,12 +220,12 @@ def feature_map(figure: "Figure", places: np.ndarray, groups: np.ndarray, names:
     axes.spines[:].set_visible(False)
     columns = 3 if max(map(len, names), default=0) > 9 else 5
     axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, 0), ncols=columns, fontsize=8, handletextpad=0.2, markerscale=1.4
+        loc="upper center", bbox_to_anchor=(0.5, 0), ncols=columns, fontsize=9, handletextpad=0.2, markerscale=1.4
     )
 
 
 def _legend_above(axes: "Axes") -> None:
     axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, fontsize=8.5,
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, fontsize=9.5,
         handlelength=1.6, columnspacing=1.2, labelcolor=INK,
     )  # fmt: skip

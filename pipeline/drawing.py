@@ -28,7 +28,7 @@ _STYLE: dict[str, Any] = {
     "text.usetex": False,
     "text.parse_math": False,  # a class may be called $x$
     "font.family": ["DejaVu Sans"],
-    "font.size": 9.5,
+    "font.size": 10.5,
     "svg.fonttype": "none",
     "svg.hashsalt": "thaw",  # the same figure gives the same bytes
     "savefig.bbox": None,

@@ -1,5 +1,6 @@
 """A map of the test images: features -> 50 principal components -> two coordinates that keep neighbours together."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +34,8 @@ def of_run(run: Path, report: Report, seed: int) -> FeatureMap:
     Raises InputError where features.h5 is gone, is another than the report's, or has too few test images.
     """
     path = run / "features.h5"
+    if not path.exists():
+        raise InputError(f"it needs {path}, which is gone; type: make features RUN={shlex.quote(str(run))}")
     with FeatureFile(path) as features:
         if features.attributes.get("values_sha256") != report.features_sha256 or report.layer is None:
             raise InputError(f"{path} is not what {report.name} was made from; type: make {report.strategy} RUN={run}")

@@ -67,7 +67,7 @@ def attempt(what: str, make: Callable[[], T]) -> Part[T]:
     try:
         return Part(make())
     except InputError as error:
-        return Part(missing=f"{what}: {error}.")
+        return Part(missing=f"{what}: {error}")
     except Exception as error:
         log.warning("%s could not be made (%s: %s)", what, type(error).__name__, " ".join(str(error).split()))
         log.debug("the traceback:", exc_info=True)
