@@ -10,7 +10,7 @@ from models.paths import LinearPath
 from models.selection import Folds, make_folds, past_best
 from models.strategies import Strategy
 
-SCREENING = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # values of C, since a probe need only come close
+SCREENING = (1e-4, 1e-3, 1e-2, 1e-1)  # values of C, since a probe need only come close
 HELD_OUT_ROWS = 2000  # enough for a standard error of a point; more folds are not solved
 NUM_FOLDS = 5
 
@@ -57,11 +57,11 @@ def transformed(features: np.ndarray, transform: str) -> np.ndarray:
     return signed_roots(features) if transform == "sqrt" else features
 
 
-def probe_folds(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> Folds:
-    """Return as many of five folds as hold out 2,000 rows together, all five where the rows are fewer."""
+def probe_folds(labels: np.ndarray, groups: np.ndarray | None, seed: int, num_held_out: int = HELD_OUT_ROWS) -> Folds:
+    """Return as many of five folds as hold out `num_held_out` rows together, all five where the rows are fewer."""
     smallest = int(np.bincount(labels)[np.unique(labels)].min())
     folds = make_folds(labels, groups, NUM_FOLDS if groups is not None else max(2, min(NUM_FOLDS, smallest)), seed)
-    return folds[: max(1, -(-HELD_OUT_ROWS * len(folds) // len(labels)))]
+    return folds[: max(1, -(-num_held_out * len(folds) // len(labels)))]
 
 
 def nested_order(labels: np.ndarray, seed: int) -> np.ndarray:

@@ -86,6 +86,18 @@ class Scratch(_Network):
     strategy = "scratch"
 
 
+class Advise(config.Advise):
+    """Measure the data set's size and similarity, frozen configurations and what fine-tuning would buy; recommend."""
+
+    def cli_cmd(self) -> None:
+        """Run the stage."""
+        from pipeline import advise
+        from pipeline.rundir import check_begun, with_run_settings
+
+        check_begun(self)
+        print(advise.main(with_run_settings(self), frozenset(self.model_fields_set)))
+
+
 class Report(config.Report):
     """Compare all reports of a run: tables on the terminal and report.md, or JSON."""
 
@@ -123,7 +135,7 @@ class Backbones(config.Options):
                 )
 
 
-LATER = ("advise", "predict", "verify", "export", "serve")
+LATER = ("predict", "verify", "export", "serve")
 
 
 class _App(BaseSettings):
@@ -153,6 +165,7 @@ STAGES: dict[str, Any] = {
     "head": Head,
     "finetune": Finetune,
     "scratch": Scratch,
+    "advise": Advise,
     "report": Report,
     "weights": Weights,
     "backbones": Backbones,

@@ -231,6 +231,17 @@ class Finetune(Neural):
     )
 
 
+class Advise(Shared):
+    """What the advice accepts; options given on its command line are not searched over."""
+
+    budget: float | None = Field(
+        None,
+        gt=0,
+        description="minutes of measuring, extraction of features.h5 left out; a part of what all strategies would "
+        "take, at most 5, unless given",
+    )
+
+
 class Report(Options):
     """What the comparison accepts."""
 

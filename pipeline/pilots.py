@@ -14,7 +14,6 @@ from features.datasets import load_dataset
 from features.engines import resolve_device
 from features.store import FeatureFile
 from models.network import predict
-from models.probing import paired_error
 from models.training import Samples, Training
 from pipeline.config import Finetune, Neural
 from pipeline.evaluation import Origin
@@ -26,21 +25,28 @@ from pipeline.warm_start import warm_start
 log = logging.getLogger("thaw")
 
 HEAD = "head"
-EPOCHS = {"block1_conv1": 2}  # of a pilot; the whole network is slow
-USUAL_EPOCHS = 4
+USUAL_EPOCHS, WHOLE_EPOCHS = 4, 1  # of a pilot; the whole network is slow
+FEWEST_IMAGES, MOST_IMAGES = 200, 4000
+# Images per second in training, over those of the frozen network's pass: from the last block, the last two, the first.
+SPEEDS = (1.3, 0.6, 0.18)
+EVALUATION = 3.0  # times the speed of training, of a pass that only labels
+START_SECONDS = 25.0  # to load and compile the networks of four pilots
 HEAD_EPOCHS = 20
-HELD_OUT_SHARE, VALIDATION_SHARE = 0.3, 0.1
+HELD_OUT_SHARE, VALIDATION_SHARE = 0.25, 0.1
 MOST_HELD_OUT = 1000
 
 
 @dataclass(frozen=True)
 class Run:
-    """A pilot that was run: which of the held-out images (n,) its start and its end label rightly, and what it cost."""
+    """A pilot that was run: which of the held-out images (n,) it labels rightly at its end, and what it cost.
+
+    `start` is the same before training, None for the head, which begins at random.
+    """
 
     cut: str
     num_images: int
     epochs: int
-    start: np.ndarray
+    start: np.ndarray | None
     right: np.ndarray
     images_per_second: float
     seconds: float
@@ -52,6 +58,16 @@ def cuts_of(backbone_name: str) -> tuple[str, ...]:
     blocks = list(dict.fromkeys(name.partition("_")[0] for name in names))
     first = {block: next(name for name in names if name.startswith(f"{block}_")) for block in blocks}
     return (HEAD, first[blocks[-1]], first[blocks[-2]], names[0])
+
+
+def num_affordable(survey: Survey, seconds: float) -> int:
+    """Return how many images all pilots together can be trained on in about `seconds`, within bounds."""
+    speed = survey.images_per_second
+    block5, block4, whole = (ratio * speed for ratio in SPEEDS)
+    held_out = min(MOST_HELD_OUT, HELD_OUT_SHARE * len(survey.order))
+    fixed = START_SECONDS + held_out * (1 / speed + 1 / whole / EVALUATION)
+    per_image = 1 / speed + USUAL_EPOCHS * (1 / block5 + 1 / block4) + WHOLE_EPOCHS / whole
+    return int(np.clip((seconds - fixed) / per_image, FEWEST_IMAGES, MOST_IMAGES))
 
 
 def run_pilots(survey: Survey, num_images: int, cuts: Sequence[str]) -> list[Run]:
@@ -99,17 +115,14 @@ def _run(survey: Survey, features: FeatureFile, cut: str, device: str) -> Run:
     model = plan.build(settings.seed)
     sources = _sources(survey, features, settings, found.input_layer)
     held_out = features.split == 2
-    start = _right(model, plan, sources, held_out)
+    start = _right(model, plan, sources, held_out) if plan.start and found.input_layer else None
     run = Training(model, plan.recipe, *_samples(plan, sources), settings.seed)
     state = run.run()
     right = _right(model, plan, sources, held_out)
     num_images = int(plan.training_rows.sum())
     epochs = [row.seconds for row in state.history[1:]]
     speed = num_images / min(epochs)  # the first epoch compiles
-    log.info(
-        "pilot from %s: %d images, %d epochs: %.1f %% before, %.1f %% after",
-        *(cut, num_images, len(epochs), 100 * start.mean(), 100 * right.mean()),
-    )
+    log.info("pilot from %s: %d images, %d epoch(s): %.1f %%", cut, num_images, len(epochs), 100 * right.mean())
     return Run(cut, num_images, len(epochs), start, right, speed, time.perf_counter() - began)
 
 
@@ -118,7 +131,8 @@ def _settings(survey: Survey, cut: str) -> Neural:
     own = {"batch_size": None, "run": survey.folder, "pooling": "none"}
     if cut == HEAD:
         return Neural.model_validate({**shared, **own, "epochs": HEAD_EPOCHS})
-    epochs = EPOCHS.get(cut, USUAL_EPOCHS)
+    whole = cut == get_backbone(survey.settings.backbone).convolutions[0].name
+    epochs = WHOLE_EPOCHS if whole else USUAL_EPOCHS
     return Finetune.model_validate({**shared, **own, "unfreeze_from": cut, "epochs": epochs, "patience": epochs})
 
 
@@ -140,8 +154,3 @@ def _right(model: keras.Model, plan: Plan, sources: Sources, mask: np.ndarray) -
     source = sources.select(mask, 1e6)
     predicted = predict(model, source.in_order(plan.recipe.batch_size)).argmax(axis=1)
     return predicted == sources.features.labels[mask]
-
-
-def gain_of(run: Run, reference: np.ndarray) -> tuple[float, float]:
-    """Return the accuracy gained over a reference on the same images (n,), and the standard error of the gain."""
-    return float(run.right.mean() - reference.mean()), paired_error(run.right, reference)

@@ -1,0 +1,102 @@
+"""The advice on the terminal: the cell, the evidence, the recommendation and how it stands to the rule of thumb."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from pipeline.advice import Advice, Candidate
+from pipeline.figures import plain
+from pipeline.terminal import console_for, empty_table
+
+
+def show(console: Console | None, advice: Advice) -> None:
+    """Print the advice for a reader on `console`, standard output if none is given."""
+    console = console or console_for()
+    _say(console, f"{advice.dataset}: {advice.size.cell}, {advice.similarity.cell}", "bold")
+    _say(console, f"Size: {advice.size.reason}.")
+    _say(console, f"Similarity: {advice.similarity.reason}.")
+    console.print()
+    console.print(_layers(console, advice))
+    _say(console, _curve(advice))
+    console.print()
+    console.print(_candidates(console, advice.candidates, advice.recommended))
+    for line in _audit(advice):
+        _say(console, line)
+    console.print()
+    rule = advice.rule_of_thumb
+    _say(console, f"Rule of thumb ({rule.cell}): {rule.text}; {rule.evidence}.")
+    _say(console, f"Recommended: {_expected(advice.recommended)}, {_minutes(advice.recommended.minutes)}", "bold green")
+    _say(console, f"  {advice.recommended.command}", "bold green")
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(plain(text), style=style), soft_wrap=not console.is_terminal)
+
+
+def _minutes(minutes: float) -> str:
+    return f"{60 * minutes:.0f} s" if minutes < 1 else f"{minutes:.1f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def _expected(candidate: Candidate) -> str:
+    low, high = (100 * bound for bound in candidate.accuracy_interval)
+    where = "" if candidate.strategy == "head" else f" {candidate.layer}"
+    return (
+        f"{candidate.strategy}{where} at {candidate.image_size} pixels, expected accuracy "
+        f"{100 * candidate.accuracy:.1f} % [{low:.1f}, {high:.1f}]"
+    )
+
+
+def _layers(console: Console, advice: Advice) -> object:
+    table = empty_table(console)
+    table.add_column("Layer")
+    for heading in ("Averaged %", "Whole or grid %", "Random network %", "LogME", "H-score"):
+        table.add_column(heading, justify="right")
+    for layer in advice.layers:
+        shares = (layer.average_accuracy, layer.auto_accuracy, layer.random_accuracy)
+        table.add_row(
+            layer.layer, *(f"{100 * share:.1f}" for share in shares), f"{layer.log_me:.3f}", f"{layer.h_score:.2f}"
+        )
+    return table
+
+
+def _curve(advice: Advice) -> str:
+    curve = advice.learning_curve
+    points = ", ".join(f"{100 * point.accuracy:.1f} % at {point.num_images:,}" for point in curve.points)
+    low, high = (100 * bound for bound in curve.interval_at_double)
+    return (
+        f"Learning curve of a linear probe: {points}. Twice the images would give about "
+        f"{100 * curve.accuracy_at_double:.1f} % [{low:.1f}, {high:.1f}]: more labels "
+        f"{'help' if curve.more_labels_help else 'would hardly help'}."
+    )
+
+
+def _candidates(console: Console, candidates: Sequence[Candidate], recommended: Candidate) -> object:
+    table = empty_table(console)
+    for heading in ("Strategy", "From layer", "Transform"):
+        table.add_column(heading)
+    for heading in ("Pixels", "Expected % [95 % interval]", "Time"):
+        table.add_column(heading, justify="right")
+    for candidate in sorted(candidates, key=lambda c: -c.accuracy):
+        low, high = (100 * bound for bound in candidate.accuracy_interval)
+        cells = (candidate.strategy, f"{candidate.layer} {candidate.pooling}", candidate.transform)
+        figures = (str(candidate.image_size), f"{100 * candidate.accuracy:.1f} [{low:.1f}, {high:.1f}]")
+        style = "bold green" if candidate is recommended else ""
+        table.add_row(*cells, *figures, _minutes(candidate.minutes), style=style)
+    return table
+
+
+def _audit(advice: Advice) -> list[str]:
+    found = advice.audit
+    lines = []
+    if found.duplicate_test_ids:
+        lines.append(
+            f"Audit: {len(found.duplicate_test_ids)} test images are images of another side too "
+            f"({found.num_exact_duplicates} exact, {found.num_near_duplicates} near); advice.json lists them."
+        )
+    if found.num_label_errors:
+        lines.append(
+            f"Audit: {found.num_label_errors} labels look wrong; advice.json lists the surest. None was removed."
+        )
+    lines += [f"Audit: {found.imbalance_warning}"] if found.imbalance_warning else []
+    return lines

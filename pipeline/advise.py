@@ -1,0 +1,121 @@
+"""The advise stage: measurements on a run's own images -> which strategy, layer and size to use, in advice.json."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from features.store import FeatureFile
+from pipeline import evaluation, extract
+from pipeline.advice import Advice, Candidate, LearningCurve, Pilot, write_advice
+from pipeline.advice_tables import show
+from pipeline.audit import audit
+from pipeline.config import Advise
+from pipeline.expectations import frozen_candidate, pilot_of, searched_candidate, tuned_candidate
+from pipeline.frozen import Frozen, best_frozen, learning_curve
+from pipeline.layer_profile import profile
+from pipeline.pilots import SPEEDS, cuts_of, num_affordable, run_pilots
+from pipeline.rundir import shared_settings
+from pipeline.size_search import Search, search
+from pipeline.survey import Survey
+from pipeline.verdict import data_size, recommend, rule_of_thumb, similarity
+
+log = logging.getLogger("thaw")
+
+PROFILE_ROWS, FEWEST_ROWS, RANDOM_ROWS = 5000, 500, 1000
+MOST_MINUTES, FEWEST_MINUTES = 5.0, 0.7
+SHARE_OF_ALL = 0.15  # of the time that all strategies take, for the measurements
+PROFILE_SHARE, SEARCH_SHARE, PILOT_SHARE = 0.08, 0.3, 0.4  # of the budget; the rest is for probes
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on the run's own features and on samples of its images."""
+
+    frozen: list[Frozen]
+    curve: LearningCurve
+    found: Search
+    pilots: list[Pilot]
+    candidates: list[Candidate]
+
+
+def main(settings: Advise, given: frozenset[str] = frozenset(), console: Console | None = None) -> Path:
+    """Measure, recommend, write `advice.json` and return its path; the run's features are extracted if missing.
+
+    `given` names the options of the command line, which are not searched over. The test split is looked at by the
+    audit alone, which compares images and reads no label to choose by.
+    """
+    began = time.perf_counter()
+    with FeatureFile(extract.ready_features(settings)) as features:
+        evaluation.write_chance(settings, features)
+        survey = Survey(shared_settings(settings), features, given)
+        budget = settings.budget or usual_budget(survey)
+        log.info("measuring for about %.1f minutes (--budget)", budget)
+        advice = _advice(survey, budget, began)
+        path = write_advice(settings.run_folder, advice)
+        survey.clear()
+    show(console, advice)
+    return path
+
+
+def usual_budget(survey: Survey) -> float:
+    """Return the minutes of measuring that are worth it: a share of what all strategies together would take."""
+    speed, num_train = survey.images_per_second, int((survey.features.split == 0).sum())
+    last_block, _, whole = SPEEDS
+    images = 2 * len(survey.features.ids) + num_train * (8 / last_block + 9 / whole)
+    return float(np.clip(SHARE_OF_ALL * images / speed / 60, FEWEST_MINUTES, MOST_MINUTES))
+
+
+def _advice(survey: Survey, budget: float, began: float) -> Advice:
+    settings, features = survey.settings, survey.features
+    size = data_size(features)
+    affordable = int(PROFILE_SHARE * 60 * budget * survey.images_per_second)
+    rows = min(max(FEWEST_ROWS, min(PROFILE_ROWS, affordable)), len(survey.order))
+    layers = profile(survey, rows, min(RANDOM_ROWS, rows))
+    near = similarity(layers)
+    measured = _measure(survey, 60 * budget)
+    return Advice(
+        schema_version=1,
+        dataset=settings.dataset,
+        backbone=settings.backbone,
+        image_size=settings.image_size,
+        seed=settings.seed,
+        split_sha256=str(features.attributes["split_sha256"]),
+        features_sha256=str(features.attributes["values_sha256"]),
+        size=size,
+        similarity=near,
+        layers=layers,
+        learning_curve=measured.curve,
+        configurations=measured.found.tried,
+        pilots=measured.pilots,
+        candidates=measured.candidates,
+        recommended=recommend(measured.candidates),
+        rule_of_thumb=rule_of_thumb(size, near, measured.candidates),
+        audit=audit(settings, features),
+        budget_minutes=budget,
+        seconds=time.perf_counter() - began,
+        versions=extract.versions(),
+        command=evaluation.command(),
+    )
+
+
+def _measure(survey: Survey, seconds: float) -> Measured:
+    frozen = best_frozen(survey)
+    best = frozen[0]
+    for one in frozen:
+        log.info("%s on %s, transform %s: %.1f %% held out", one.strategy, one.layer, one.transform,
+                 100 * one.probed.accuracy)  # fmt: skip
+    curve, law = learning_curve(survey, best)
+    found = search(survey, SEARCH_SHARE * seconds)
+    cuts = cuts_of(survey.settings.backbone)
+    runs = run_pilots(survey, num_affordable(survey, PILOT_SHARE * seconds), cuts)
+    reference = next(run.start for run in runs if run.start is not None)  # the probe of the last block's fine-tuning
+    pilots = [pilot_of(survey, run, reference, best, law) for run in runs]
+    candidates = [frozen_candidate(survey, one, law) for one in frozen]
+    elsewhere = searched_candidate(survey, found, best, law)
+    candidates += [elsewhere] if elsewhere else []
+    candidates += [tuned_candidate(survey, pilot) for pilot in pilots]
+    return Measured(frozen, curve, found, pilots, candidates)

@@ -1,0 +1,147 @@
+"""The run's own features under a linear classifier: the best of them, its learning curve, and what it takes."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.learning_curve import PowerLaw, extrapolate
+from models.probing import SCREENING, Probed, linear_probe, nested_order, probe_folds, transformed
+from models.selection import TRANSFORMS, Folds
+from models.strategies import STRATEGIES
+from pipeline.advice import CurvePoint, LearningCurve
+from pipeline.survey import Survey
+
+log = logging.getLogger("thaw")
+
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+CHOOSING_ROWS = 5000  # for layer, transform and classifier; the best of them is then fitted to all rows
+SVM_VALUES = (1e-5, 1e-4, 1e-3, 1e-2)  # of C, whose best is lower than that of logistic regression
+FIT_VALUES = 15  # of C, that a strategy's own path has at most
+NEAR = (1.0, 10**0.5, 10.0)  # times the C of many rows, for few
+FEW = (0.1, 10**-0.5, 1.0)  # times the C of few rows, for many
+HELPS = 0.005  # a gain by twice the images, from which on more labels are worth having
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A linear classifier on one layer of features.h5: its probe on all rows, how many it was fitted to, its cost."""
+
+    strategy: str
+    layer: str
+    transform: str
+    probed: Probed
+    num_fitted: int
+    minutes: float
+
+
+def best_frozen(survey: Survey) -> list[Frozen]:
+    """Return `logreg` on its best layer and transform, and `svm` there, the better one first.
+
+    They are chosen on at most 5,000 rows and then judged on all rows that are not test, held out in turn.
+    """
+    rows = np.sort(survey.order[:CHOOSING_ROWS])
+    logreg = max(_tried(survey, "logreg", rows, survey.features.layers, TRANSFORMS), key=_accuracy)
+    svm = max(_tried(survey, "svm", rows, [logreg.layer], [logreg.transform]), key=_accuracy)
+    chosen = [logreg, svm]
+    if len(rows) < len(survey.order):
+        chosen = [_on_all(survey, frozen) for frozen in chosen]
+    return sorted(chosen, key=_accuracy, reverse=True)
+
+
+def _accuracy(frozen: Frozen) -> float:
+    return frozen.probed.accuracy
+
+
+def _tried(
+    survey: Survey, name: str, rows: np.ndarray, layers: Iterable[str], transforms: Iterable[str]
+) -> Iterator[Frozen]:
+    labels = survey.features.labels[rows]
+    folds = probe_folds(labels, survey.groups(rows), survey.settings.seed)
+    for layer in layers:
+        values = _read(survey, layer, rows)
+        for transform in transforms:
+            began = time.perf_counter()
+            grid = SVM_VALUES if name == "svm" else SCREENING
+            probed = linear_probe(STRATEGIES[name], transformed(values, transform), labels, folds, grid)
+            minutes = (time.perf_counter() - began) / 60 * FIT_VALUES / len(grid)
+            yield Frozen(name, layer, transform, probed, len(folds[0][0]), minutes)
+
+
+def _on_all(survey: Survey, frozen: Frozen) -> Frozen:
+    began = time.perf_counter()
+    rows = np.sort(survey.order)
+    labels, folds = survey.features.labels[rows], all_folds(survey, rows)
+    values = [share * frozen.probed.value for share in FEW]
+    features = transformed(_read(survey, frozen.layer, rows), frozen.transform)
+    probed = linear_probe(STRATEGIES[frozen.strategy], features, labels, folds, values)
+    minutes = (time.perf_counter() - began) / 60 * FIT_VALUES / len(FEW) / 2  # the path ends where it falls
+    return Frozen(frozen.strategy, frozen.layer, frozen.transform, probed, len(folds[0][0]), minutes)
+
+
+def all_folds(survey: Survey, rows: np.ndarray) -> Folds:
+    """Return the run's validation split as one fold where it has enough images, else folds of all rows."""
+    validation = survey.features.split[rows] == 1
+    if validation.sum() >= 0.05 * len(rows) and len(rows) > CHOOSING_ROWS:
+        return [(np.flatnonzero(~validation), np.flatnonzero(validation))]
+    return probe_folds(survey.features.labels[rows], survey.groups(rows), survey.settings.seed)
+
+
+def _read(survey: Survey, layer: str, rows: np.ndarray) -> np.ndarray:
+    mask = np.zeros(len(survey.features.ids), bool)
+    mask[rows] = True
+    return survey.features.read([layer], mask)
+
+
+def learning_curve(survey: Survey, frozen: Frozen) -> tuple[LearningCurve, PowerLaw]:
+    """Return the curve of a classifier over 1 % to 100 % of the rows that are not test, and the law fitted to it.
+
+    Shares with fewer images than two for each class, or without one of the classes, are left out.
+    """
+    rows = np.sort(survey.order)
+    labels = survey.features.labels[rows]
+    features = transformed(_read(survey, frozen.layer, rows), frozen.transform)
+    fitted, held_out = all_folds(survey, rows)[0]
+    ordered = fitted[nested_order(labels[fitted], survey.settings.seed)]
+    points = []
+    for share in SHARES[:-1]:
+        few = ordered[: int(share * len(fitted))]
+        num_classes = len(np.unique(labels))
+        if len(few) >= 2 * num_classes and len(np.unique(labels[few])) == num_classes:
+            probed = _probe_few(frozen, features, labels, few, held_out)
+            points.append(_point(share, len(few), probed))
+    points.append(_point(1.0, frozen.num_fitted, frozen.probed))
+    return _judged(frozen, points, len(rows))
+
+
+def _probe_few(
+    frozen: Frozen, features: np.ndarray, labels: np.ndarray, few: np.ndarray, held_out: np.ndarray
+) -> Probed:
+    used = np.concatenate([few, held_out])
+    folds = [(np.arange(len(few)), np.arange(len(few), len(used)))]
+    values = [times * frozen.probed.value for times in NEAR]
+    return linear_probe(STRATEGIES[frozen.strategy], features[used], labels[used], folds, values)
+
+
+def _point(share: float, num_images: int, probed: Probed) -> CurvePoint:
+    accuracy, error = probed.accuracy, probed.standard_error
+    return CurvePoint(share=share, num_images=num_images, accuracy=accuracy, standard_error=error)
+
+
+def _judged(frozen: Frozen, points: list[CurvePoint], num_rows: int) -> tuple[LearningCurve, PowerLaw]:
+    sizes = np.array([float(point.num_images) for point in points])
+    accuracies, errors = (np.array([getattr(p, name) for p in points]) for name in ("accuracy", "standard_error"))
+    law = PowerLaw.fit(sizes, accuracies, errors)
+    at_double, interval = extrapolate(sizes, accuracies, errors, 2 * num_rows)
+    gain = at_double - law(num_rows)
+    curve = LearningCurve(
+        layer=frozen.layer,
+        points=points,
+        slope_per_doubling=law(num_rows) - law(num_rows / 2),
+        accuracy_at_double=at_double,
+        interval_at_double=interval,
+        more_labels_help=gain >= HELPS,
+    )
+    return curve, law

@@ -1,0 +1,205 @@
+"""The best frozen configuration: image size x layer x pooling x transform, by successive halving on a sample."""
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from features.backbones import get_backbone
+from features.preprocessing import resolve_pooling
+from features.store import FeatureFile
+from models.probing import Probed, linear_probe, probe_folds, transformed
+from models.strategies import STRATEGIES
+from pipeline.advice import Configuration
+from pipeline.survey import Survey
+
+log = logging.getLogger("thaw")
+
+SIZES = (48, 64, 96, 128, 160, 224)
+TOP_LAYERS = 3  # pooling layers that are tried, from the top: earlier ones are never the best at a usable size
+FEWEST_ROWS, MOST_ROWS = 200, 2000
+KEPT_SETTINGS = 3  # of a size, from the first round on
+WORSE = 0.01  # than the best size so far; after two such sizes in a row larger ones are not tried
+LOGREG = STRATEGIES["logreg"]
+
+
+class Setting(NamedTuple):
+    """What is done to the activations of one image size."""
+
+    layer: str
+    pooling: str
+    transform: str
+
+
+@dataclass
+class AtSize:
+    """One image size: the features (n, D) by name of those `rows` of features.h5 that were extracted, and the cost."""
+
+    image_size: int
+    settings: list[Setting]
+    features: dict[str, np.ndarray] = field(default_factory=dict)
+    rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    seconds: float = 0.0
+    probed: dict[Setting, Probed] = field(default_factory=dict)
+
+    @property
+    def num_rows(self) -> int:
+        """How many images were extracted."""
+        return len(self.rows)
+
+    @property
+    def best(self) -> tuple[Setting, Probed]:
+        """The setting of the highest accuracy, the first of equals."""
+        return max(self.probed.items(), key=lambda item: item[1].accuracy)
+
+
+@dataclass(frozen=True)
+class Search:
+    """All that was tried, and the sizes of the last round by size; the run's own is always among them."""
+
+    tried: list[Configuration]
+    sizes: dict[int, AtSize]
+
+    @property
+    def num_rows(self) -> int:
+        """How many images the last round was on."""
+        return min(size.num_rows for size in self.sizes.values())
+
+
+def search(survey: Survey, seconds: float) -> Search:
+    """Try image sizes with their layers, poolings and transforms for about `seconds`, on ever more images.
+
+    Each round keeps the better half of the sizes, with the run's own, and doubles the images.
+    """
+    deadline = time.perf_counter() + seconds
+    sizes = {size: AtSize(size, _settings(survey, size)) for size in _sizes(survey)}
+    num_rows = _first_rows(survey, sizes, seconds)
+    tried: list[Configuration] = []
+    number = 1
+    while True:
+        done = _round(survey, sizes, num_rows, deadline)
+        kept = _better_half(survey, done)
+        tried += [row for at in done.values() for row in _records(at, number, at.image_size in kept)]
+        for at in done.values():
+            best, probed = at.best
+            log.info("%d pixels, %d images: %.1f %% by %s %s, transform %s", at.image_size, num_rows,
+                     100 * probed.accuracy, best.layer, best.pooling, best.transform)  # fmt: skip
+        sizes = {size: done[size] for size in kept}
+        more = min(2 * num_rows, len(survey.order), MOST_ROWS)
+        last = len(done) <= 2 and number > 1
+        if last or len(sizes) == 1 or more == num_rows or not _affords(survey, sizes.values(), more, deadline):
+            return Search(tried, sizes)
+        num_rows, number = more, number + 1
+        for at in sizes.values():
+            at.settings = sorted(at.probed, key=lambda key: -at.probed[key].accuracy)[:KEPT_SETTINGS]
+
+
+def _sizes(survey: Survey) -> list[int]:
+    """Return the image sizes to try; the run's own alone where the user gave it."""
+    own = survey.settings.image_size
+    if "image_size" in survey.given:
+        return [own]
+    least = get_backbone(survey.settings.backbone).min_image_size
+    return sorted({own, *(size for size in SIZES if size >= least)})
+
+
+def _settings(survey: Survey, image_size: int) -> list[Setting]:
+    """Return what to try at a size; the square root is for maps, whose values are sparse, not for averages."""
+    backbone = get_backbone(survey.settings.backbone)
+    layers = survey.settings.layer_names if "layers" in survey.given else survey.pools[-TOP_LAYERS:]
+    poolings = [survey.settings.pooling] if "pooling" in survey.given else ["auto", "avg"]
+    found = []
+    for layer in layers:
+        height, width, _ = backbone.output_shape(layer, image_size)
+        for pooling in poolings:
+            if height * width > 1 or pooling == poolings[0]:
+                found.append(Setting(layer, pooling, "none"))
+                if resolve_pooling(pooling, backbone.output_shape(layer, image_size)) not in ("avg", "max"):
+                    found.append(Setting(layer, pooling, "sqrt"))
+    return found
+
+
+def _first_rows(survey: Survey, sizes: Iterable[int], seconds: float) -> int:
+    """Return the images of the first round: half of the time for all sizes, within bounds."""
+    per_image = sum(1 / survey.speed_at(size) for size in sizes)
+    return int(min(len(survey.order), max(FEWEST_ROWS, min(MOST_ROWS / 2, seconds / 2 / per_image))))
+
+
+def _affords(survey: Survey, sizes: Iterable[AtSize], num_rows: int, deadline: float) -> bool:
+    needed = sum((num_rows - at.num_rows) / survey.speed_at(at.image_size) for at in sizes)
+    return time.perf_counter() + needed < deadline
+
+
+def _round(survey: Survey, sizes: dict[int, AtSize], num_rows: int, deadline: float) -> dict[int, AtSize]:
+    """Probe the sizes on `num_rows` images, the run's own first and larger ones as long as they may still be better."""
+    own = survey.settings.image_size
+    done: dict[int, AtSize] = {}
+    worse = 0
+    for size in sorted(sizes, key=lambda size: (size != own, size)):
+        at = sizes[size]
+        if done and not _affords(survey, [at], num_rows, deadline):
+            break
+        _extract(survey, at, num_rows)
+        _probe(survey, at)
+        best = max((other.best[1].accuracy for other in done.values()), default=0.0)
+        done[size] = at
+        worse = worse + 1 if at.best[1].accuracy < best - WORSE and size > own else 0
+        if worse == 2:
+            break
+    return dict(sorted(done.items()))
+
+
+def _better_half(survey: Survey, done: dict[int, AtSize]) -> list[int]:
+    ranked = sorted(done, key=lambda size: -done[size].best[1].accuracy)
+    return sorted({*ranked[: max(1, len(ranked) // 2)], survey.settings.image_size})
+
+
+def _extract(survey: Survey, at: AtSize, num_rows: int) -> None:
+    """Add the features of the images that are still missing; images come in the order of the survey's chunks."""
+    rows = survey.order[at.num_rows : num_rows]
+    if not len(rows):
+        return
+    began = time.perf_counter()
+    names = sorted({f"{setting.layer}:{setting.pooling}" for setting in at.settings})
+    path = survey.sample(f"size{at.image_size}-{at.num_rows}-{num_rows}", rows, names, image_size=at.image_size)
+    with FeatureFile(path) as features:
+        everyone = np.ones(len(features.ids), bool)
+        for name in names:
+            parts = [at.features[name]] if name in at.features else []
+            at.features[name] = np.concatenate([*parts, features.read([name], everyone)])
+    at.rows = np.concatenate([at.rows, np.sort(rows)])
+    at.seconds += time.perf_counter() - began
+
+
+def _probe(survey: Survey, at: AtSize) -> None:
+    began = time.perf_counter()
+    rows = at.rows
+    labels = survey.features.labels[rows]
+    folds = probe_folds(labels, survey.groups(rows), survey.settings.seed)
+    at.probed = {
+        setting: linear_probe(
+            LOGREG, transformed(at.features[f"{setting.layer}:{setting.pooling}"], setting.transform), labels, folds
+        )
+        for setting in at.settings
+    }
+    at.seconds += time.perf_counter() - began
+
+
+def _records(at: AtSize, number: int, kept: bool) -> list[Configuration]:
+    return [
+        Configuration(
+            image_size=at.image_size,
+            **setting._asdict(),
+            strategy="logreg",
+            round=number,
+            num_images=at.num_rows,
+            accuracy=probed.accuracy,
+            seconds=at.seconds,
+            images_per_second=at.num_rows / at.seconds,
+            kept=kept,
+        )
+        for setting, probed in at.probed.items()
+    ]

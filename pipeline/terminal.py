@@ -1,0 +1,22 @@
+"""Consoles and tables on standard output, as a terminal and as a pipe want them."""
+
+import os
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+PIPE_WIDTH = 10_000
+
+
+def console_for() -> Console:
+    """Return a console on standard output; a pipe gets every column, without colours or lines."""
+    piped = not Console().is_terminal and "COLUMNS" not in os.environ
+    return Console(width=PIPE_WIDTH if piped else None, highlight=False)
+
+
+def empty_table(console: Console) -> Table:
+    """Return a table without columns yet."""
+    if console.is_terminal:
+        return Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    return Table(box=None, pad_edge=False, header_style="", padding=(0, 2, 0, 0))
