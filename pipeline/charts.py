@@ -169,14 +169,14 @@ def layer_profile(figure: "Figure", layers: Sequence[LayerProfile]) -> None:
     lines = (
         ("auto pooling", [layer.auto_accuracy for layer in layers], BLUE),
         ("averaged", [layer.average_accuracy for layer in layers], ORANGE),
-        ("random network, averaged", [layer.random_accuracy for layer in layers], GREY),
+        ("random network", [layer.random_accuracy for layer in layers], GREY),
     )
     for (text, values, colour), marker in zip(lines, MARKERS, strict=False):
         above.plot(depths, [100 * value for value in values], color=colour, marker=marker, label=text)
     above.set_ylabel("accuracy, %")
     below.plot(depths, [layer.log_me for layer in layers], color=GREEN, marker="D")
     below.set_ylabel("LogME")
-    below.set_xticks(depths, [label(layer.layer, 12) for layer in layers], size=9)
+    below.set_xticks(depths, [label(layer.layer.removesuffix("_pool"), 9) for layer in layers], size=9)
     for axes in (above, below):
         axes.grid(True)
     _legend_above(above)

@@ -82,11 +82,11 @@ def _advice(run: Run, advice: Advice) -> dict[str, Any]:
         f"{point.num_images:,}: {100 * point.accuracy:.1f} %" for point in curve.points
     )
     return {
-        "size_reason": advice.size.reason,
-        "similarity_reason": advice.similarity.reason,
+        "size_reason": _sentence(advice.size.reason),
+        "similarity_reason": _sentence(advice.similarity.reason),
         "cell": rule.cell.replace("-", ", "),
         "rule": rule.text.rstrip("."),
-        "evidence": rule.evidence,
+        "evidence": _sentence(rule.evidence),
         "agrees": rule.agrees,
         "command": advice.recommended.command,
         "hindsight": run.hindsight or "",
@@ -104,6 +104,11 @@ def _advice(run: Run, advice: Advice) -> dict[str, Any]:
         "pilots": [_pilot_row(pilot) for pilot in advice.pilots],
         "pilot_headings": PILOT_HEADINGS,
     }
+
+
+def _sentence(text: str) -> str:
+    """Return a reason of advice.json as a sentence: it begins with a capital and ends with a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def judged_rows(run: Run, advice: Advice) -> list[list[str]]:
@@ -226,10 +231,11 @@ def _duplicates_text(audit: Audit, num_test: int) -> str:
     found = len(audit.duplicate_test_ids)
     if not found:
         return "No test image is, exactly or nearly, a training or validation image too."
-    pairs = f"{audit.num_exact_duplicates:,} exact and {audit.num_near_duplicates:,} near pairs"
+    alike = f"{audit.num_exact_duplicates:,} exactly, {audit.num_near_duplicates:,} nearly"
+    verb = "is a training or validation image too" if found == 1 else "are training or validation images too"
     return (
-        f"{found:,} of {num_test:,} test images are training or validation images too: {pairs} (a cosine of "
-        f"{audit.near_threshold:.3f} or more). A strategy may have learnt them by heart, so here is each without them."
+        f"{found:,} of {num_test:,} test images {verb}: {alike}. A strategy may have learnt them by heart, so here is "
+        "each without them."
     )
 
 
@@ -240,10 +246,8 @@ def _alike(duplicate: DuplicateImage) -> str:
 def _errors_text(audit: Audit) -> str:
     if not audit.num_label_errors:
         return "No label looks wrong."
-    return (
-        f"{audit.num_label_errors:,} labels look wrong to a model that has not seen the image. They are listed, never "
-        "removed: look at them yourself."
-    )
+    labels = "1 label looks" if audit.num_label_errors == 1 else f"{audit.num_label_errors:,} labels look"
+    return f"{labels} wrong to a model that has not seen the image. Nothing is removed: look for yourself."
 
 
 def _count_row(row: Any) -> list[Any]:

@@ -64,7 +64,7 @@ def _galleries(run: Run, pictures: Pictures) -> list[dict[str, Any]]:
     best = run.entries[0]
     wrong = int((~best.correct).sum())
     rows = confident_mistakes(best)
-    shown = f"{wrong:,} of {len(best.ids):,} test images are labelled wrongly" + (
+    shown = f"{wrong:,} of {len(best.ids):,} test images {'is' if wrong == 1 else 'are'} labelled wrongly" + (
         f"; the {len(rows)} most confident:" if wrong > len(rows) else ":" if wrong else "."
     )
     name = best.report.name
@@ -90,8 +90,8 @@ def _against_svm(pictures: Pictures, new: Entry, old: Entry) -> list[dict[str, A
 
 
 def _counted(count: int, what: str) -> str:
-    images = "1 test image" if count == 1 else f"{count or 'No'} test image{'s' if count else ''}"
-    return f"{images} {what}" + (f"; {MOST_SHOWN} are shown." if count > MOST_SHOWN else ".")
+    images = f"{count:,} test images" if count > 1 else "1 test image" if count else "No test image"
+    return f"{images} {what}" + (f"; {MOST_SHOWN} are shown, the most confident first." if count > MOST_SHOWN else ".")
 
 
 def _no_tuning(run: Run) -> str:

@@ -105,7 +105,7 @@ def test_the_layer_profile_and_the_data_efficiency_curve_hold_the_advice_s_figur
     layers = [LayerProfile.model_validate(layer(depth)) for depth in range(1, 6)]
     charts.layer_profile(figure, layers)
     assert list(figure.axes[0].lines[0].get_ydata()) == [100 * one.auto_accuracy for one in layers]
-    assert [text.get_text() for text in figure.axes[1].get_xticklabels()] == [one.layer for one in layers]
+    assert [text.get_text() for text in figure.axes[1].get_xticklabels()] == [f"block{k}" for k in range(1, 6)]
     curve = advice().learning_curve
     charts.data_efficiency(other, curve)
     drawn = [list(line.get_xdata()) for line in other.axes[0].lines]
