@@ -11,9 +11,9 @@ PEERS := .venv-bench/.ready
 $(if $(filter command,$(origin dataset) $(origin run) $(origin args)),$(error the variables are written DATASET, RUN and ARGS, in capitals))
 WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
 STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) head finetune scratch random
-LATER := advise predict faults fuzz serve test-backends cluster-test
+LATER := predict faults fuzz serve test-backends cluster-test
 
-.PHONY: help setup demo test test-browser lint format lock features $(STRATEGIES) report cifar10 bench bench-setup $(LATER) clean
+.PHONY: help setup demo test test-browser lint format lock features $(STRATEGIES) advise report cifar10 bench bench-setup $(LATER) clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -70,6 +70,9 @@ features: $(READY) ## images -> features.h5
 
 $(STRATEGIES): $(READY)
 	$(CLI) $@ $(WHAT) $(ARGS)
+
+advise: $(READY) ## measure size, similarity, frozen configurations and what fine-tuning would buy; recommend
+	$(CLI) advise $(WHAT) $(ARGS)
 
 report: $(READY) ## compare all reports of the run: tables on the terminal, report.md
 	$(CLI) report $(WHAT) $(ARGS)

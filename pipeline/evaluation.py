@@ -70,7 +70,7 @@ def result_folder(settings: Strategy, strategy: str) -> tuple[str, Path]:
     folder = settings.run_folder / name
     if name != strategy and name in ALL_STRATEGIES:
         raise InputError(f"--name {name} is the strategy {name}'s own; choose another, for example {strategy}-2")
-    if folder.is_file() or name in ("activations", "plots"):
+    if folder.is_file() or name in ("activations", "advice", "plots"):
         raise InputError(f"--name {name}: {folder} is the run's own; choose another name")
     return name, folder
 

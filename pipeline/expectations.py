@@ -131,7 +131,8 @@ def pilot_of(survey: Survey, run: Run, reference: np.ndarray, best: Frozen, law:
     """Return what a pilot says of fine-tuning on all training images.
 
     The gain over the linear probe of the same images, drawn towards 0 by how unsure it is (the mean of a normal
-    posterior), is taken to hold for more images too, less surely with each doubling. Fine-tuning is fitted to the training images alone, a linear classifier to those of validation too.
+    posterior), is taken to hold for more images too, less surely with each doubling. Fine-tuning is fitted to the
+    training images alone, a linear classifier to those of validation too.
     """
     error = paired_error(run.right, reference)
     gain = float(run.right.mean() - reference.mean()) * LIKELY_GAIN**2 / (LIKELY_GAIN**2 + error**2)
