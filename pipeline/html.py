@@ -5,7 +5,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import jinja2
 from markupsafe import Markup
@@ -14,8 +14,11 @@ from features.errors import InputError
 from features.wholefiles import write_whole
 from pipeline.advice import Advice
 from pipeline.comparison import Comparison, Entry
-from pipeline.drawing import label
+from pipeline.drawing import draw, label
 from pipeline.figures import plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 log = logging.getLogger("thaw")
 
@@ -74,14 +77,33 @@ def attempt(what: str, make: Callable[[], T]) -> Part[T]:
         return Part(missing=f"{what} could not be made ({type(error).__name__}).")
 
 
+def chart(run: Run, name: str, alt: str, height: float, paint: Callable[..., None], *arguments: Any) -> Part[Markup]:
+    """Return a chart for the page, written to the run's plots too; `paint(figure, *arguments)` fills it."""
+
+    def make() -> Markup:
+        def fill(figure: "Figure") -> None:
+            paint(figure, *arguments)
+
+        return Markup(draw(run.plots, name, alt, height, fill))  # noqa: S704 (escaped by the writer of its XML)
+
+    return attempt(f"The chart {name}", make)
+
+
+def plain_cells(*values: str | int) -> list[tuple[str, str | int]]:
+    """Return cells that sort by what they show."""
+    return [(str(value), value) for value in values]
+
+
 def write_html(run: Run) -> Path:
     """Write `run`/report.html and the charts in `run`/plots, and return the page's path."""
-    from pipeline import html_advice, html_comparison, html_made, html_pictures
+    from pipeline import html_advice, html_audit, html_classes, html_comparison, html_made, html_pictures
 
     context = {
         "sections": SECTIONS,
         **html_comparison.context(run),
+        **html_classes.context(run),
         **html_advice.context(run),
+        **html_audit.context(run),
         **html_pictures.context(run),
         **html_made.context(run),
     }

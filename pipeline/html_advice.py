@@ -1,22 +1,18 @@
-"""The page's advice: what `advise` measured and expected, how that turned out, and its audit of the data."""
+"""The page's advice: what `advise` measured and expected, and how that turned out."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from scipy.stats import binomtest
-
 from pipeline import charts
-from pipeline.advice import Advice, Audit, Candidate, DuplicateImage
-from pipeline.comparison import Entry
+from pipeline.advice import Advice, Candidate
 from pipeline.figures import duration, percent, total_seconds
 from pipeline.hindsight import Judged, all_made, judge
-from pipeline.html import Part, Run, attempt
-from pipeline.html_comparison import chart
-from pipeline.schema import Report
+from pipeline.html import Part, Run, attempt, chart, plain_cells
+from pipeline.schema import NEURAL, Report
 
 JUDGED_HEADINGS = (
     ("Strategy", "text"), ("Settings", "text"), ("Expected %", "number"), ("Measured %", "number"), ("Inside", "text"),
-    ("Behind the best", "number"), ("Expected time", "number"), ("Taken", "number"),
+    ("Points behind the best", "number"), ("Expected time", "number"), ("Taken", "number"),
 )  # fmt: skip
 LAYER_HEADINGS = (
     ("Layer", "text"), ("Auto pooling %", "number"), ("As", "text"), ("Averaged %", "number"),
@@ -31,40 +27,18 @@ PILOT_HEADINGS = (
     ("Trained from", "text"), ("Images", "number"), ("Held out", "number"), ("Epochs", "number"),
     ("Probe %", "number"), ("Gain, points", "number"), ("Expected of all %", "number"), ("Minutes for all", "number"),
 )  # fmt: skip
-RESTATED_HEADINGS = (
-    ("Strategy", "text"),
-    ("With them %", "number"),
-    ("Without them %", "number"),
-    ("Change", "number"),
-)
-DUPLICATE_HEADINGS = (
-    ("Test image", "text"),
-    ("Is also", "text"),
-    ("Of split", "text"),
-    ("Alike", "text"),
-    ("Label", "text"),
-)
-ERROR_HEADINGS = (
-    ("Image", "text"), ("Split", "text"), ("Labelled", "text"), ("Perhaps", "text"), ("Probability", "number"),
-    ("Margin", "number"),
-)  # fmt: skip
-COUNT_HEADINGS = (("Class", "text"), ("Training", "number"), ("Validation", "number"), ("Test", "number"))
-MOST_COUNTS = 300
-MOST_LISTED = 50
 
 
 def context(run: Run) -> dict[str, Any]:
-    """Return what the templates advice.html and audit.html show."""
+    """Return what the template advice.html shows."""
     if run.advice is None:
-        return {"advice": Part(missing=run.advice_missing), "audit": Part(missing=run.advice_missing)}
+        return {"advice": Part(missing=run.advice_missing)}
     given = run.advice
-    return {
-        "advice": attempt("The advice", lambda: _advice(run, given)),
-        "audit": attempt("The audit", lambda: _audit(run, given.audit)),
-    }
+    return {"advice": attempt("The advice", lambda: _advice(run, given))}
 
 
-def _points(low: float, high: float) -> str:
+def in_points(low: float, high: float) -> str:
+    """Return an interval of a difference of fractions in points."""
     return f"[{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
@@ -74,6 +48,7 @@ def _expected(value: float, interval: Sequence[float]) -> str:
 
 def _advice(run: Run, advice: Advice) -> dict[str, Any]:
     rule, curve = advice.rule_of_thumb, advice.learning_curve
+    near = advice.similarity.cell == "similar"
     helps = "More labels would help" if curve.more_labels_help else "More labels would help little"
     layer_alt = "Probe accuracy by layer: " + "; ".join(
         f"{layer.layer} {100 * layer.auto_accuracy:.1f} %" for layer in advice.layers
@@ -82,10 +57,11 @@ def _advice(run: Run, advice: Advice) -> dict[str, Any]:
         f"{point.num_images:,}: {100 * point.accuracy:.1f} %" for point in curve.points
     )
     return {
+        "size": advice.size.cell.capitalize(),
         "size_reason": _sentence(advice.size.reason),
+        "closeness": advice.similarity.cell.capitalize() + (" to ImageNet" if near else " from ImageNet"),
         "similarity_reason": _sentence(advice.similarity.reason),
-        "cell": rule.cell.replace("-", ", "),
-        "rule": rule.text.rstrip("."),
+        "rule": _sentence(rule.text),
         "evidence": _sentence(rule.evidence),
         "agrees": rule.agrees,
         "command": advice.recommended.command,
@@ -136,7 +112,9 @@ def _judged_row(judged: Judged, best: Report, recommended: bool) -> list[str]:
 
 
 def _settings(candidate: Candidate) -> str:
-    return f"{candidate.layer}, {candidate.image_size} px, {candidate.pooling}, {candidate.transform}"
+    if candidate.strategy in NEURAL:
+        return f"{candidate.image_size} px" + (f", from {candidate.layer}" if candidate.strategy == "finetune" else "")
+    return f"{candidate.image_size} px, {candidate.layer}, {candidate.pooling}, {candidate.transform}"
 
 
 def _layer_row(layer: Any) -> list[str]:
@@ -149,120 +127,16 @@ def _configuration_rows(advice: Advice) -> list[list[Any]]:
     ordered = sorted(advice.configurations, key=lambda tried: (tried.round, -tried.accuracy))
     return [
         [
-            *_plain_cells(tried.layer, tried.pooling, tried.transform, tried.image_size, tried.strategy, tried.round),
+            *plain_cells(tried.layer, tried.pooling, tried.transform, tried.image_size, tried.strategy, tried.round),
             (f"{tried.num_images:,}", tried.num_images), (f"{100 * tried.accuracy:.1f}", tried.accuracy),
-            (f"{tried.seconds:.1f}", tried.seconds), *_plain_cells("yes" if tried.kept else "no"),
+            (f"{tried.seconds:.1f}", tried.seconds), *plain_cells("yes" if tried.kept else "no"),
         ]
         for tried in ordered
     ]  # fmt: skip
 
 
-def _plain_cells(*values: str | int) -> list[tuple[str, str | int]]:
-    """Return cells that sort by what they show."""
-    return [(str(value), value) for value in values]
-
-
 def _pilot_row(pilot: Any) -> list[str]:
-    gain = f"{100 * pilot.gain:+.1f} {_points(*pilot.gain_interval)}"
+    gain = f"{100 * pilot.gain:+.1f} {in_points(*pilot.gain_interval)}"
     expected = _expected(pilot.expected_accuracy, pilot.expected_interval)
     images = [f"{pilot.num_images:,}", f"{pilot.num_held_out:,}", str(pilot.epochs)]
     return [pilot.unfreeze_from, *images, f"{100 * pilot.start_accuracy:.1f}", gain, expected, f"{pilot.minutes:.1f}"]
-
-
-# The audit.
-
-
-def without(entry: Entry, duplicates: set[str]) -> tuple[float, list[float]] | None:
-    """Return the accuracy on the test images that are none of `duplicates`, and its 95 % interval; None without any."""
-    kept = [bool(hit) for name, hit in zip(entry.ids, entry.correct, strict=True) if name not in duplicates]
-    if not kept:
-        return None
-    # Wilson's, as in report.json.
-    interval = binomtest(sum(kept), len(kept)).proportion_ci(0.95, method="wilson")
-    return sum(kept) / len(kept), [float(interval.low), float(interval.high)]
-
-
-def _audit(run: Run, audit: Audit) -> dict[str, Any]:
-    restated = restated_rows(run.entries, audit)
-    return {
-        "duplicates_text": _duplicates_text(audit, len(run.entries[0].ids)),
-        "restated": restated,
-        "restated_headings": RESTATED_HEADINGS,
-        "duplicates": [
-            [d.id, d.twin, d.twin_split, _alike(d), "same" if d.same_label else "other"]
-            for d in audit.duplicates[:MOST_LISTED]
-        ],
-        "duplicate_headings": DUPLICATE_HEADINGS,
-        "errors_text": _errors_text(audit),
-        "errors": [
-            [
-                *_plain_cells(e.id, e.split, e.label, e.suggested),
-                (f"{e.probability:.2f}", e.probability), (f"{e.margin:.2f}", e.margin),
-            ]
-            for e in audit.label_errors[:MOST_LISTED]
-        ],
-        "error_headings": ERROR_HEADINGS,
-        "balance_text": audit.imbalance_warning
-        or f"The largest class has {audit.imbalance:.1f} times as many images as the smallest: no reason to worry.",
-        "counts": [_count_row(row) for row in sorted(audit.class_counts, key=lambda row: row.train)[:MOST_COUNTS]],
-        "counts_caption": "Images of each class and side"
-        if len(audit.class_counts) <= MOST_COUNTS
-        else f"Images on each side of the {MOST_COUNTS} smallest classes of {len(audit.class_counts):,}",
-        "count_headings": COUNT_HEADINGS,
-        "canary_text": _canary_text(audit),
-    }  # fmt: skip
-
-
-def restated_rows(entries: Sequence[Entry], audit: Audit) -> list[list[str]]:
-    """Return a row for each strategy, its accuracy with and without the duplicates; none where there is none."""
-    duplicates = set(audit.duplicate_test_ids) & set(entries[0].ids)
-    rows = []
-    for entry in entries if duplicates else ():
-        report, rest = entry.report, without(entry, duplicates)
-        if rest is not None:
-            value, interval = rest
-            shown = f"{percent(value, report)} [{percent(interval[0], report)}, {percent(interval[1], report)}]"
-            change = f"{100 * (value - report.accuracy):+.2f}"
-            rows.append([report.name, percent(report.accuracy, report), shown, change])
-    return rows
-
-
-def _duplicates_text(audit: Audit, num_test: int) -> str:
-    found = len(audit.duplicate_test_ids)
-    if not found:
-        return "No test image is, exactly or nearly, a training or validation image too."
-    alike = f"{audit.num_exact_duplicates:,} exactly, {audit.num_near_duplicates:,} nearly"
-    verb = "is a training or validation image too" if found == 1 else "are training or validation images too"
-    return (
-        f"{found:,} of {num_test:,} test images {verb}: {alike}. A strategy may have learnt them by heart, so here is "
-        "each without them."
-    )
-
-
-def _alike(duplicate: DuplicateImage) -> str:
-    return "exact" if duplicate.exact else f"{duplicate.similarity:.4f}"
-
-
-def _errors_text(audit: Audit) -> str:
-    if not audit.num_label_errors:
-        return "No label looks wrong."
-    labels = "1 label looks" if audit.num_label_errors == 1 else f"{audit.num_label_errors:,} labels look"
-    return f"{labels} wrong to a model that has not seen the image. Nothing is removed: look for yourself."
-
-
-def _count_row(row: Any) -> list[Any]:
-    return [(row.class_name, row.class_name), *((f"{n:,}", n) for n in (row.train, row.validation, row.test))]
-
-
-def _canary_text(audit: Audit) -> str:
-    canary = audit.canary
-    if canary is None:
-        return "The run uses the network's own preprocessing; there is nothing to check it against."
-    ours, best = (f"{100 * value:.1f} %" for value in (canary.accuracy, canary.standard_accuracy))
-    options = f"--resize {canary.resize} --normalize {canary.normalize}"
-    text = (
-        f"A small probe on {canary.num_images:,} images: {ours} under this run's preprocessing ({options}), {best} "
-        f"under the network's own (difference {_points(*canary.difference_interval)} points). "
-    )
-    better = "The network's own is better: leave both options out."
-    return text + (better if canary.worse else "Nothing is wrong with it.")

@@ -10,8 +10,7 @@ from models.strategies import STRATEGIES
 from pipeline import charts, feature_map
 from pipeline.comparison import Entry
 from pipeline.galleries import MOST_SHOWN, Pictures, Shot, confident_mistakes, fixed_and_broken, open_pictures
-from pipeline.html import Part, Run, attempt
-from pipeline.html_comparison import chart
+from pipeline.html import Part, Run, attempt, chart
 from pipeline.schema import remedy
 
 MOST_DOUBTED = 12

@@ -16,7 +16,7 @@ from test_pipeline_hindsight import advice
 from test_pipeline_report import CLASSES, IDS, add, baseline, refusal
 
 from models.metrics import evaluate
-from pipeline import html, html_comparison
+from pipeline import html, html_classes, html_comparison
 from pipeline import report as stage
 from pipeline.advice import write_advice
 from pipeline.comparison import Entry, compare_all
@@ -131,7 +131,7 @@ def test_a_whole_run_has_every_section(run: Path) -> None:
     assert "inside the expected interval; the best of this run" in sections["verdict"]
     assert "The frontier, the quickest first" in sections["cost"]
     assert "finetune. Epoch 0 is the network before training." in sections["curves"]
-    assert "The measurements agree." in sections["advice"]
+    assert "Similar to ImageNet: Block 4 is the best." in sections["advice"]
     assert f"The map: it needs {run}/features.h5, which is gone; type: make features RUN={run}" in sections["map"]
     assert "1 test image that svm labels wrongly" not in sections["mistakes"]
     assert "2 test images that svm labels wrongly and finetune rightly." in sections["mistakes"]
@@ -212,7 +212,7 @@ def test_what_a_picture_cannot_show_does_not_cost_the_tables(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("no room")
 
-    monkeypatch.setattr(html_comparison, "draw", fail)
+    monkeypatch.setattr(html, "draw", fail)
     page = written(run)
     assert page.all("svg") == []
     assert "The chart cost could not be made (ZeroDivisionError)." in page.texts("p")
@@ -343,9 +343,9 @@ def test_a_hundred_thousand_test_images_stay_under_five_megabytes(tmp_path: Path
 
 def test_the_worst_classes_come_first_and_those_without_images_not_at_all(tmp_path: Path) -> None:
     report = read_report(add(tmp_path, "svm", [1, 4, 0], [*CLASSES, "fox"]) / "report.json")
-    assert [row.class_name for row in html_comparison.worst_classes(report, 9)] == ["dog", "cat", "eel"]
-    assert html_comparison.top_confusions(report, 9) == [["dog", "eel", "2", "10.0"], ["cat", "dog", "1", "5.0"]]
-    matrix, names = html_comparison.shown_confusions(report, 2)
+    assert [row.class_name for row in html_classes.worst_classes(report, 9)] == ["dog", "cat", "eel"]
+    assert html_classes.top_confusions(report, 9) == [["dog", "eel", "2", "10.0"], ["cat", "dog", "1", "5.0"]]
+    matrix, names = html_classes.shown_confusions(report, 2)
     assert names == ["dog", "eel"]
     assert matrix.tolist() == [[18, 2], [0, 20]]
 
