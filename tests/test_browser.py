@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from test_pipeline_hindsight import advice
 from test_pipeline_report import CLASSES, IDS, LABELS, add, fields, probabilities_with
 
 from models.metrics import evaluate
+from pipeline.advice import write_advice
 from pipeline.cli import run
 from pipeline.predictions import write_predictions
 from pipeline.schema import Report, write_report
 
 TOOLS = Path(__file__).resolve().parent / "browser"
 SET_UP = TOOLS / "node_modules" / ".browser"
-PAGES = ("pictures", "one", "tiny")
+PAGES = ("pictures", "advised", "one", "tiny")
 VIEWS = ("light-375", "light-1280", "dark-375", "dark-1280")
 FAST = ["--image-size", "32", "--weights", "random", "--layers", "block2_pool,block3_pool", "--pooling", "avg"]
 HOSTILE = ["<img src=x onerror=alert(1)>", "<script>alert(2)<", "a&b \"c\" 'd'"]
@@ -34,14 +36,14 @@ pytestmark = pytest.mark.skipif(not SET_UP.exists(), reason="needs a browser: ma
 
 
 def pictures(folder: Path) -> Path:
-    """Write 24 small random pictures of each hostile class, in files with hostile names, and return their folder.
+    """Write 36 small random pictures of each hostile class, in files with hostile names, and return their folder.
 
     Each class has a colour of its own, but every eighth picture lies in the next class's folder: mistakes to show.
     """
     generator = np.random.default_rng(0)
     for channel, name in enumerate(HOSTILE):
         (folder / name).mkdir(parents=True)
-        for number in range(24):
+        for number in range(36):
             pixels = generator.integers(0, 140, (40, 50, 3))
             pixels[..., (channel + (number % 8 == 0)) % 3] += generator.integers(60, 115)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{HOSTILE[1]}{number:02d}.png")
@@ -61,6 +63,16 @@ def report_of_pictures(folder: Path) -> Path:
     ):
         assert run([*arguments, *where]) == 0
     return folder / "run" / "report.html"
+
+
+def report_with_advice(folder: Path) -> Path:
+    """Return the page of a run with advice, hostile class names in it and two strategies."""
+    names = HOSTILE_WORDS[1:]
+    add(folder, "svm", [1, 2], names)
+    add(folder, "logreg", [1], names, strategy="logreg", layer="block4_pool")
+    write_advice(folder, advice(names))
+    assert run(["report", "--run", str(folder)]) == 0
+    return folder / "report.html"
 
 
 def report_of_one_strategy(folder: Path) -> Path:
@@ -94,7 +106,12 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory: pytest.TempPathFactory, screenshots: Path) -> dict[str, Any]:
     """What the browser finds in every page and view."""
-    makers = {"pictures": report_of_pictures, "one": report_of_one_strategy, "tiny": report_of_a_tiny_split}
+    makers = {
+        "pictures": report_of_pictures,
+        "advised": report_with_advice,
+        "one": report_of_one_strategy,
+        "tiny": report_of_a_tiny_split,
+    }
     pages = {name: make(tmp_path_factory.mktemp(name)) for name, make in makers.items()}
     pages["bad"] = tmp_path_factory.mktemp("bad") / "report.html"
     pages["bad"].write_text(BAD_PAGE, encoding="utf-8")
@@ -199,7 +216,7 @@ def test_axe_finds_no_violation(seen: dict[str, Any]) -> None:
     assert problems_of_axe(seen["axe"]) == []
 
 
-@pytest.mark.parametrize("page", ["pictures", "tiny"])
+@pytest.mark.parametrize("page", ["pictures", "advised", "tiny"])
 @pytest.mark.parametrize("view", ["light-375", "light-1280"])
 def test_the_table_sorts_by_mouse_and_keyboard(findings: dict[str, Any], page: str, view: str) -> None:
     assert problems_of_sorting(findings[page][view]["sorting"]) == []
@@ -212,7 +229,9 @@ def test_the_page_follows_the_theme(findings: dict[str, Any], page: str) -> None
     assert sum(dark["background"]) < 200 < 500 < sum(dark["text"])
 
 
-@pytest.mark.parametrize(("page", "names"), [("pictures", HOSTILE), ("one", HOSTILE_WORDS)])
+@pytest.mark.parametrize(
+    ("page", "names"), [("pictures", HOSTILE), ("advised", HOSTILE_WORDS[1:]), ("one", HOSTILE_WORDS)]
+)
 def test_names_with_html_are_shown_as_text(findings: dict[str, Any], page: str, names: list[str]) -> None:
     text = findings[page]["light-375"]["text"]
     assert [name for name in names if name not in text] == []
