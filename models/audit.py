@@ -12,8 +12,11 @@ from models.calibration import logits_of
 from models.linear import SoftmaxRegression
 from models.metrics import evaluate
 from models.paths import Folds, LinearPath
+from models.probing import nested_order
+from models.selection import make_folds
 
 MUCH_LARGER = 10.0  # times the smallest class, from which on a class is warned of
+NUM_FOLDS = 5
 # C times the number of rows: how the probe behind the doubts is regularised. Of 5 % labels replaced at random, with 10,
 # 30 and 100 it lists 77, 79 and 81 % on the digits (averaged block4_pool; 97, 95 and 92 % of what it lists are such).
 PULL = 30.0
@@ -57,6 +60,30 @@ def probable_label_errors(labels: np.ndarray, probabilities: np.ndarray) -> Doub
     order = np.argsort(-margins, kind="stable")
     rows = rows[order]
     return Doubts(rows, suggested[rows], chosen[rows], margins[order])
+
+
+def few_of_each(
+    labels: np.ndarray, allowed: np.ndarray, most: int, seed: int, most_classes: int | None = None
+) -> np.ndarray:
+    """Return the ascending places of at most `most` rows where `allowed` (N,) bool holds, stratified and seeded.
+
+    Of classes with fewer than five of them there is none, nor of more than `most_classes` classes, drawn by the seed.
+    """
+    rows = np.flatnonzero(allowed)
+    if most_classes is not None:
+        classes = np.random.default_rng(seed).permutation(np.unique(labels[rows]))[:most_classes]
+        rows = rows[np.isin(labels[rows], classes)]
+    if len(rows):
+        rows = np.sort(rows[nested_order(labels[rows], seed)[:most]])
+    classes, counts = np.unique(labels[rows], return_counts=True)
+    return rows[np.isin(labels[rows], classes[counts >= NUM_FOLDS])]
+
+
+def judging_folds(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> Folds | None:
+    """Return five folds of `labels` (n,), of whole `groups` (n,) if any; None for one class or fewer groups."""
+    if len(np.unique(labels)) < 2 or (groups is not None and len(np.unique(groups)) < NUM_FOLDS):
+        return None
+    return make_folds(labels, groups, NUM_FOLDS, seed)
 
 
 def out_of_fold(features: np.ndarray, labels: np.ndarray, folds: Folds, num_classes: int) -> np.ndarray:

@@ -154,7 +154,11 @@ class RuleOfThumb(_Strict):
 
 
 class DuplicateImage(_Strict):
-    """A test image that is, exactly or nearly, an image of another side too; `similarity` is a cosine, 1 for exact."""
+    """A test image that is, exactly or nearly, an image of another side too.
+
+    `similarity` is the cosine of their features, 1 for equal contents; where it is the pixels that told, such as a
+    mirrored image's, their correlation.
+    """
 
     id: Name
     twin: Name
@@ -197,7 +201,11 @@ class Canary(_Strict):
 
 
 class Audit(_Strict):
-    """What is suspicious in the data; nothing is removed. Lists are of the worst; the counts are of all."""
+    """What is suspicious in the data; nothing is removed.
+
+    Lists are of the worst, but for `duplicate_test_ids`; the counts are of all. Features are near from a cosine of
+    `near_threshold` on.
+    """
 
     num_exact_duplicates: Count
     num_near_duplicates: Count

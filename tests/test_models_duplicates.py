@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.blocks import ArrayBlocks
-from models.duplicates import NEAR, AveragedBlocks, equal_contents, nearest, picture_likeness
+from models.duplicates import NEAR, AveragedBlocks, Nearest, equal_contents, nearest, picture_likeness
 
 
 def features(seed: int, num_rows: int, num_features: int = 24) -> np.ndarray:
@@ -27,6 +27,8 @@ def test_the_nearest_row_is_that_of_the_whole_product(seed: int, num_queries: in
     expected = plain_cosines(queries, others)
     found = nearest(ArrayBlocks(queries), ArrayBlocks(others))
     np.testing.assert_allclose(found.similarities, expected.max(axis=1), atol=1e-4)
+    tenth = np.sort(expected, axis=1)[:, -10] if num_others >= 10 else np.full(num_queries, -1)
+    np.testing.assert_allclose(found.tenth, tenth, atol=1e-4)
     np.testing.assert_allclose(expected[np.arange(num_queries), found.places], expected.max(axis=1), atol=1e-4)
 
 
@@ -48,8 +50,13 @@ def test_planted_copies_are_near_and_strangers_are_not() -> None:
     queries[:30] = others[sources] + generator.normal(0, 0.1, (30, 24))
     found = nearest(ArrayBlocks(queries), ArrayBlocks(others))
     assert (found.places[:30] == sources).all()
-    assert (found.similarities[:30] > NEAR).all()
-    assert (found.similarities[30:] < NEAR).all()
+    assert found.is_near.tolist() == [True] * 30 + [False] * 70
+
+
+def test_a_row_is_near_where_it_stands_out() -> None:
+    similarities = np.array([0.9, 0.9, 0.99, NEAR - 0.01], np.float32)
+    tenth = np.array([0.75, 0.85, 0.985, 0.2], np.float32)  # a crowd lies around the second and the third
+    assert Nearest(np.arange(4), similarities, tenth).is_near.tolist() == [True, False, False, False]
 
 
 def test_features_that_stand_still_do_not_count() -> None:
