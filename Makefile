@@ -74,7 +74,7 @@ $(STRATEGIES): $(READY)
 advise: $(READY) ## measure size, similarity, frozen configurations and what fine-tuning would buy; recommend
 	$(CLI) advise $(WHAT) $(ARGS)
 
-report: $(READY) ## compare all reports of the run: tables on the terminal, report.md
+report: $(READY) ## compare all reports of the run: tables on the terminal, report.md, report.html
 	$(CLI) report $(WHAT) $(ARGS)
 
 cifar10: $(READY) ## the article's experiments on CIFAR-10, each choice corrected, our recipes: hours (DATA=archive or image folder)

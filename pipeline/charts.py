@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # After Tol's vibrant scheme, for colour-blind readers; on dark and on light, since dots are not recoloured by a theme.
-MAP_COLOURS = ("#0077bb", "#ee7733", "#009988", "#cc3311", "#33bbee", "#ee3377", "#999933", "#aa66cc")
+MAP_COLOURS = (
+    "#0077bb",
+    "#ee7733",
+    "#009988",
+    "#cc3311",
+    "#33bbee",
+    "#ee3377",
+    "#999933",
+    "#aa66cc",
+    "#95683c",
+    "#767676",
+)
 MOST_LABELLED = 14
 MOST_COUNTED = 12  # classes of a confusion matrix whose counts fit their cells
 

@@ -99,7 +99,7 @@ class Advise(config.Advise):
 
 
 class Report(config.Report):
-    """Compare all reports of a run: tables on the terminal and report.md, or JSON."""
+    """Compare all reports of a run: tables on the terminal, report.md and report.html, or JSON."""
 
     def cli_cmd(self) -> None:
         """Run the stage."""

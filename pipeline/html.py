@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -24,6 +25,7 @@ log = logging.getLogger("thaw")
 
 T = TypeVar("T")
 LONGEST_NAME = 48
+CHARTS = r"(cost|map|layers|data-efficiency|(classes|confusions|learning)-.*)$"  # the names of the files in plots/
 SECTIONS = (
     ("verdict", "Verdict"),
     ("comparison", "All strategies"),
@@ -98,6 +100,7 @@ def write_html(run: Run) -> Path:
     """Write `run`/report.html and the charts in `run`/plots, and return the page's path."""
     from pipeline import html_advice, html_audit, html_classes, html_comparison, html_made, html_pictures
 
+    _remove_old_charts(run.plots)
     context = {
         "sections": SECTIONS,
         **html_comparison.context(run),
@@ -111,6 +114,13 @@ def write_html(run: Run) -> Path:
     with write_whole(path) as file:
         file.write(render(context))
     return path
+
+
+def _remove_old_charts(folder: Path) -> None:
+    """Remove what an earlier page left, so that no chart is of a strategy that is gone; other files stay."""
+    for path in folder.glob("*.*"):
+        if path.suffix in (".svg", ".png") and re.match(CHARTS, path.stem):
+            path.unlink()
 
 
 def render(context: dict[str, Any]) -> str:

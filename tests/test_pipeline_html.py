@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -148,6 +149,16 @@ def test_charts_lie_beside_the_page_as_svg_and_png(run: Path) -> None:
     assert len(page.all("svg")) == len(names)
     with Image.open(run / "plots" / "cost.png") as image:
         assert image.width == 800
+
+
+def test_charts_of_a_strategy_that_is_gone_are_removed_and_other_files_stay(run: Path) -> None:
+    written(run)
+    (run / "plots" / "own.png").write_bytes(b"")
+    shutil.rmtree(run / "svm")
+    written(run)
+    names = {path.name for path in (run / "plots").iterdir()}
+    assert not {name for name in names if "svm" in name}
+    assert {"own.png", "classes-finetune.svg"} <= names
 
 
 def test_the_same_run_gives_the_same_page(run: Path) -> None:
