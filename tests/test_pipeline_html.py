@@ -21,7 +21,8 @@ from pipeline import html, html_classes, html_comparison
 from pipeline import report as stage
 from pipeline.advice import write_advice
 from pipeline.comparison import Entry, compare_all
-from pipeline.config import Shared
+from pipeline.config import Shared, Strategy
+from pipeline.evaluation import result_folder
 from pipeline.rundir import write_run_settings
 from pipeline.schema import Report, read_report
 
@@ -379,3 +380,10 @@ def test_a_part_that_fails_says_so_in_one_line(caplog: pytest.LogCaptureFixture)
     assert html.attempt("It", lambda: 1 // 0) == html.Part(missing="It could not be made (ZeroDivisionError).")
     assert len(caplog.messages) == 1
     assert "\n" not in caplog.messages[0]
+
+
+def test_no_strategy_may_take_the_charts_folder(tmp_path: Path) -> None:
+    settings = Strategy(run=tmp_path, name="plots")
+    assert refusal(result_folder, settings, "svm") == (
+        f"--name plots: {tmp_path}/plots is the run's own; choose another name"
+    )
