@@ -26,7 +26,7 @@ from pipeline.verdict import data_size, recommend, rule_of_thumb, similarity
 log = logging.getLogger("thaw")
 
 PROFILE_ROWS, FEWEST_ROWS, RANDOM_ROWS = 3000, 500, 1000
-MOST_MINUTES, FEWEST_MINUTES = 5.0, 0.7
+MOST_MINUTES, FEWEST_MINUTES = 5.0, 0.5
 SHARE_OF_ALL = 0.15  # of the time that all strategies take, for the measurements
 PROFILE_SHARE, SEARCH_SHARE, PILOT_SHARE = 0.08, 0.3, 0.4  # of the budget; the rest is for probes
 
@@ -109,9 +109,10 @@ def _measure(survey: Survey, seconds: float) -> Measured:
         log.info("%s on %s, transform %s: %.1f %% held out", one.strategy, one.layer, one.transform,
                  100 * one.probed.accuracy)  # fmt: skip
     curve, law = learning_curve(survey, best)
+    log.info("learning curve: %s", ", ".join(f"{100 * p.accuracy:.1f} % at {p.num_images:,}" for p in curve.points))
     found = search(survey, SEARCH_SHARE * seconds)
     cuts = cuts_of(survey.settings.backbone)
-    runs = run_pilots(survey, num_affordable(survey, PILOT_SHARE * seconds), cuts)
+    runs = run_pilots(survey, best, num_affordable(survey, PILOT_SHARE * seconds), cuts)
     reference = next(run.start for run in runs if run.start is not None)  # the probe of the last block's fine-tuning
     pilots = [pilot_of(survey, run, reference, best, law) for run in runs]
     candidates = [frozen_candidate(survey, one, law) for one in frozen]

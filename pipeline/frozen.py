@@ -40,15 +40,13 @@ class Frozen:
 def best_frozen(survey: Survey) -> list[Frozen]:
     """Return `logreg` on its best layer and transform, and `svm` there, the better one first.
 
-    They are chosen on at most 5,000 rows and then judged on all rows that are not test, held out in turn.
+    They are chosen on at most 5,000 rows; where there are more, the better one is then judged on all that are not test.
     """
     rows = np.sort(survey.order[:CHOOSING_ROWS])
     logreg = max(_tried(survey, "logreg", rows, survey.features.layers, TRANSFORMS), key=_accuracy)
     svm = max(_tried(survey, "svm", rows, [logreg.layer], [logreg.transform]), key=_accuracy)
-    chosen = [logreg, svm]
-    if len(rows) < len(survey.order):
-        chosen = [_on_all(survey, frozen) for frozen in chosen]
-    return sorted(chosen, key=_accuracy, reverse=True)
+    better, other = sorted([logreg, svm], key=_accuracy, reverse=True)
+    return [better if len(rows) == len(survey.order) else _on_all(survey, better), other]
 
 
 def _accuracy(frozen: Frozen) -> float:

@@ -16,7 +16,7 @@ from pipeline.survey import Survey
 log = logging.getLogger("thaw")
 
 LOGREG = STRATEGIES["logreg"]
-HELD_OUT = 800  # images that a layer is judged by: layers differ by much
+HELD_OUT = 400  # images that a layer is judged by: layers differ by much
 
 
 def profile(survey: Survey, num_rows: int, num_random: int) -> list[LayerProfile]:
@@ -36,14 +36,15 @@ def _layer(survey: Survey, ours: FeatureFile, theirs: FeatureFile, depth: int, n
     averaged = f"{name}:avg"
     features = _read(ours, averaged)
     same = np.isin(ours.ids, theirs.ids)
-    accuracy_there = _probe(survey, features[same], ours, same)
+    accuracy = _probe(survey, features, ours)
+    accuracy_there = accuracy if same.all() else _probe(survey, features[same], ours, same)
     random_accuracy = _probe(survey, _read(theirs, averaged), theirs)
     shape = get_backbone(survey.settings.backbone).output_shape(name, survey.settings.image_size)
     result = LayerProfile(
         layer=name,
         depth=depth,
         num_rows=len(features),
-        average_accuracy=_probe(survey, features, ours),
+        average_accuracy=accuracy,
         auto_accuracy=_probe(survey, _read(ours, name), ours),
         auto_pooling=resolve_pooling("auto", shape),
         random_accuracy=random_accuracy,

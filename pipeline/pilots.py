@@ -9,31 +9,33 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from features.backbones import get_backbone
+from features.backbones import Backbone, get_backbone
 from features.datasets import load_dataset
 from features.engines import resolve_device
 from features.store import FeatureFile
 from models.network import predict
+from models.selection import Trial
 from models.training import Samples, Training
 from pipeline.config import Finetune, Neural
 from pipeline.evaluation import Origin
-from pipeline.plan import Plan, find_cut, make_plan
+from pipeline.frozen import Frozen
+from pipeline.plan import Cut, Plan, find_cut, make_plan
 from pipeline.sources import Sources
 from pipeline.survey import Survey
-from pipeline.warm_start import warm_start
+from pipeline.warm_start import fitted_start, transforms_of
 
 log = logging.getLogger("thaw")
 
 HEAD = "head"
 USUAL_EPOCHS, WHOLE_EPOCHS = 4, 1  # of a pilot; the whole network is slow
-FEWEST_IMAGES, MOST_IMAGES = 200, 4000
+FEWEST_IMAGES, MOST_IMAGES = 120, 4000
 # Images per second in training, over those of the frozen network's pass: from the last block, the last two, the first.
-SPEEDS = (1.3, 0.6, 0.18)
+SPEEDS = (0.8, 0.28, 0.1)
 EVALUATION = 3.0  # times the speed of training, of a pass that only labels
-START_SECONDS = 25.0  # to load and compile the networks of four pilots
+START_SECONDS = 20.0  # to load and compile the networks of four pilots
 HEAD_EPOCHS = 20
 HELD_OUT_SHARE, VALIDATION_SHARE = 0.25, 0.1
-MOST_HELD_OUT = 1000
+MOST_HELD_OUT, MOST_WATCHED = 1000, 150
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,11 @@ def num_affordable(survey: Survey, seconds: float) -> int:
     return int(np.clip((seconds - fixed) / per_image, FEWEST_IMAGES, MOST_IMAGES))
 
 
-def run_pilots(survey: Survey, num_images: int, cuts: Sequence[str]) -> list[Run]:
-    """Train each cut on the same `num_images` of the images that are not test, and judge it on others of them."""
+def run_pilots(survey: Survey, best: Frozen, num_images: int, cuts: Sequence[str]) -> list[Run]:
+    """Train each cut on the same `num_images` of the images that are not test, and judge it on others of them.
+
+    Fine-tuning begins from a logistic regression with the settings of `best`, or close to them.
+    """
     rows, sides = _sides(survey, num_images)
     layers = _input_layers(survey, cuts)
     path = survey.sample(f"pilots-{num_images}", rows, layers, sides, pooling="none")
@@ -79,19 +84,18 @@ def run_pilots(survey: Survey, num_images: int, cuts: Sequence[str]) -> list[Run
         features = closing.enter_context(FeatureFile(path))
         device = resolve_device(survey.settings.device)
         closing.enter_context(keras.device(f"{device}:0"))
-        return [_run(survey, features, cut, device) for cut in cuts]
+        return [_run(survey, best, features, cut, device) for cut in cuts]
 
 
 def _sides(survey: Survey, num_images: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of a pilot and their sides: trained on, stopped by (validation), and held out (test)."""
-    num_held_out = min(MOST_HELD_OUT, int(HELD_OUT_SHARE * len(survey.order)))
-    num_fitted = min(num_images, len(survey.order) - num_held_out)
-    held_out, fitted = survey.order[:num_held_out], survey.order[num_held_out : num_held_out + num_fitted]
-    sides = np.zeros(num_held_out + num_fitted, np.uint8)
-    sides[:num_held_out] = 2
-    stop_by = max(len(survey.features.class_names), int(VALIDATION_SHARE * num_fitted))
-    sides[num_held_out : num_held_out + min(stop_by, num_fitted // 2)] = 1
-    return np.concatenate([held_out, fitted]), sides
+    total = len(survey.order)
+    num_held_out = min(MOST_HELD_OUT, int(HELD_OUT_SHARE * total))
+    num_watched = max(1, min(MOST_WATCHED, int(VALIDATION_SHARE * total)))
+    num_used = min(total, num_held_out + num_watched + num_images)
+    sides = np.zeros(num_used, np.uint8)
+    sides[:num_held_out], sides[num_held_out : num_held_out + num_watched] = 2, 1
+    return survey.order[:num_used], sides
 
 
 def _input_layers(survey: Survey, cuts: Sequence[str]) -> list[str]:
@@ -101,16 +105,14 @@ def _input_layers(survey: Survey, cuts: Sequence[str]) -> list[str]:
     return [layer.name for layer in backbone.layers if layer.name in wanted]
 
 
-def _run(survey: Survey, features: FeatureFile, cut: str, device: str) -> Run:
+def _run(survey: Survey, best: Frozen, features: FeatureFile, cut: str, device: str) -> Run:
     began = time.perf_counter()
     settings = _settings(survey, cut)
     backbone = get_backbone(settings.backbone)
-    folder = survey.folder / f"pilot-{cut}"
-    folder.mkdir(parents=True, exist_ok=True)
     found = find_cut(backbone, HEAD if cut == HEAD else "finetune", settings)
     plan = make_plan(settings, HEAD if cut == HEAD else "finetune", found, features, device)
     if isinstance(settings, Finetune):
-        plan = plan.starting_from(warm_start(settings, features, found.input_layer, folder))
+        plan = plan.starting_from(fitted_start(settings, features, _probe_of(best, found, backbone), "advise"))
     keras.utils.set_random_seed(settings.seed)
     model = plan.build(settings.seed)
     sources = _sources(survey, features, settings, found.input_layer)
@@ -121,9 +123,22 @@ def _run(survey: Survey, features: FeatureFile, cut: str, device: str) -> Run:
     right = _right(model, plan, sources, held_out)
     num_images = int(plan.training_rows.sum())
     epochs = [row.seconds for row in state.history[1:]]
-    speed = num_images / min(epochs)  # the first epoch compiles
-    log.info("pilot from %s: %d images, %d epoch(s): %.1f %%", cut, num_images, len(epochs), 100 * right.mean())
+    # The first epoch compiles; a network that has seen no second one is as fast as its kind.
+    speed = num_images / min(epochs) if len(epochs) > 1 else SPEEDS[-1] * survey.images_per_second
+    log.info(
+        "pilot from %s: %d images, %d epoch(s), %.0f images/s: %.1f %%",
+        *(cut, num_images, len(epochs), speed, 100 * right.mean()),
+    )
     return Run(cut, num_images, len(epochs), start, right, speed, time.perf_counter() - began)
+
+
+def _probe_of(best: Frozen, cut: Cut, backbone: Backbone) -> Trial:
+    """Return the setting of the probe that fine-tuning from a cut begins from: that of `best` where it can be."""
+    names = [layer.name for layer in backbone.layers]
+    above = cut.input_layer is None or names.index(best.layer) >= names.index(cut.input_layer)
+    layer = best.layer if above else backbone.layers[-1].name
+    transform = best.transform if best.transform in transforms_of(layer, cut.input_layer) else "none"
+    return Trial(layer, transform, best.probed.value, best.probed.accuracy)
 
 
 def _settings(survey: Survey, cut: str) -> Neural:

@@ -19,7 +19,8 @@ from pipeline.survey import Survey
 log = logging.getLogger("thaw")
 
 SIZES = (48, 64, 96, 128, 160, 224)
-TOP_LAYERS = 3  # pooling layers that are tried, from the top: earlier ones are never the best at a usable size
+TOP_LAYERS, SMALL_SIZE = 3, 64  # pooling layers that are tried, from the top; above this size one fewer
+USUAL_SIZE = 128  # larger ones are tried only where the largest so far is the best
 FEWEST_ROWS, MOST_ROWS = 200, 2000
 KEPT_SETTINGS = 3  # of a size, from the first round on
 WORSE = 0.01  # than the best size so far; after two such sizes in a row larger ones are not tried
@@ -109,7 +110,8 @@ def _sizes(survey: Survey) -> list[int]:
 def _settings(survey: Survey, image_size: int) -> list[Setting]:
     """Return what to try at a size; the square root is for maps, whose values are sparse, not for averages."""
     backbone = get_backbone(survey.settings.backbone)
-    layers = survey.settings.layer_names if "layers" in survey.given else survey.pools[-TOP_LAYERS:]
+    top = TOP_LAYERS if image_size <= SMALL_SIZE else TOP_LAYERS - 1
+    layers = survey.settings.layer_names if "layers" in survey.given else survey.pools[-top:]
     poolings = [survey.settings.pooling] if "pooling" in survey.given else ["auto", "avg"]
     found = []
     for layer in layers:
@@ -123,8 +125,8 @@ def _settings(survey: Survey, image_size: int) -> list[Setting]:
 
 
 def _first_rows(survey: Survey, sizes: Iterable[int], seconds: float) -> int:
-    """Return the images of the first round: half of the time for all sizes, within bounds."""
-    per_image = sum(1 / survey.speed_at(size) for size in sizes)
+    """Return the images of the first round: half of the time for all usual sizes, within bounds."""
+    per_image = sum(1 / survey.speed_at(size) for size in sizes if size <= USUAL_SIZE)
     return int(min(len(survey.order), max(FEWEST_ROWS, min(MOST_ROWS / 2, seconds / 2 / per_image))))
 
 
@@ -140,7 +142,9 @@ def _round(survey: Survey, sizes: dict[int, AtSize], num_rows: int, deadline: fl
     worse = 0
     for size in sorted(sizes, key=lambda size: (size != own, size)):
         at = sizes[size]
-        if done and not _affords(survey, [at], num_rows, deadline):
+        best_size = max(done, key=lambda other: done[other].best[1].accuracy, default=own)
+        hopeless = size > max(USUAL_SIZE, own) and best_size != max(done)
+        if done and (hopeless or not _affords(survey, [at], num_rows, deadline)):
             break
         _extract(survey, at, num_rows)
         _probe(survey, at)

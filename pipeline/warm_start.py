@@ -4,7 +4,7 @@ import json
 import logging
 import time
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,19 @@ def warm_start(settings: Finetune, features: FeatureFile, input_layer: str | Non
 
 def _make(settings: Finetune, features: FeatureFile, usable: list[str], input_layer: str | None) -> WarmStart:
     began = time.perf_counter()
-    linear = _linear_settings(settings)
     trial = _from_logreg(settings, features, usable, input_layer)
     source = "logreg/report.json" if trial else "the validation split"
-    trial = trial or _choose(linear, features, usable, input_layer)
+    trial = trial or _choose(_linear_settings(settings), features, usable, input_layer)
+    start = fitted_start(settings, features, trial, source)
+    return replace(start, seconds=time.perf_counter() - began)
+
+
+def fitted_start(settings: Finetune, features: FeatureFile, trial: Trial, source: str) -> WarmStart:
+    """Return the probe of a choice that was made by `source`, fitted to the training images."""
+    began = time.perf_counter()
     shape = ProbeShape(trial.layer, _pooling(features, settings, trial.layer), trial.transform)
     log.info("fitting the probe: logistic regression on %s, C %g, training images only", trial.layer, trial.value)
-    probe = _fit(linear, trial, features)
+    probe = _fit(_linear_settings(settings), trial, features)
     fitted = {**asdict(shape), "C": trial.value}
     return WarmStart(shape, probe, {**fitted, "chosen_by": source}, fitted, time.perf_counter() - began)
 
@@ -100,7 +106,7 @@ def _linear_settings(settings: Finetune) -> Linear:
     return Linear.model_validate({**shared_settings(settings).model_dump(), **own})
 
 
-def _transforms(layer: str, input_layer: str | None) -> list[str]:
+def transforms_of(layer: str, input_layer: str | None) -> list[str]:
     """Return the transforms that a probe may have; the slope of the square root at 0 allows no training through it."""
     return ["none", "sqrt"] if layer == input_layer else ["none"]
 
@@ -114,7 +120,7 @@ def _from_logreg(settings: Finetune, features: FeatureFile, usable: list[str], i
     trained_on = (features.attributes["values_sha256"], settings.class_weight)
     if (report.features_sha256, chosen.get("class_weight")) != trained_on or report.layer not in usable:
         return None
-    if chosen["transform"] not in _transforms(report.layer, input_layer):
+    if chosen["transform"] not in transforms_of(report.layer, input_layer):
         return None
     return Trial(report.layer, str(chosen["transform"]), float(str(chosen["C"])), 0.0)
 
@@ -126,7 +132,7 @@ def _choose(linear: Linear, features: FeatureFile, usable: list[str], input_laye
     rows = train_linear.Rows(mask, features.labels[mask], folds, folds, "validation")
     trials = []
     for layer in usable:
-        for transform in _transforms(layer, input_layer):
+        for transform in transforms_of(layer, input_layer):
             tried = linear.model_copy(update={"layer": layer, "transform": transform})
             trials += train_linear.try_all(tried, LOGREG, features, rows)
     return best_trial(trials)
