@@ -72,7 +72,7 @@ def measure(words: Sequence[str], work: Path) -> Entry:
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     last = (done.stderr.strip().splitlines() or ["nothing on standard error"])[-1]
     failed = None if done.returncode == 0 else f"exit code {done.returncode}: {last}"
-    command = f"python -m pipeline {shlex.join(words)}"
+    command = f"python -m pipeline {shlex.join(words)}".replace(f"{work}/", "")
     return {"command": command, "seconds": round(seconds, 2), "cpu_seconds": round(cpu, 2), "failed": failed}
 
 
@@ -137,7 +137,8 @@ def recommended_words(command: str) -> list[str]:
 
 def result_folder(words: Sequence[str], work: Path) -> Path:
     """Return where the command with `words` writes its report."""
-    given = dict(pairwise(words))
+    parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    given = dict(pairwise(parts))
     return work / given["--run"] / given.get("--name", words[0])
 
 

@@ -138,6 +138,7 @@ def test_a_recommended_command_is_read_as_a_shell_would(command):
     assert words == ["svm", "--run", "runs/a b", "--layer", "block4_pool"]
     assert case_runs.result_folder(words, Path("w")) == Path("w/runs/a b/svm")
     assert case_runs.result_folder([*words, "--name", "other"], Path("w")) == Path("w/runs/a b/other")
+    assert case_runs.result_folder(["svm", "--run=a=b", "--name=other"], Path("w")) == Path("w/a=b/other")
 
 
 def fake_stage(work, seconds=10.0):
