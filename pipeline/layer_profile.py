@@ -16,7 +16,7 @@ from pipeline.survey import Survey
 log = logging.getLogger("thaw")
 
 LOGREG = STRATEGIES["logreg"]
-HELD_OUT = 400  # images that a layer is judged by: layers differ by much
+HELD_OUT = 300  # images that a layer is judged by: layers differ by much
 
 
 def profile(survey: Survey, num_rows: int, num_random: int) -> list[LayerProfile]:

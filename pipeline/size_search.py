@@ -21,7 +21,7 @@ log = logging.getLogger("thaw")
 SIZES = (48, 64, 96, 128, 160, 224)
 TOP_LAYERS, SMALL_SIZE = 3, 64  # pooling layers that are tried, from the top; above this size one fewer
 USUAL_SIZE = 128  # larger ones are tried only where the largest so far is the best
-FEWEST_ROWS, MOST_ROWS = 200, 2000
+FEWEST_ROWS, MOST_ROWS, HELD_OUT = 200, 2000, 600
 KEPT_SETTINGS = 3  # of a size, from the first round on
 WORSE = 0.01  # than the best size so far; after two such sizes in a row larger ones are not tried
 LOGREG = STRATEGIES["logreg"]
@@ -127,7 +127,7 @@ def _settings(survey: Survey, image_size: int) -> list[Setting]:
 def _first_rows(survey: Survey, sizes: Iterable[int], seconds: float) -> int:
     """Return the images of the first round: half of the time for all usual sizes, within bounds."""
     per_image = sum(1 / survey.speed_at(size) for size in sizes if size <= USUAL_SIZE)
-    return int(min(len(survey.order), max(FEWEST_ROWS, min(MOST_ROWS / 2, seconds / 2 / per_image))))
+    return int(min(len(survey.order), max(FEWEST_ROWS, min(MOST_ROWS / 4, seconds / 2 / per_image))))
 
 
 def _affords(survey: Survey, sizes: Iterable[AtSize], num_rows: int, deadline: float) -> bool:
@@ -182,7 +182,7 @@ def _probe(survey: Survey, at: AtSize) -> None:
     began = time.perf_counter()
     rows = at.rows
     labels = survey.features.labels[rows]
-    folds = probe_folds(labels, survey.groups(rows), survey.settings.seed)
+    folds = probe_folds(labels, survey.groups(rows), survey.settings.seed, HELD_OUT)
     at.probed = {
         setting: linear_probe(
             LOGREG, transformed(at.features[f"{setting.layer}:{setting.pooling}"], setting.transform), labels, folds

@@ -11,6 +11,7 @@ LARGE_IMAGES, LARGE_PER_CLASS = 10_000, 500
 SIMILAR_GAIN = 0.15  # over the random network, of the best averaged layer
 SIMILAR_DEPTH = 0.7  # of the network's pooling layers, at least, that the best one lies at
 WORTH = 0.005  # of accuracy: a dearer candidate has to be better by more
+LINEAR = ("svm", "logreg")
 RULES = {
     "small-similar": ("svm", "features of the last layers and a linear SVM; fine-tune with caution"),
     "small-different": ("logreg", "features of earlier layers and a linear classifier"),
@@ -57,9 +58,17 @@ def similarity(layers: Sequence[LayerProfile]) -> Similarity:
 
 
 def recommend(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the cheapest of the candidates whose expected accuracy is within half a point of the best."""
+    """Return the cheapest of the candidates whose expected accuracy is within half a point of the best.
+
+    Of linear classifiers on the same features, which cost the same, it is the more accurate one.
+    """
     best = max(candidate.accuracy for candidate in candidates)
-    return min((c for c in candidates if c.accuracy >= best - WORTH), key=lambda c: (c.minutes, -c.accuracy))
+    return min((c for c in candidates if c.accuracy >= best - WORTH), key=_cost)
+
+
+def _cost(candidate: Candidate) -> tuple[bool, int, float]:
+    """Return what orders candidates: whether a network is trained, the pixels of an image, then the accuracy."""
+    return (candidate.strategy not in LINEAR, candidate.image_size, -candidate.accuracy)
 
 
 def rule_of_thumb(size: DataSize, near: Similarity, candidates: Sequence[Candidate]) -> RuleOfThumb:
@@ -67,8 +76,7 @@ def rule_of_thumb(size: DataSize, near: Similarity, candidates: Sequence[Candida
     cell = f"{size.cell}-{near.cell}"
     strategy, text = RULES[cell]
     recommended = recommend(candidates)
-    linear = ("svm", "logreg")
-    by_rule = [c for c in candidates if c.strategy == strategy or (c.strategy in linear and strategy in linear)]
+    by_rule = [c for c in candidates if c.strategy == strategy or (c.strategy in LINEAR and strategy in LINEAR)]
     agrees = recommended in by_rule
     best = max((c.accuracy for c in by_rule), default=0.0)
     lead = 100 * (recommended.accuracy - best)

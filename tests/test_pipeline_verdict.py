@@ -75,6 +75,12 @@ def test_of_what_is_within_half_a_point_the_cheapest_is_recommended() -> None:
     assert recommend([candidate("finetune", 0.92, 20.0), cheap, worse]).strategy == "finetune"
 
 
+def test_a_linear_classifier_costs_less_than_any_network() -> None:
+    linear, network = candidate("svm", 0.90, 3.0), candidate("finetune", 0.901, 2.0)
+    assert recommend([network, linear]) is linear
+    assert recommend([candidate("logreg", 0.902, 3.0), linear]).strategy == "logreg"
+
+
 def test_each_cell_has_its_rule() -> None:
     for amount in ("small", "large"):
         for closeness in ("similar", "different"):
