@@ -144,7 +144,7 @@ def picture_likeness(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _centred(pictures: np.ndarray) -> np.ndarray:
-    pixels = pictures.reshape(len(pictures), -1).astype(np.float64)
+    pixels = pictures.reshape(len(pictures), int(np.prod(pictures.shape[1:]))).astype(np.float64)
     pixels -= pixels.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(pixels, axis=1, keepdims=True)
     return np.divide(pixels, lengths, out=np.zeros_like(pixels), where=lengths > 1e-6)

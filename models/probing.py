@@ -1,5 +1,6 @@
 """Quick linear probes on samples of the rows: how well a layer's features tell the classes apart."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,9 +59,15 @@ def transformed(features: np.ndarray, transform: str) -> np.ndarray:
 
 
 def probe_folds(labels: np.ndarray, groups: np.ndarray | None, seed: int, num_held_out: int = HELD_OUT_ROWS) -> Folds:
-    """Return as many of five folds as hold out `num_held_out` rows together, all five where the rows are fewer."""
+    """Return as many of five folds as hold out `num_held_out` rows together, all five where the rows are fewer.
+
+    There are fewer than five folds where a class has fewer images, two at least.
+    """
     smallest = int(np.bincount(labels)[np.unique(labels)].min())
-    folds = make_folds(labels, groups, NUM_FOLDS if groups is not None else max(2, min(NUM_FOLDS, smallest)), seed)
+    num_folds = NUM_FOLDS if groups is not None else max(2, min(NUM_FOLDS, smallest))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class of one image is on one side only
+        folds = make_folds(labels, groups, num_folds, seed)
     return folds[: max(1, -(-num_held_out * len(folds) // len(labels)))]
 
 

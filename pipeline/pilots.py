@@ -77,6 +77,7 @@ def run_pilots(survey: Survey, best: Frozen, num_images: int, cuts: Sequence[str
 
     Fine-tuning begins from a logistic regression with the settings of `best`, or close to them.
     """
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it thinks that one network is built again and again
     rows, sides = _sides(survey, num_images)
     layers = _input_layers(survey, cuts)
     path = survey.sample(f"pilots-{num_images}", rows, layers, sides, pooling="none")

@@ -92,3 +92,7 @@ def test_pictures_are_alike_when_mirrored_or_brighter() -> None:
     assert picture_likeness(pictures, 3 * pictures + 20) == pytest.approx(np.ones(6))
     assert (picture_likeness(pictures, np.roll(pictures, 1, axis=0)) < 0.6).all()
     assert picture_likeness(pictures[:1], np.full((1, 8, 8), 0.3)).tolist() == [0]
+
+
+def test_no_pairs_of_pictures_have_no_likeness() -> None:
+    assert picture_likeness(np.empty((0, 16, 16)), np.empty((0, 16, 16))).shape == (0,)
