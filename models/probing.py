@@ -30,9 +30,14 @@ class Probed:
 
     @property
     def standard_error(self) -> float:
-        """The accuracy's standard error; that of one error more and one fewer, so that it is never 0."""
-        share = (self.right.sum() + 1) / (len(self.right) + 2)
-        return float(np.sqrt(share * (1 - share) / len(self.right)))
+        """The accuracy's standard error."""
+        return standard_error(self.accuracy, len(self.right))
+
+
+def standard_error(accuracy: float, num_images: int) -> float:
+    """Return the standard error of an accuracy on `num_images`; with one more right and one more wrong, so never 0."""
+    share = (accuracy * num_images + 1) / (num_images + 2)
+    return float(np.sqrt(share * (1 - share) / max(1, num_images)))
 
 
 def linear_probe(

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
+from models.probing import standard_error
 from pipeline.advice import Advice, Candidate
 from pipeline.figures import plain
 from pipeline.terminal import console_for, empty_table
@@ -21,7 +23,7 @@ def show(console: Console | None, advice: Advice) -> None:
     _say(console, _curve(advice))
     console.print()
     console.print(_candidates(console, advice.candidates, advice.recommended))
-    for line in _audit(advice):
+    for line in [*_caution(advice), *_audit(advice)]:
         _say(console, line)
     console.print()
     rule = advice.rule_of_thumb
@@ -75,7 +77,7 @@ def _candidates(console: Console, candidates: Sequence[Candidate], recommended: 
     table = empty_table(console)
     for heading in ("Strategy", "From layer", "Transform"):
         table.add_column(heading)
-    for heading in ("Pixels", "Expected % [95 % interval]", "Time"):
+    for heading in ("Pixels", escape("Expected % [interval]"), "Time"):
         table.add_column(heading, justify="right")
     for candidate in sorted(candidates, key=lambda c: -c.accuracy):
         low, high = (100 * bound for bound in candidate.accuracy_interval)
@@ -84,6 +86,19 @@ def _candidates(console: Console, candidates: Sequence[Candidate], recommended: 
         style = "bold green" if candidate is recommended else ""
         table.add_row(*cells, *figures, _minutes(candidate.minutes), style=style)
     return table
+
+
+def _caution(advice: Advice) -> list[str]:
+    """Say what the interval leaves out where the test images are few: chance alone moves their accuracy further."""
+    num_test, accuracy = advice.size.num_test, advice.recommended.accuracy
+    half = max(abs(bound - accuracy) for bound in advice.recommended.accuracy_interval)
+    chance = 1.96 * standard_error(accuracy, num_test)
+    if chance <= half:
+        return []
+    return [
+        f"The intervals are cut to {100 * half:.0f} points to each side; on {num_test:,} test images the measured "
+        f"accuracy may differ by {100 * chance:.0f} by chance alone."
+    ]
 
 
 def _audit(advice: Advice) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 from features.backbones import get_backbone
 from features.preprocessing import pooled_shape, resolve_pooling
 from models.learning_curve import PowerLaw
-from models.probing import paired_error
+from models.probing import paired_error, standard_error
 from models.recipes import find_recipe
 from pipeline.advice import Candidate, Pilot
 from pipeline.commands import beside, command
@@ -42,8 +42,7 @@ def interval(survey: Survey, expected: Expected) -> list[float]:
     It holds the chance of the test images too, and is cut to 3 points to each side (5 below 500 test images).
     """
     num_test = int((survey.features.split == 2).sum())
-    share = (expected.accuracy * num_test + 1) / (num_test + 2)
-    half = Z * float(np.sqrt(share * (1 - share) / max(1, num_test) + expected.error**2))
+    half = Z * float(np.hypot(standard_error(expected.accuracy, num_test), expected.error))
     half = min(half, WIDEST if num_test >= FEW else WIDEST_OF_FEW)
     return [max(0.0, expected.accuracy - half), min(1.0, expected.accuracy + half)]
 

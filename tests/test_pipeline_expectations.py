@@ -1,0 +1,45 @@
+"""How leads on a sample become expectations: drawn towards nothing by their errors."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.probing import standard_error
+from pipeline.expectations import GROWTH, _shrunk
+from pipeline.pilots import cuts_of
+
+
+@given(st.floats(-0.5, 0.5), st.floats(1e-4, 0.3), st.floats(1e-3, 0.1))
+def test_a_lead_never_grows_nor_turns(lead: float, error: float, likely: float) -> None:
+    mean, deviation = _shrunk(lead, error, likely)
+    assert abs(mean) <= abs(lead)
+    assert mean * lead >= 0
+    assert deviation <= min(error, likely) + 1e-12
+
+
+def test_a_sure_lead_stays_and_an_unsure_one_goes() -> None:
+    assert _shrunk(0.05, 1e-4, 0.02)[0] == pytest.approx(0.05, rel=1e-3)
+    assert abs(_shrunk(0.05, 0.2, 0.02)[0]) < 1e-3
+
+
+def test_the_posterior_is_that_of_a_simulation() -> None:
+    generator = np.random.default_rng(0)
+    leads = generator.normal(0, 0.02, 400_000)
+    measured = leads + generator.normal(0, 0.03, len(leads))
+    near = leads[np.abs(measured - 0.03) < 0.002]
+    mean, deviation = _shrunk(0.03, 0.03, 0.02)
+    assert near.mean() == pytest.approx(mean, abs=5e-4)
+    assert near.std() == pytest.approx(deviation, abs=5e-4)
+
+
+def test_each_cut_has_its_growth() -> None:
+    assert cuts_of("vgg16") == ("head", "block5_conv1", "block4_conv1", "block1_conv1")
+    assert len(GROWTH) == len(cuts_of("vgg16"))
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_no_accuracy_is_without_error(num_images: int, accuracy: float) -> None:
+    error = standard_error(accuracy, num_images)
+    assert 0 < error <= 0.5
+    assert error == pytest.approx(standard_error(1 - accuracy, num_images), rel=1e-6)
