@@ -14,7 +14,7 @@ from benchmarks.cases import Case
 
 FEW_TEST_IMAGES = 500  # below, an interval may reach 5 points to each side, else 3
 POINT = 0.01
-BASELINES = ("random", "scratch")  # a case counts without them; then they are not in its time either
+NEEDED = frozenset({"features", "svm", "logreg", "finetune"})  # a case counts without the others, in its time too
 
 
 class _Strict(BaseModel):
@@ -112,10 +112,9 @@ class CaseResults(_Strict):
 
 
 def collect(cases: Sequence[Case], entries: Mapping[str, Mapping[str, Any]]) -> list[CaseResult]:
-    """Return the cases of which every strategy but the baselines has been measured, from what a ledger holds."""
-    needed = {"features", *STRATEGIES} - set(BASELINES)
+    """Return the cases of which all that is needed has been measured, from what a ledger holds."""
     ran = {case.name: {key for key, entry in entries.get(case.name, {}).items() if _ran(entry)} for case in cases}
-    return [_collect(case, entries[case.name]) for case in cases if needed <= ran[case.name]]
+    return [_collect(case, entries[case.name]) for case in cases if ran[case.name] >= NEEDED]
 
 
 def _ran(entry: Mapping[str, Any]) -> bool:
@@ -123,7 +122,7 @@ def _ran(entry: Mapping[str, Any]) -> bool:
 
 
 def _collect(case: Case, entries: Mapping[str, Any]) -> CaseResult:
-    features, any_report = entries["features"], entries[STRATEGIES[0]]
+    features, any_report = entries["features"], entries["svm"]
     return CaseResult(
         name=case.name,
         what=case.what,
