@@ -9,31 +9,27 @@ from rich.text import Text
 from models.probing import standard_error
 from pipeline.advice import Advice, Candidate
 from pipeline.figures import plain
-from pipeline.terminal import console_for, empty_table
+from pipeline.terminal import console_for, empty_table, say
 
 
 def show(console: Console | None, advice: Advice) -> None:
     """Print the advice for a reader on `console`, standard output if none is given."""
     console = console or console_for()
-    _say(console, f"{advice.dataset}: {advice.size.cell}, {advice.similarity.cell}", "bold")
-    _say(console, f"Size: {advice.size.reason}.")
-    _say(console, f"Similarity: {advice.similarity.reason}.")
+    say(console, f"{advice.dataset}: {advice.size.cell}, {advice.similarity.cell}", "bold")
+    say(console, f"Size: {advice.size.reason}.")
+    say(console, f"Similarity: {advice.similarity.reason}.")
     console.print()
     console.print(_layers(console, advice))
-    _say(console, _curve(advice))
+    say(console, _curve(advice))
     console.print()
     console.print(_candidates(console, advice.candidates, advice.recommended))
     for line in [*_caution(advice), *_audit(advice)]:
-        _say(console, line)
+        say(console, line)
     console.print()
     rule = advice.rule_of_thumb
-    _say(console, f"Rule of thumb ({rule.cell}): {rule.text}; {rule.evidence}.")
-    _say(console, f"Recommended: {_expected(advice.recommended)}, {_minutes(advice.recommended.minutes)}", "bold green")
-    _say(console, f"  {advice.recommended.command}", "bold green")
-
-
-def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(plain(text), style=style), soft_wrap=not console.is_terminal)
+    say(console, f"Rule of thumb ({rule.cell}): {rule.text}; {rule.evidence}.")
+    say(console, f"Recommended: {_expected(advice.recommended)}, {_minutes(advice.recommended.minutes)}", "bold green")
+    console.print(Text(f"  {plain(advice.recommended.command)}", style="bold green"), soft_wrap=True)  # to be copied
 
 
 def _minutes(minutes: float) -> str:
@@ -111,7 +107,8 @@ def _audit(advice: Advice) -> list[str]:
         )
     if found.num_label_errors:
         lines.append(
-            f"Audit: {found.num_label_errors} labels look wrong; advice.json lists the surest. None was removed."
+            f"Audit: a probe doubts the labels of {found.num_label_errors} images that it has not seen; advice.json lists "
+            "the surest first. None is removed; look at them."
         )
     lines += [f"Audit: {found.imbalance_warning}"] if found.imbalance_warning else []
     return lines

@@ -2,15 +2,12 @@
 
 import json
 import logging
-import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -24,10 +21,9 @@ from pipeline.html import Run, write_html
 from pipeline.markdown import markdown
 from pipeline.rundir import read_run_settings
 from pipeline.schema import BASELINES, Report
+from pipeline.terminal import console_for, empty_table, first_fitting, say
 
 log = logging.getLogger("thaw")
-
-PIPE_WIDTH = 10_000
 
 
 def main(run: Path, as_json: bool = False, console: Console | None = None) -> Path:
@@ -49,7 +45,7 @@ def main(run: Path, as_json: bool = False, console: Console | None = None) -> Pa
         print(json.dumps(_as_json(reports, comparisons), indent=2))
         log.info("compared %d strategies; wrote %s", len(reports), path)
         return path
-    _print(console or _console(), reports, comparisons, hindsight)
+    _print(console or console_for(), reports, comparisons, hindsight)
     page = write_html(Run(run, entries, comparisons, advice, missing, hindsight, _settings(run)))
     log.info("compared %d strategies; wrote %s and %s", len(reports), path, page)
     return path
@@ -93,54 +89,29 @@ def _as_json(reports: Sequence[Report], comparisons: Sequence[Comparison]) -> di
 # The terminal.
 
 
-def _console() -> Console:
-    """Return a console on standard output; a pipe gets every column, without colours or lines."""
-    piped = not Console().is_terminal and "COLUMNS" not in os.environ
-    return Console(width=PIPE_WIDTH if piped else None, highlight=False)
-
-
 def _print(
     console: Console, reports: Sequence[Report], comparisons: Sequence[Comparison], hindsight: str | None
 ) -> None:
-    table = _first_fitting(console, _strategy_tables(console, reports))
+    table = first_fitting(console, _strategy_tables(console, reports))
     shown = [column.header for column in table.columns]
     hidden = [" ".join(heading.split()) for heading in COLUMNS if heading not in shown]
     remarks = ["* a baseline."] if any(r.strategy in BASELINES for r in reports) else []
     if hidden:
         remarks.append(f"Left out at this width: {', '.join(hidden)}; report.md has them.")
-    _say(console, facts(reports), "bold")
+    say(console, facts(reports), "bold")
     console.print(table)
     if remarks:
-        _say(console, " ".join(remarks), "dim")
+        say(console, " ".join(remarks), "dim")
     console.print()
     if comparisons:
-        _say(console, f"{reports[0].name} against each other strategy, in points of accuracy", "bold")
+        say(console, f"{reports[0].name} against each other strategy, in points of accuracy", "bold")
         pairs = [pair for pair in comparisons if pair.a == reports[0].name]
-        console.print(_first_fitting(console, (_pair_table(console, pairs, brief) for brief in (False, True))))
-        _say(console, notes(len(comparisons)), "dim")
+        console.print(first_fitting(console, (_pair_table(console, pairs, brief) for brief in (False, True))))
+        say(console, notes(len(comparisons)), "dim")
         console.print()
-    _say(console, conclusion(reports, comparisons), "bold green")
+    say(console, conclusion(reports, comparisons), "bold green")
     if hindsight:
-        _say(console, hindsight, "")
-
-
-def _say(console: Console, text: str, style: str) -> None:
-    console.print(Text(plain(text), style=style))
-
-
-def _empty_table(console: Console) -> Table:
-    if console.is_terminal:
-        return Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    return Table(box=None, pad_edge=False, header_style="", padding=(0, 2, 0, 0))
-
-
-def _first_fitting(console: Console, tables: Iterable[Table]) -> Table:
-    """Return the first table that is no wider than the console, or the last of all."""
-    wide = console.options.update_width(PIPE_WIDTH)
-    for table in tables:
-        if Measurement.get(console, wide, table).maximum <= console.width:
-            break
-    return table
+        say(console, hindsight, "")
 
 
 def _strategy_tables(console: Console, reports: Sequence[Report]) -> Iterator[Table]:
@@ -152,7 +123,7 @@ def _strategy_tables(console: Console, reports: Sequence[Report]) -> Iterator[Ta
 
 
 def _strategy_table(console: Console, reports: Sequence[Report], shown: Sequence[str], layer_end: str) -> Table:
-    table = _empty_table(console)
+    table = empty_table(console)
     for heading in shown:
         text = heading in TEXT_COLUMNS
         fold = heading == "Name"
@@ -168,7 +139,7 @@ def _strategy_table(console: Console, reports: Sequence[Report], shown: Sequence
 
 
 def _pair_table(console: Console, pairs: Sequence[Comparison], brief: bool) -> Table:
-    table = _empty_table(console)
+    table = empty_table(console)
     table.add_column("Verdict", overflow="fold")
     for heading in ("Difference", "95 % interval", "McNemar p", "Holm p"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -1,10 +1,15 @@
 """Consoles and tables on standard output, as a terminal and as a pipe want them."""
 
 import os
+from collections.abc import Iterable
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
+
+from pipeline.figures import plain
 
 PIPE_WIDTH = 10_000
 
@@ -20,3 +25,17 @@ def empty_table(console: Console) -> Table:
     if console.is_terminal:
         return Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     return Table(box=None, pad_edge=False, header_style="", padding=(0, 2, 0, 0))
+
+
+def say(console: Console, text: str, style: str = "") -> None:
+    """Print a line, whatever could steer the terminal replaced."""
+    console.print(Text(plain(text), style=style))
+
+
+def first_fitting(console: Console, tables: Iterable[Table]) -> Table:
+    """Return the first table that is no wider than the console, or the last of all."""
+    wide = console.options.update_width(PIPE_WIDTH)
+    for table in tables:
+        if Measurement.get(console, wide, table).maximum <= console.width:
+            break
+    return table
