@@ -107,8 +107,8 @@ def _audit(advice: Advice) -> list[str]:
         )
     if found.num_label_errors:
         lines.append(
-            f"Audit: a probe doubts the labels of {found.num_label_errors} images that it has not seen; advice.json lists "
-            "the surest first. None is removed; look at them."
+            f"Audit: a probe doubts the labels of {found.num_label_errors} images that it has not seen; advice.json "
+            "lists the surest first. None is removed; look at them."
         )
     lines += [f"Audit: {found.imbalance_warning}"] if found.imbalance_warning else []
     return lines
