@@ -77,6 +77,7 @@ def _advice(survey: Survey, budget: float, began: float) -> Advice:
     layers = profile(survey, rows, min(RANDOM_ROWS, rows))
     near = similarity(layers)
     measured = _measure(survey, 60 * budget)
+    recommended = recommend(measured.candidates, measured.pilots)
     return Advice(
         schema_version=1,
         dataset=settings.dataset,
@@ -92,8 +93,8 @@ def _advice(survey: Survey, budget: float, began: float) -> Advice:
         configurations=measured.found.tried,
         pilots=measured.pilots,
         candidates=measured.candidates,
-        recommended=recommend(measured.candidates),
-        rule_of_thumb=rule_of_thumb(size, near, measured.candidates),
+        recommended=recommended,
+        rule_of_thumb=rule_of_thumb(size, near, measured.candidates, recommended),
         audit=audit(settings, features),
         budget_minutes=budget,
         seconds=time.perf_counter() - began,

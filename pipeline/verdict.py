@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from features.store import FeatureFile
-from pipeline.advice import Candidate, DataSize, LayerProfile, PerClass, RuleOfThumb, Similarity
+from pipeline.advice import Candidate, DataSize, LayerProfile, PerClass, Pilot, RuleOfThumb, Similarity
 
 LARGE_IMAGES, LARGE_PER_CLASS = 10_000, 500
 SIMILAR_GAIN = 0.15  # over the random network, of the best averaged layer
@@ -57,13 +57,21 @@ def similarity(layers: Sequence[LayerProfile]) -> Similarity:
     )
 
 
-def recommend(candidates: Sequence[Candidate]) -> Candidate:
+def recommend(candidates: Sequence[Candidate], pilots: Sequence[Pilot] = ()) -> Candidate:
     """Return the cheapest of the candidates whose expected accuracy is within half a point of the best.
 
-    Of linear classifiers on the same features, which cost the same, it is the more accurate one.
+    Of linear classifiers on the same features, which cost the same, it is the more accurate one. A network whose pilot
+    gained no more than its own standard error is not among them: so little may be chance.
     """
-    best = max(candidate.accuracy for candidate in candidates)
-    return min((c for c in candidates if c.accuracy >= best - WORTH), key=_cost)
+    doubtful = {pilot.unfreeze_from for pilot in pilots if not _has_gained(pilot)}
+    usable = [c for c in candidates if (c.layer if c.strategy == "finetune" else c.strategy) not in doubtful]
+    best = max(candidate.accuracy for candidate in usable)
+    return min((c for c in usable if c.accuracy >= best - WORTH), key=_cost)
+
+
+def _has_gained(pilot: Pilot) -> bool:
+    low, high = pilot.gain_interval
+    return pilot.gain > (high - low) / 2 / 1.96
 
 
 def _cost(candidate: Candidate) -> tuple[bool, int, float]:
@@ -71,11 +79,12 @@ def _cost(candidate: Candidate) -> tuple[bool, int, float]:
     return (candidate.strategy not in LINEAR, candidate.image_size, -candidate.accuracy)
 
 
-def rule_of_thumb(size: DataSize, near: Similarity, candidates: Sequence[Candidate]) -> RuleOfThumb:
+def rule_of_thumb(
+    size: DataSize, near: Similarity, candidates: Sequence[Candidate], recommended: Candidate
+) -> RuleOfThumb:
     """Return the rule's cell and strategy, and whether what is recommended is what the rule says."""
     cell = f"{size.cell}-{near.cell}"
     strategy, text = RULES[cell]
-    recommended = recommend(candidates)
     by_rule = [c for c in candidates if c.strategy == strategy or (c.strategy in LINEAR and strategy in LINEAR)]
     agrees = recommended in by_rule
     best = max((c.accuracy for c in by_rule), default=0.0)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.advice import Candidate, DataSize, LayerProfile, PerClass, Similarity
+from pipeline.advice import Candidate, DataSize, LayerProfile, PerClass, Pilot, RuleOfThumb, Similarity
 from pipeline.verdict import RULES, recommend, rule_of_thumb, similarity
 
 
@@ -50,6 +50,33 @@ def near(cell: str) -> Similarity:
     return found
 
 
+def judged(amount: DataSize, closeness: Similarity, candidates: list[Candidate]) -> RuleOfThumb:
+    return rule_of_thumb(amount, closeness, candidates, recommend(candidates))
+
+
+def pilot(gain: float, half: float) -> Pilot:
+    return Pilot(
+        unfreeze_from="block4_pool",
+        num_images=100,
+        num_held_out=100,
+        epochs=4,
+        start_accuracy=0.9,
+        accuracy=0.93,
+        gain=gain,
+        gain_interval=[gain - half, gain + half],
+        expected_accuracy=0.93,
+        expected_interval=[0.91, 0.95],
+        minutes=9.0,
+        seconds=30.0,
+    )
+
+
+def test_a_network_that_may_have_gained_by_chance_is_not_recommended() -> None:
+    candidates = [candidate("finetune", 0.93, 9.0), candidate("svm", 0.9, 1.0)]
+    assert recommend(candidates, [pilot(0.03, 0.01)]).strategy == "finetune"
+    assert recommend(candidates, [pilot(0.03, 0.08)]).strategy == "svm"
+
+
 def test_late_layers_far_above_a_random_network_are_similar() -> None:
     found = similarity(
         [layer(1, 0.4, 0.1), layer(2, 0.5, 0.2), layer(3, 0.6, 0.3), layer(4, 0.7, 0.3), layer(5, 0.6, 0.3)]
@@ -84,25 +111,23 @@ def test_a_linear_classifier_costs_less_than_any_network() -> None:
 def test_each_cell_has_its_rule() -> None:
     for amount in ("small", "large"):
         for closeness in ("similar", "different"):
-            rule = rule_of_thumb(size(amount), near(closeness), [candidate("svm", 0.9, 1.0)])
+            rule = judged(size(amount), near(closeness), [candidate("svm", 0.9, 1.0)])
             assert (rule.cell, rule.strategy) == (f"{amount}-{closeness}", RULES[f"{amount}-{closeness}"][0])
 
 
 def test_a_linear_classifier_agrees_with_the_other_linear_classifier() -> None:
-    rule = rule_of_thumb(size("small"), near("similar"), [candidate("logreg", 0.9, 1.0), candidate("svm", 0.89, 1.0)])
+    rule = judged(size("small"), near("similar"), [candidate("logreg", 0.9, 1.0), candidate("svm", 0.89, 1.0)])
     assert rule.agrees
     assert rule.evidence == "the measurements agree: logreg is expected at 90.0 %"
 
 
 def test_a_better_strategy_than_the_rules_contradicts_it() -> None:
-    rule = rule_of_thumb(size("small"), near("similar"), [candidate("finetune", 0.93, 9.0), candidate("svm", 0.9, 1.0)])
+    rule = judged(size("small"), near("similar"), [candidate("finetune", 0.93, 9.0), candidate("svm", 0.9, 1.0)])
     assert not rule.agrees
     assert "contradict the rule: finetune is expected 3.0 points above svm" in rule.evidence
 
 
 def test_a_gain_too_small_for_its_cost_contradicts_the_rule() -> None:
-    rule = rule_of_thumb(
-        size("large"), near("similar"), [candidate("finetune", 0.903, 9.0), candidate("svm", 0.9, 1.0)]
-    )
+    rule = judged(size("large"), near("similar"), [candidate("finetune", 0.903, 9.0), candidate("svm", 0.9, 1.0)])
     assert not rule.agrees
     assert "finetune would gain 0.3 points, less than its cost is worth beside svm" in rule.evidence
