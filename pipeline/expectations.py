@@ -14,7 +14,7 @@ from pipeline.commands import beside, command
 from pipeline.config import Finetune, Shared
 from pipeline.frozen import Frozen
 from pipeline.pilots import HEAD, Run, cuts_of
-from pipeline.size_search import Search, Setting
+from pipeline.size_search import Search
 from pipeline.survey import Survey
 
 Z = 1.96
@@ -79,7 +79,7 @@ def searched_candidate(survey: Survey, found: Search, best: Frozen, law: PowerLa
     """
     own = _own_on_sample(survey, found)
     others = [(size, *item) for size, at in found.sizes.items() for item in at.probed.items()]
-    others = [other for other in others if not _in_run(survey, other[0], other[1])]
+    others = [other for other in others if not survey.has(other[0], other[1].layer, other[1].pooling)]
     if not others or own is None:
         return None
     image_size, setting, probed = max(others, key=lambda other: other[2].accuracy)
@@ -117,16 +117,8 @@ def _shrunk(lead: float, error: float, likely: float) -> tuple[float, float]:
 def _own_on_sample(survey: Survey, found: Search) -> np.ndarray | None:
     """Return which of the sample's images (n,) the best of the run's own settings labels rightly."""
     at = found.sizes.get(survey.settings.image_size)
-    usable = [probed for setting, probed in at.probed.items() if _in_run(survey, at.image_size, setting)] if at else []
-    return max(usable, key=lambda probed: probed.accuracy).right if usable else None
-
-
-def _in_run(survey: Survey, image_size: int, setting: Setting) -> bool:
-    own = survey.settings
-    if image_size != own.image_size or setting.layer not in survey.features.layers:
-        return False
-    shape = get_backbone(own.backbone).output_shape(setting.layer, image_size)
-    return resolve_pooling(setting.pooling, shape) == resolve_pooling(own.pooling.replace("none", "flat"), shape)
+    best = at.best_in(survey) if at else None
+    return at.probed[best].right if at and best else None
 
 
 def _pooling(settings: Shared, layer: str) -> str:

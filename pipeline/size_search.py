@@ -56,6 +56,11 @@ class AtSize:
         """The setting of the highest accuracy, the first of equals."""
         return max(self.probed.items(), key=lambda item: item[1].accuracy)
 
+    def best_in(self, survey: Survey) -> Setting | None:
+        """Return the best setting of those that the run's own features have, None where there is none."""
+        own = [s for s in self.probed if survey.has(self.image_size, s.layer, s.pooling)]
+        return max(own, key=lambda setting: self.probed[setting].accuracy, default=None)
+
 
 @dataclass(frozen=True)
 class Search:
@@ -63,11 +68,6 @@ class Search:
 
     tried: list[Configuration]
     sizes: dict[int, AtSize]
-
-    @property
-    def num_rows(self) -> int:
-        """How many images the last round was on."""
-        return min(size.num_rows for size in self.sizes.values())
 
 
 def search(survey: Survey, seconds: float) -> Search:
@@ -85,9 +85,9 @@ def search(survey: Survey, seconds: float) -> Search:
         kept = _better_half(survey, done)
         tried += [row for at in done.values() for row in _records(at, number, at.image_size in kept)]
         for at in done.values():
-            best, probed = at.best
+            setting, probed = at.best
             log.info("%d pixels, %d images: %.1f %% by %s %s, transform %s", at.image_size, num_rows,
-                     100 * probed.accuracy, best.layer, best.pooling, best.transform)  # fmt: skip
+                     100 * probed.accuracy, *setting)  # fmt: skip
         sizes = {size: done[size] for size in kept}
         more = min(2 * num_rows, len(survey.order), MOST_ROWS)
         last = len(done) <= 2 and number > 1
@@ -95,7 +95,9 @@ def search(survey: Survey, seconds: float) -> Search:
             return Search(tried, sizes)
         num_rows, number = more, number + 1
         for at in sizes.values():
-            at.settings = sorted(at.probed, key=lambda key: -at.probed[key].accuracy)[:KEPT_SETTINGS]
+            best = sorted(at.probed, key=lambda key: -at.probed[key].accuracy)[:KEPT_SETTINGS]
+            own = at.best_in(survey)  # what the others are compared with
+            at.settings = [*best, own] if own and own not in best else best
 
 
 def _sizes(survey: Survey) -> list[int]:
@@ -126,7 +128,8 @@ def _settings(survey: Survey, image_size: int) -> list[Setting]:
 
 def _first_rows(survey: Survey, sizes: Iterable[int], seconds: float) -> int:
     """Return the images of the first round: half of the time for all usual sizes, within bounds."""
-    per_image = sum(1 / survey.speed_at(size) for size in sizes if size <= USUAL_SIZE)
+    usual = max(USUAL_SIZE, survey.settings.image_size)
+    per_image = sum(1 / survey.speed_at(size) for size in sizes if size <= usual)
     return int(min(len(survey.order), max(FEWEST_ROWS, min(MOST_ROWS / 4, seconds / 2 / per_image))))
 
 

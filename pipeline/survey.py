@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from features.backbones import get_backbone
+from features.preprocessing import resolve_pooling
 from features.store import FeatureFile
 from models.probing import nested_order
 from pipeline import extract
@@ -50,6 +51,14 @@ class Survey:
     def speed_at(self, image_size: int) -> float:
         """Return the images per second to be expected at another size: the cost is that of the pixels."""
         return self.images_per_second * (self.settings.image_size / image_size) ** 2
+
+    def has(self, image_size: int, layer: str, pooling: str) -> bool:
+        """Return whether features.h5 holds a layer, pooled like that, of images of that size."""
+        own = self.settings
+        if image_size != own.image_size or layer not in self.features.layers:
+            return False
+        shape = get_backbone(own.backbone).output_shape(layer, image_size)
+        return resolve_pooling(pooling, shape) == resolve_pooling(own.pooling.replace("none", "flat"), shape)
 
     def groups(self, rows: np.ndarray) -> np.ndarray | None:
         """Return the groups (n,) of some rows, None where the data set has none."""
