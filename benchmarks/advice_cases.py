@@ -46,7 +46,7 @@ def main() -> None:
     ledger = case_runs.Ledger(options.work.absolute() / "measured.json")
     if options.publish:
         machine = describe()
-        publish(ledger, f"{machine['cores']} cores of {machine['processor']}, with other work beside")
+        publish(ledger, f"{machine['processor']}, {machine['cores']} of its cores, with other work beside")
         return
     runs: list[Callable[[Case, Path, Path, case_runs.Ledger], None]] = []
     runs += [case_runs.run_strategies] if options.strategies or not options.advise else []

@@ -14,7 +14,7 @@ from benchmarks.cases import Case
 
 FEW_TEST_IMAGES = 500  # below, an interval may reach 5 points to each side, else 3
 POINT = 0.01
-NEEDED = frozenset({"features", "svm", "logreg", "finetune"})  # a case counts without the others, in its time too
+NEEDED = frozenset({"features", "svm", "logreg", "finetune"})  # a case counts without the others, but not in time
 
 
 class _Strict(BaseModel):
@@ -98,8 +98,9 @@ class CaseResult(_Strict):
 
     @property
     def share(self) -> float | None:
-        """Advice's time over that of all strategies."""
-        return self.advised and self.advised.cpu_seconds / self.cpu_seconds
+        """Advice's time over that of all strategies; None where not all of them have been run."""
+        whole = self.advised and len(self.strategies) == len(STRATEGIES)
+        return self.advised.cpu_seconds / self.cpu_seconds if self.advised and whole else None
 
 
 class CaseResults(_Strict):

@@ -204,13 +204,15 @@ def test_a_case_is_judged_by_interval_choice_and_time():
     assert (poor.inside, poor.narrow, poor.near_best) == (False, False, False)
     assert result(0.87, interval=(0.88, 0.94), num_test=499).narrow is True
     assert result(0.91).best == ("recommended", 0.91)
+    fewer = {name: outcome for name, outcome in good.strategies.items() if name != "scratch"}
+    assert good.model_copy(update={"strategies": fewer}).share is None
 
 
 def test_the_tables_count_what_was_met_and_stand_between_their_markers(tmp_path):
     results = CaseResults(command="c", machine="m", cases=[result(0.89), result(0.87)])
     table = advice_table.markdown(results)
     assert "| the interval holds what was measured | 1 of 2 | 9 of 10 |" in table
-    assert "| all advice over all strategies, time | 0.25 | at most 0.25 |" in table
+    assert "| its time over theirs, together | 0.25 | at most 0.25 |" in table
     page = f"before\n{advice_table.BEGIN}\nold\n{advice_table.END}\nafter"
     assert advice_table.put_between(page, table) == page.replace("old\n", table)
     with pytest.raises(ValueError, match="markers"):
