@@ -51,7 +51,7 @@ def interval(survey: Survey, expected: Expected) -> list[float]:
 def of_frozen(survey: Survey, frozen: Frozen, law: PowerLaw) -> Expected:
     """Return what a linear classifier reaches when it is fitted to all rows that are not test."""
     more = law(len(survey.order)) - law(frozen.num_fitted)
-    return Expected(min(1.0, frozen.probed.accuracy + more), frozen.probed.standard_error)
+    return Expected(min(1.0, frozen.probed.accuracy - frozen.optimism + more), frozen.probed.standard_error)
 
 
 def frozen_candidate(survey: Survey, frozen: Frozen, law: PowerLaw) -> Candidate:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -126,11 +126,12 @@ def _settings(survey: Survey, image_size: int) -> list[Setting]:
     return found
 
 
-def _first_rows(survey: Survey, sizes: Iterable[int], seconds: float) -> int:
+def _first_rows(survey: Survey, sizes: Collection[int], seconds: float) -> int:
     """Return the images of the first round: half of the time for all usual sizes, within bounds."""
     usual = max(USUAL_SIZE, survey.settings.image_size)
     per_image = sum(1 / survey.speed_at(size) for size in sizes if size <= usual)
-    return int(min(len(survey.order), max(FEWEST_ROWS, min(MOST_ROWS / 4, seconds / 2 / per_image))))
+    most = MOST_ROWS / 4 if len(sizes) > 1 else MOST_ROWS / 2
+    return int(min(len(survey.order), max(FEWEST_ROWS, min(most, seconds / 2 / per_image))))
 
 
 def _affords(survey: Survey, sizes: Iterable[AtSize], num_rows: int, deadline: float) -> bool:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from models.blocks import ArrayBlocks
 from models.metrics import paired_interval
-from models.probing import linear_probe, nested_order, paired_error, probe_folds, transformed
+from models.probing import linear_probe, nested_order, optimism, paired_error, probe_folds, transformed
 from models.selection import make_folds, try_candidate
 from models.strategies import STRATEGIES
 
@@ -77,3 +77,23 @@ def test_the_square_root_leaves_the_callers_features_as_they_are() -> None:
     assert transformed(features, "sqrt").tolist() == [[2.0, -3.0]]
     assert features.tolist() == [[4.0, -9.0]]
     assert transformed(features, "none") is features
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=12, max_size=12), min_size=1, max_size=8), st.integers(0, 9))
+def test_the_best_of_some_is_never_judged_better_than_it_looks(rows: list[list[bool]], seed: int) -> None:
+    tried = [np.array(row) for row in rows]
+    best = max(row.mean() for row in tried)
+    assert 0 <= optimism(tried, seed) <= best
+    assert optimism([tried[0]] * 3, seed) == 0
+
+
+def test_the_optimism_of_picking_among_equals_is_what_a_simulation_finds() -> None:
+    generator = np.random.default_rng(0)
+    flattered, corrected = [], []
+    for seed in range(60):
+        tried = [generator.random(300) < 0.7 for _ in range(12)]
+        best = max(row.mean() for row in tried)
+        flattered.append(best - 0.7)
+        corrected.append(best - optimism(tried, seed) - 0.7)
+    assert np.mean(flattered) > 0.025
+    assert abs(np.mean(corrected)) < 0.01
