@@ -135,7 +135,8 @@ def draw(path: Path, cases: Sequence[CaseResult]) -> None:
     ):
         chosen = [case for case in cases if case.advised and (case.name in CLOTHES) == same]
         points = [(100 * case.advised.gain, 100 * _frozen(case)) for case in chosen if case.advised]
-        axes.scatter(*zip(*points, strict=True), c=colour, s=36 if same else 18, label=label, zorder=3 if same else 2)
+        across, up = ([point[axis] for point in points] for axis in (0, 1))
+        axes.scatter(across, up, c=colour, s=36 if same else 18, label=label, zorder=3 if same else 2)
         for case, point in zip(chosen, points, strict=True):
             size = 8.5 if same else 6
             axes.annotate(case.name, point, (4, 4), textcoords="offset points", fontsize=size, color=colour)
