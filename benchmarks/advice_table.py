@@ -142,6 +142,7 @@ def draw(path: Path, cases: Sequence[CaseResult]) -> None:
             axes.annotate(case.name, point, (4, 4), textcoords="offset points", fontsize=size, color=colour)
     axes.set_xlabel("similarity: probe accuracy over that of the same layer of a random network, points")
     axes.set_ylabel("best frozen classifier, test accuracy, %")
+    axes.margins(x=0.12, y=0.08)  # room for the names
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=8)
     with matplotlib.rc_context({"svg.hashsalt": "thaw", "svg.fonttype": "none"}), whole_path(path) as temporary:
