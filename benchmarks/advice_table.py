@@ -8,6 +8,7 @@ from benchmarks.case_runs import STRATEGIES
 from features.wholefiles import whole_path
 
 BEGIN, END = "<!-- advice cases -->", "<!-- end of advice cases -->"
+FROZEN = ("svm", "logreg", "knn", "ridge", "head")
 CLOTHES = ("cifar-100", "grey-100", "negative-100", "turned-100", "upside-down-100", "blocks-100", "pixels-100")
 
 
@@ -78,7 +79,7 @@ def _totals(cases: Sequence[CaseResult]) -> str:
 
 
 def _strategy_table(cases: Sequence[CaseResult]) -> str:
-    headings = ("case", "what", "training, test images", *(f"{name} %" for name in STRATEGIES), "all, min")
+    headings = ("case", "what", "training, test images", *(f"{name} %" for name in STRATEGIES), "together, min")
     rows = (
         [
             f"`{case.name}`",
@@ -150,5 +151,5 @@ def draw(path: Path, cases: Sequence[CaseResult]) -> None:
 
 
 def _frozen(case: CaseResult) -> float:
-    found = [case.strategies[name].accuracy for name in ("svm", "logreg", "knn", "ridge", "head")]
+    found = [outcome.accuracy for name, outcome in case.strategies.items() if name in FROZEN]
     return max([*found, case.advised.measured] if case.advised and case.advised.strategy != "finetune" else found)
