@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from features.backbones import get_backbone
 from features.preprocessing import resolve_pooling
 from features.store import FeatureFile
-from models.probing import Probed, linear_probe, probe_folds, transformed
+from models.probing import HELD_OUT_ROWS, Probed, linear_probe, probe_folds, transformed
 from models.strategies import STRATEGIES
 from pipeline.advice import Configuration
 from pipeline.survey import Survey
@@ -21,7 +21,8 @@ log = logging.getLogger("thaw")
 SIZES = (48, 64, 96, 128, 160, 224)
 TOP_LAYERS, SMALL_SIZE = 3, 64  # pooling layers that are tried, from the top; above this size one fewer
 USUAL_SIZE = 128  # larger ones are tried only where the largest so far is the best
-FEWEST_ROWS, MOST_ROWS, HELD_OUT = 200, 2000, 600
+FEWEST_ROWS, MOST_ROWS = 200, 2000
+FIRST_HELD_OUT = 600  # images that many settings are judged by; the few that are left, by all
 KEPT_SETTINGS = 3  # of a size, from the first round on
 WORSE = 0.01  # than the best size so far; after two such sizes in a row larger ones are not tried
 LOGREG = STRATEGIES["logreg"]
@@ -73,7 +74,8 @@ class Search:
 def search(survey: Survey, seconds: float) -> Search:
     """Try image sizes with their layers, poolings and transforms for about `seconds`, on ever more images.
 
-    Each round keeps the better half of the sizes, with the run's own, and doubles the images.
+    Each round keeps the better half of the sizes, with the run's own, and the best settings of each, and doubles the
+    images.
     """
     deadline = time.perf_counter() + seconds
     sizes = {size: AtSize(size, _settings(survey, size)) for size in _sizes(survey)}
@@ -91,7 +93,7 @@ def search(survey: Survey, seconds: float) -> Search:
         sizes = {size: done[size] for size in kept}
         more = min(2 * num_rows, len(survey.order), MOST_ROWS)
         last = len(done) <= 2 and number > 1
-        if last or len(sizes) == 1 or more == num_rows or not _affords(survey, sizes.values(), more, deadline):
+        if last or more == num_rows or not _affords(survey, sizes.values(), more, deadline):
             return Search(tried, sizes)
         num_rows, number = more, number + 1
         for at in sizes.values():
@@ -126,12 +128,11 @@ def _settings(survey: Survey, image_size: int) -> list[Setting]:
     return found
 
 
-def _first_rows(survey: Survey, sizes: Collection[int], seconds: float) -> int:
+def _first_rows(survey: Survey, sizes: Iterable[int], seconds: float) -> int:
     """Return the images of the first round: half of the time for all usual sizes, within bounds."""
     usual = max(USUAL_SIZE, survey.settings.image_size)
     per_image = sum(1 / survey.speed_at(size) for size in sizes if size <= usual)
-    most = MOST_ROWS / 4 if len(sizes) > 1 else MOST_ROWS / 2
-    return int(min(len(survey.order), max(FEWEST_ROWS, min(most, seconds / 2 / per_image))))
+    return int(min(len(survey.order), max(FEWEST_ROWS, min(MOST_ROWS / 4, seconds / 2 / per_image))))
 
 
 def _affords(survey: Survey, sizes: Iterable[AtSize], num_rows: int, deadline: float) -> bool:
@@ -151,7 +152,7 @@ def _round(survey: Survey, sizes: dict[int, AtSize], num_rows: int, deadline: fl
         if done and (hopeless or not _affords(survey, [at], num_rows, deadline)):
             break
         _extract(survey, at, num_rows)
-        _probe(survey, at)
+        _probe(survey, at, FIRST_HELD_OUT if len(at.settings) > KEPT_SETTINGS + 1 else HELD_OUT_ROWS)
         best = max((other.best[1].accuracy for other in done.values()), default=0.0)
         done[size] = at
         worse = worse + 1 if at.best[1].accuracy < best - WORSE and size > own else 0
@@ -182,11 +183,11 @@ def _extract(survey: Survey, at: AtSize, num_rows: int) -> None:
     at.seconds += time.perf_counter() - began
 
 
-def _probe(survey: Survey, at: AtSize) -> None:
+def _probe(survey: Survey, at: AtSize, num_held_out: int) -> None:
     began = time.perf_counter()
     rows = at.rows
     labels = survey.features.labels[rows]
-    folds = probe_folds(labels, survey.groups(rows), survey.settings.seed, HELD_OUT)
+    folds = probe_folds(labels, survey.groups(rows), survey.settings.seed, num_held_out)
     at.probed = {
         setting: linear_probe(
             LOGREG, transformed(at.features[f"{setting.layer}:{setting.pooling}"], setting.transform), labels, folds
