@@ -493,8 +493,8 @@ def test_wrong_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_stage_of_a_later_version(capsys: pytest.CaptureFixture[str]) -> None:
-    line = message(capsys, "advise", "--image-size", "96")
-    assert line.startswith("error: advise is not part of this version; it has features, svm, logreg, ")
+    line = message(capsys, "predict", "--image-size", "96")
+    assert line.startswith("error: predict is not part of this version; it has features, svm, logreg, ")
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -514,4 +514,4 @@ def test_help_says_what_each_stage_does(capsys: pytest.CaptureFixture[str]) -> N
     text = " ".join(capsys.readouterr().out.split())
     assert "Train a multinomial logistic regression." in text
     assert "Train the head and the network from one layer on" in text
-    assert "advise" not in text
+    assert "predict" not in text
