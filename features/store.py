@@ -148,6 +148,10 @@ class FeatureFile:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
 
+    def groups_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return the groups (n,) str of the rows at places (n,) or where a mask (N,) holds; None without groups."""
+        return None if self.groups is None else np.array(self.groups)[rows]
+
     def row_bytes(self, layers: Sequence[str]) -> int:
         """Return the bytes that one image takes as float32 in the named layers side by side."""
         return 4 * sum(int(np.prod(self.layers[name][1:])) for name in layers)

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from features.errors import InputError
 from features.wholefiles import write_whole
-from pipeline.schema import Amount, Count, Digest, Fraction, Name
+from pipeline.schema import Amount, Count, Digest, Fraction, Name, Strict
 
 Size = Literal["small", "large"]
 Closeness = Literal["similar", "different"]
@@ -17,11 +17,7 @@ Shift = Annotated[float, Field(ge=-1, le=1)]
 ShiftInterval = Annotated[list[Shift], Field(min_length=2, max_length=2)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class PerClass(_Strict):
+class PerClass(Strict):
     """Images of a class that are not test: of the smallest, the middle and the largest class."""
 
     fewest: Count
@@ -29,7 +25,7 @@ class PerClass(_Strict):
     most: Count
 
 
-class DataSize(_Strict):
+class DataSize(Strict):
     """How large the data set is; `reason` says in one sentence why `cell` is what it is."""
 
     num_train: Count
@@ -41,7 +37,7 @@ class DataSize(_Strict):
     reason: Name
 
 
-class Similarity(_Strict):
+class Similarity(Strict):
     """How close the data set is to ImageNet, by the averaged layers; `depth` counts pooling layers from 1."""
 
     best_layer: Name
@@ -54,7 +50,7 @@ class Similarity(_Strict):
     reason: Name
 
 
-class LayerProfile(_Strict):
+class LayerProfile(Strict):
     """A pooling layer's linear probe: accuracy averaged and under the run's `auto` rule, and two scores without one.
 
     `random_accuracy` and `gain` are of the averaged layer of the seeded random network, on the same `num_random_rows`
@@ -73,7 +69,7 @@ class LayerProfile(_Strict):
     h_score: float
 
 
-class CurvePoint(_Strict):
+class CurvePoint(Strict):
     """The probe's accuracy when fitted to a share of the training images."""
 
     share: Fraction
@@ -82,7 +78,7 @@ class CurvePoint(_Strict):
     standard_error: Amount
 
 
-class LearningCurve(_Strict):
+class LearningCurve(Strict):
     """A linear probe on 1 % to 100 % of the images that are not test; the slope is the gain of the last doubling."""
 
     layer: Name
@@ -93,7 +89,7 @@ class LearningCurve(_Strict):
     more_labels_help: bool
 
 
-class Configuration(_Strict):
+class Configuration(Strict):
     """A frozen configuration that was tried: a round of the search, on so many images, with what it cost."""
 
     image_size: Count
@@ -109,7 +105,7 @@ class Configuration(_Strict):
     kept: bool
 
 
-class Pilot(_Strict):
+class Pilot(Strict):
     """A short fine-tuning on a subset, and what it says of a whole one; `gain` is over the probe that it began from."""
 
     unfreeze_from: Name
@@ -126,7 +122,7 @@ class Pilot(_Strict):
     seconds: Amount
 
 
-class Candidate(_Strict):
+class Candidate(Strict):
     """A strategy with its settings, the test accuracy to be expected of it, with a 95 % interval, and its cost.
 
     `minutes` are those of the command on this machine, with what it has yet to extract.
@@ -143,7 +139,7 @@ class Candidate(_Strict):
     minutes: Amount
 
 
-class RuleOfThumb(_Strict):
+class RuleOfThumb(Strict):
     """What the rule of thumb says for the cell, and whether the measurements agree with it."""
 
     cell: Cell
@@ -153,7 +149,7 @@ class RuleOfThumb(_Strict):
     evidence: Name
 
 
-class DuplicateImage(_Strict):
+class DuplicateImage(Strict):
     """A test image that is, exactly or nearly, an image of another side too.
 
     `similarity` is the cosine of their features, 1 for equal contents; where it is the pixels that told, such as a
@@ -168,7 +164,7 @@ class DuplicateImage(_Strict):
     same_label: bool
 
 
-class ProbableLabelError(_Strict):
+class ProbableLabelError(Strict):
     """An image whose label a model that has not seen it thinks wrong; `margin` is how much likelier `suggested` is."""
 
     id: Name
@@ -179,7 +175,7 @@ class ProbableLabelError(_Strict):
     margin: Fraction
 
 
-class ClassCount(_Strict):
+class ClassCount(Strict):
     """A class and its images on each side."""
 
     class_name: str = Field(alias="class")
@@ -188,7 +184,7 @@ class ClassCount(_Strict):
     test: Count
 
 
-class Canary(_Strict):
+class Canary(Strict):
     """A small probe under the run's preprocessing and under the network's own; `worse` if by more than chance."""
 
     resize: Name
@@ -200,7 +196,7 @@ class Canary(_Strict):
     worse: bool
 
 
-class Audit(_Strict):
+class Audit(Strict):
     """What is suspicious in the data; nothing is removed.
 
     Lists are of the worst, but for `duplicate_test_ids`; the counts are of all. Features are near from a cosine of
@@ -220,7 +216,7 @@ class Audit(_Strict):
     canary: Canary | None
 
 
-class Advice(_Strict):
+class Advice(Strict):
     """The whole of advice.json. Accuracies are fractions; times say their unit."""
 
     schema_version: Literal[1]

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from models.probing import standard_error
+from models.probing import Z, standard_error
 from pipeline.advice import Advice, Candidate
 from pipeline.figures import plain
 from pipeline.terminal import console_for, empty_table, say
@@ -88,7 +88,7 @@ def _caution(advice: Advice) -> list[str]:
     """Say what the interval leaves out where the test images are few: chance alone moves their accuracy further."""
     num_test, accuracy = advice.size.num_test, advice.recommended.accuracy
     half = max(abs(bound - accuracy) for bound in advice.recommended.accuracy_interval)
-    chance = 1.96 * standard_error(accuracy, num_test)
+    chance = Z * standard_error(accuracy, num_test)
     if chance <= half:
         return []
     return [

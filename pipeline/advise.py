@@ -15,7 +15,7 @@ from pipeline.advice_tables import show
 from pipeline.audit import audit
 from pipeline.config import Advise
 from pipeline.expectations import frozen_candidate, pilot_of, searched_candidate, tuned_candidate
-from pipeline.frozen import Frozen, best_frozen, learning_curve
+from pipeline.frozen import best_frozen, learning_curve
 from pipeline.layer_profile import profile
 from pipeline.pilots import SPEEDS, cuts_of, num_affordable, run_pilots
 from pipeline.rundir import shared_settings
@@ -35,7 +35,6 @@ PROFILE_SHARE, SEARCH_SHARE, PILOT_SHARE = 0.05, 0.4, 0.4  # of the budget; the 
 class Measured:
     """What was measured on the run's own features and on samples of its images."""
 
-    frozen: list[Frozen]
     curve: LearningCurve
     found: Search
     pilots: list[Pilot]
@@ -120,4 +119,4 @@ def _measure(survey: Survey, seconds: float) -> Measured:
     elsewhere = searched_candidate(survey, found, best, law)
     candidates += [elsewhere] if elsewhere else []
     candidates += [tuned_candidate(survey, pilot) for pilot in pilots]
-    return Measured(frozen, curve, found, pilots, candidates)
+    return Measured(curve, found, pilots, candidates)

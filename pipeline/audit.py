@@ -146,7 +146,7 @@ def probe_labels(settings: Shared, features: FeatureFile) -> OutOfFold:
     best, rows = -1.0, few_of_each(features.labels, features.split != 2, MAX_ROWS, settings.seed)
     labels, num_classes = features.labels[rows], len(features.class_names)
     result = OutOfFold(rows[:0], np.empty((0, num_classes)))
-    folds = judging_folds(labels, None if features.groups is None else np.array(features.groups)[rows], settings.seed)
+    folds = judging_folds(labels, features.groups_of(rows), settings.seed)
     if folds is None:
         return result
     for layer in features.layers:

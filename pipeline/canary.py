@@ -36,8 +36,7 @@ def compare_preprocessing(settings: Shared, features: FeatureFile, dataset: Data
     most = max(2, NUM_IMAGES // LEAST_A_CLASS)
     rows = few_of_each(features.labels, features.split != 2, NUM_IMAGES, settings.seed, most)
     labels = features.labels[rows]
-    groups = None if features.groups is None else np.array(features.groups)[rows]
-    folds = judging_folds(labels, groups, settings.seed)
+    folds = judging_folds(labels, features.groups_of(rows), settings.seed)
     if not folds:
         return None
     places = {name: place for place, name in enumerate(dataset.ids)}

@@ -7,7 +7,7 @@ import numpy as np
 from features.backbones import get_backbone
 from features.preprocessing import pooled_shape, resolve_pooling
 from models.learning_curve import PowerLaw
-from models.probing import paired_error, standard_error
+from models.probing import Z, paired_error, standard_error
 from models.recipes import find_recipe
 from pipeline.advice import Candidate, Pilot
 from pipeline.commands import beside, command
@@ -17,7 +17,6 @@ from pipeline.pilots import HEAD, Run, cuts_of
 from pipeline.size_search import Search
 from pipeline.survey import Survey
 
-Z = 1.96
 WIDEST, WIDEST_OF_FEW, FEW = 0.03, 0.05, 500  # half an interval, at most; the second with fewer than FEW test images
 START_UP = 0.2  # minutes that a stage takes before and after its work
 DEFAULT_CUT = Finetune.model_fields["unfreeze_from"].default

@@ -38,9 +38,9 @@ UNSAID = {"engine_precision": "float32", "decoding": 1}
 
 @dataclass(frozen=True)
 class Sample:
-    """Some images of the data set by their ids, and the side of each in the sample's own split, (n,) uint8."""
+    """Some images of the data set, and the side of each in the sample's own split, (n,) uint8."""
 
-    ids: tuple[str, ...]
+    dataset: Dataset
     sides: np.ndarray
 
 
@@ -104,11 +104,15 @@ def main(settings: Shared, wanted: Wanted | None = None) -> Path:
     backbone.check_image_size(settings.image_size)
     shapes = _shapes(settings, wanted)
     weights = load_weights(wanted.weights, backbone, settings.seed)
-    dataset = load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
+    dataset = (
+        wanted.sample.dataset
+        if wanted.sample
+        else load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
+    )
     if not wanted.path.exists():
         choose_engine(wanted.engine, settings.device, settings.engine_precision)  # what cannot be leaves no run behind
     if wanted.sample:
-        dataset, sides = dataset.subset(wanted.sample.ids), wanted.sample.sides
+        sides = wanted.sample.sides
     else:
         sides = _prepare_run(settings, dataset)
         log.info("weights: %s (sha256 %s...)", weights.source, weights.sha256[:12])

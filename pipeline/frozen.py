@@ -64,7 +64,7 @@ def _tried(
     survey: Survey, name: str, rows: np.ndarray, layers: Iterable[str], transforms: Iterable[str]
 ) -> Iterator[Frozen]:
     labels = survey.features.labels[rows]
-    folds = probe_folds(labels, survey.groups(rows), survey.settings.seed)
+    folds = probe_folds(labels, survey.features.groups_of(rows), survey.settings.seed)
     for layer in layers:
         values = _read(survey, layer, rows)
         for transform in transforms:
@@ -91,7 +91,7 @@ def all_folds(survey: Survey, rows: np.ndarray) -> Folds:
     validation = survey.features.split[rows] == 1
     if validation.sum() >= 0.05 * len(rows) and len(rows) > CHOOSING_ROWS:
         return [(np.flatnonzero(~validation), np.flatnonzero(validation))]
-    return probe_folds(survey.features.labels[rows], survey.groups(rows), survey.settings.seed)
+    return probe_folds(survey.features.labels[rows], survey.features.groups_of(rows), survey.settings.seed)
 
 
 def _read(survey: Survey, layer: str, rows: np.ndarray) -> np.ndarray:

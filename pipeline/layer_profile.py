@@ -67,6 +67,5 @@ def _read(features: FeatureFile, name: str) -> np.ndarray:
 def _probe(survey: Survey, values: np.ndarray, features: FeatureFile, mask: np.ndarray | None = None) -> float:
     """Return the accuracy of a probe of `values` (n, D), of the rows of a sample's file where `mask` holds."""
     mask = np.ones(len(features.ids), bool) if mask is None else mask
-    groups = np.array(features.groups)[mask] if features.groups else None
-    folds = probe_folds(features.labels[mask], groups, survey.settings.seed, HELD_OUT)
+    folds = probe_folds(features.labels[mask], features.groups_of(mask), survey.settings.seed, HELD_OUT)
     return linear_probe(LOGREG, values, features.labels[mask], folds).accuracy

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 
 from features.backbones import Backbone, get_backbone
-from features.datasets import load_dataset
 from features.engines import resolve_device
 from features.store import FeatureFile
 from models.network import predict
@@ -110,8 +109,9 @@ def _run(survey: Survey, best: Frozen, features: FeatureFile, cut: str, device: 
     began = time.perf_counter()
     settings = _settings(survey, cut)
     backbone = get_backbone(settings.backbone)
-    found = find_cut(backbone, HEAD if cut == HEAD else "finetune", settings)
-    plan = make_plan(settings, HEAD if cut == HEAD else "finetune", found, features, device)
+    strategy = HEAD if cut == HEAD else "finetune"
+    found = find_cut(backbone, strategy, settings)
+    plan = make_plan(settings, strategy, found, features, device)
     if isinstance(settings, Finetune):
         plan = plan.starting_from(fitted_start(settings, features, _probe_of(best, found, backbone), "advise"))
     keras.utils.set_random_seed(settings.seed)
@@ -153,8 +153,7 @@ def _settings(survey: Survey, cut: str) -> Neural:
 
 
 def _sources(survey: Survey, features: FeatureFile, settings: Neural, layer: str | None) -> Sources:
-    given = survey.settings
-    dataset = None if layer else load_dataset(given.dataset, given.data, given.target, given.max_pixels)
+    dataset = None if layer else survey.dataset
     return Sources(Origin(), "a pilot", features, settings, layer, [features] if layer else [], dataset)
 
 

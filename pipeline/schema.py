@@ -30,11 +30,13 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """What is read back strictly: no unknown field, no type converted, no number that is not finite."""
+
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class ClassFigures(_Strict):
+class ClassFigures(Strict):
     """One class: fractions, and how many test images it has."""
 
     class_name: str = Field(alias="class")
@@ -44,7 +46,7 @@ class ClassFigures(_Strict):
     support: Count
 
 
-class Seconds(_Strict):
+class Seconds(Strict):
     """What a strategy took, in seconds of wall-clock time; None where a step does not apply."""
 
     features: Amount | None
@@ -52,7 +54,7 @@ class Seconds(_Strict):
     predict: Amount | None
 
 
-class Report(_Strict):
+class Report(Strict):
     """The whole of `report.json`; a field that does not apply is None. Figures are of the test split."""
 
     name: Name

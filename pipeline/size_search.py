@@ -187,7 +187,7 @@ def _probe(survey: Survey, at: AtSize, num_held_out: int) -> None:
     began = time.perf_counter()
     rows = at.rows
     labels = survey.features.labels[rows]
-    folds = probe_folds(labels, survey.groups(rows), survey.settings.seed, num_held_out)
+    folds = probe_folds(labels, survey.features.groups_of(rows), survey.settings.seed, num_held_out)
     at.probed = {
         setting: linear_probe(
             LOGREG, transformed(at.features[f"{setting.layer}:{setting.pooling}"], setting.transform), labels, folds

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from features.backbones import get_backbone
+from features.datasets import Dataset, load_dataset
 from features.preprocessing import resolve_pooling
 from features.store import FeatureFile
 from models.probing import nested_order
@@ -32,6 +33,12 @@ class Survey:
         """The rows of features.h5 that are not test, every beginning of them stratified by class."""
         rows = np.flatnonzero(self.features.split != 2)
         return rows[nested_order(self.features.labels[rows], self.settings.seed)]
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The run's data set, listed once for all samples."""
+        given = self.settings
+        return load_dataset(given.dataset, given.data, given.target, given.max_pixels)
 
     @property
     def folder(self) -> Path:
@@ -60,10 +67,6 @@ class Survey:
         shape = get_backbone(own.backbone).output_shape(layer, image_size)
         return resolve_pooling(pooling, shape) == resolve_pooling(own.pooling.replace("none", "flat"), shape)
 
-    def groups(self, rows: np.ndarray) -> np.ndarray | None:
-        """Return the groups (n,) of some rows, None where the data set has none."""
-        return None if self.features.groups is None else np.array(self.features.groups)[rows]
-
     def sample(
         self,
         name: str,
@@ -79,12 +82,12 @@ class Survey:
         """
         settings = self.settings.model_copy(update=changed)
         places = np.argsort(rows)
-        ids = tuple(self.features.ids[row] for row in rows[places])
-        split = np.zeros(len(ids), np.uint8) if sides is None else sides[places]
+        images = self.dataset.subset([self.features.ids[row] for row in rows[places]])
+        split = np.zeros(len(rows), np.uint8) if sides is None else sides[places]
         path = self.folder / f"{name}.h5"
         engine = str(self.features.attributes["engine"])
         own = (tuple(layers), settings.pooling, "float32", settings.weights)
-        return extract.main(settings, Wanted(path, *own, engine=engine, sample=Sample(ids, split)))
+        return extract.main(settings, Wanted(path, *own, engine=engine, sample=Sample(images, split)))
 
     def clear(self) -> None:
         """Remove the samples' features."""

@@ -116,7 +116,7 @@ def choosing_rows(settings: Linear, features: FeatureFile) -> Rows:
     """Return the rows that are not test; raises InputError where their classes or groups are too few."""
     mask = features.split != 2
     labels, validation = features.labels[mask], features.split[mask] == 1
-    groups = np.array(features.groups)[mask] if features.groups else None
+    groups = features.groups_of(mask)
     _check_classes(settings, labels, groups, features.class_names)
     folds = make_folds(labels, groups, settings.folds, settings.seed)
     select = settings.select

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from features.store import FeatureFile
+from models.probing import Z
 from pipeline.advice import Candidate, DataSize, LayerProfile, PerClass, Pilot, RuleOfThumb, Similarity
 
 LARGE_IMAGES, LARGE_PER_CLASS = 10_000, 500
@@ -71,7 +72,7 @@ def recommend(candidates: Sequence[Candidate], pilots: Sequence[Pilot] = ()) -> 
 
 def _has_gained(pilot: Pilot) -> bool:
     low, high = pilot.gain_interval
-    return pilot.gain > (high - low) / 2 / 1.96
+    return pilot.gain > (high - low) / 2 / Z
 
 
 def _cost(candidate: Candidate) -> tuple[bool, int, float]:

@@ -23,6 +23,9 @@ class Images:
     layers = ("block4_pool", "block5_pool")
     attributes = {"seconds": 4.0}  # noqa: RUF012
 
+    def groups_of(self, rows: np.ndarray) -> None:
+        """No image has a group."""
+
 
 def survey_of(given: frozenset[str] = frozenset(), **settings: object) -> Survey:
     return Survey(Shared.model_validate(settings), Images(), given)  # type: ignore[arg-type]
