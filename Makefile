@@ -11,9 +11,9 @@ PEERS := .venv-bench/.ready
 $(if $(filter command,$(origin dataset) $(origin run) $(origin args)),$(error the variables are written DATASET, RUN and ARGS, in capitals))
 WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
 STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) head finetune scratch random
-LATER := predict faults fuzz serve test-backends cluster-test
+LATER := faults fuzz serve test-backends cluster-test
 
-.PHONY: help setup demo test test-browser lint format lock features $(STRATEGIES) advise report cifar10 bench bench-setup $(LATER) clean
+.PHONY: help setup demo test test-browser lint format lock features $(STRATEGIES) advise report predict cifar10 bench bench-setup $(LATER) clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -76,6 +76,9 @@ advise: $(READY) ## measure size, similarity, frozen configurations and what fin
 
 report: $(READY) ## compare all reports of the run: tables on the terminal, report.md, report.html
 	$(CLI) report $(WHAT) $(ARGS)
+
+predict: $(READY) ## label new images: IMAGES="photo.jpg folder", or - for a list (STRATEGY=best takes another)
+	@$(CLI) predict $(WHAT) $(if $(STRATEGY),--strategy "$(STRATEGY)") $(ARGS) -- $(IMAGES)
 
 cifar10: $(READY) ## the article's experiments on CIFAR-10, each choice corrected, our recipes: hours (DATA=archive or image folder)
 	$(CLI) features --dataset cifar10 $(if $(DATA),--data "$(DATA)") --run runs/cifar10

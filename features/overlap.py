@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -21,7 +21,7 @@ Batch = TypeVar("Batch", bound=Sized)
 Loaded = TypeVar("Loaded")
 
 
-def load_ahead(load: Callable[[Batch], Loaded], batches: Sequence[Batch]) -> Generator[Loaded, None, None]:
+def load_ahead(load: Callable[[Batch], Loaded], batches: Iterable[Batch]) -> Generator[Loaded, None, None]:
     """Yield `load(batch)` for each batch in order, a few batches ahead of the caller, in threads.
 
     Only one thread works until the images of a batch turn out to take more than half a millisecond each, of a processor

@@ -108,6 +108,17 @@ class Report(config.Report):
         report.main(self.run_folder, as_json=self.as_json)
 
 
+class Predict(config.Predict):
+    """Label new images with a trained strategy: a table, CSV or JSON lines, in constant memory."""
+
+    def cli_cmd(self) -> None:
+        """Run the stage; images that could not be read make it fail in the end."""
+        from pipeline import predict
+
+        if predict.main(self):
+            raise SystemExit(FAILED)
+
+
 class Weights(config.Weights):
     """Say which source of the network's weights is used, and verify it."""
 
@@ -135,7 +146,7 @@ class Backbones(config.Options):
                 )
 
 
-LATER = ("predict", "verify", "export", "serve")
+LATER = ("verify", "export", "serve")
 
 
 class _App(BaseSettings):
@@ -167,6 +178,7 @@ STAGES: dict[str, Any] = {
     "scratch": Scratch,
     "advise": Advise,
     "report": Report,
+    "predict": Predict,
     "weights": Weights,
     "backbones": Backbones,
 }

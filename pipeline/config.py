@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic_settings import CliImplicitFlag
+from pydantic_settings import CliImplicitFlag, CliPositionalArg
 
 from features.images import MAX_PIXELS
 
@@ -242,17 +242,41 @@ class Advise(Shared):
     )
 
 
-class Report(Options):
-    """What the comparison accepts."""
+class OfRun(Options):
+    """What the stages accept that use what a run has."""
 
     run: Path | None = Field(None, description="run directory; runs/digits unless given")
     dataset: str = Field("digits", description="the data set's word, in place of --run")
-    as_json: CliImplicitFlag[bool] = Field(False, alias="json", description="print JSON instead of tables")
 
     @property
     def run_folder(self) -> Path:
         """The run directory, from the data set's word where none is given."""
         return self.run or Shared(dataset=self.dataset).run_folder
+
+
+class Report(OfRun):
+    """What the comparison accepts."""
+
+    as_json: CliImplicitFlag[bool] = Field(False, alias="json", description="print JSON instead of tables")
+
+
+class Trained(OfRun):
+    """What the stages that use a trained model accept; how its images are made is the model's own affair."""
+
+    strategy: str = Field("best", description="the result's name; best takes the highest accuracy on held-out images")
+    engine: Literal["auto", "keras", "mnn"] = Field("auto", description="auto takes what made the features")
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where the network runs")
+    weights: str | None = Field(None, description="the weights file of the training, where it lies elsewhere now")
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="refuse images with more pixels")
+
+
+class Predict(Trained):
+    """What labelling new images accepts."""
+
+    images: CliPositionalArg[list[str]] = Field([], description="files, folders, patterns; - reads a list")
+    top: int = Field(1, ge=1, description="how many of the most probable classes to name")
+    reject: float | None = Field(None, gt=0, le=1, description="say unsure below this probability, from 0 to 1")
+    format: Literal["table", "csv", "jsonl"] = Field("table", description="table, csv, or JSON lines")
 
 
 class Weights(Options):

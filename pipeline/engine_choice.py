@@ -1,6 +1,7 @@
 """Which engine makes a feature file: what was asked for, what is there, and whether its numbers are Keras' own."""
 
 import logging
+from collections.abc import Callable
 from importlib.metadata import version
 
 import numpy as np
@@ -18,23 +19,23 @@ NUM_PICTURES = 4
 
 
 def settle(
-    requested: str, device: str, network: Network, batch_size: int, run: tuple[Dataset, Recipe]
+    requested: str, device: str, network: Network, batch_size: int, pictures: Callable[[], np.ndarray]
 ) -> tuple[str, str]:
     """Return the engine and the device that are used.
 
-    MNN's output is compared with Keras' own, on noise and on some of the run's images, once on a machine. Where they
-    differ, `auto` falls back to `keras` with a warning and `mnn` raises InputError.
+    MNN's output is compared with Keras' own, on noise and on `pictures()`, network input (n, S, S, 3), once on a
+    machine. Where they differ, `auto` falls back to `keras` with a warning and `mnn` raises InputError.
     """
     engine, device = choose_engine(requested, device, network.precision)
     if engine != "mnn":
         return engine, device
 
-    def pictures() -> np.ndarray:
+    def pictures_told() -> np.ndarray:
         log.info("comparing mnn's output with Keras' own, once for this network on this machine")
-        return some_pictures(*run)
+        return pictures()
 
     try:
-        error = network.error_of_mnn(batch_size, pictures)
+        error = network.error_of_mnn(batch_size, pictures_told)
     except (InputError, OSError, RuntimeError) as failure:
         if requested == "mnn":
             raise

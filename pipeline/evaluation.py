@@ -23,6 +23,7 @@ from pipeline.schema import ALL_STRATEGIES, Report, read_report, write_report
 
 log = logging.getLogger("thaw")
 
+MODEL_VERSION = 2  # to be raised where a model carries something else
 COPIES_PER_FIT = 3  # of the features: the fit rows, the same transformed, the same scaled
 
 
@@ -89,7 +90,7 @@ def write_outcome(
     for path in folder.glob("model.*"):  # perhaps of another strategy by the same --name
         path.unlink()
     if outcome.save is not None:
-        outcome.save(folder / outcome.model_file, model_record(settings, features, outcome))
+        outcome.save(folder / outcome.model_file, model_record(settings, strategy, features, outcome))
     model_bytes = sum(path.stat().st_size for path in folder.glob("model.*")) or None
     write_predictions(folder / "predictions.csv", ids, labels, outcome.probabilities, features.class_names)
     report = Report.model_validate(
@@ -139,19 +140,26 @@ def _counts(features: FeatureFile) -> dict[str, int]:
     return dict(zip(("num_train", "num_validation", "num_test"), counts, strict=True))
 
 
-def model_record(settings: Shared, features: FeatureFile, outcome: Outcome) -> dict[str, Any]:
+def model_record(settings: Shared, strategy: str, features: FeatureFile, outcome: Outcome) -> dict[str, Any]:
     """Return what a model carries so that new images go through the same steps."""
-    kept = ("image_size", "resize", "normalize", "pooling")
+    kept = ("image_size", "resize", "normalize", "pooling", "dtype")
+    given = features.attributes
     return {
-        **{name: features.attributes[name] for name in kept},
-        "engine": outcome.origin.engine or features.attributes["engine"],
-        "engine_precision": features.attributes.get("engine_precision", "float32"),
+        "model_version": MODEL_VERSION,
+        "strategy": strategy,
+        **{name: given[name] for name in kept},
+        "decoding": given.get("decoding", 1),
+        "engine": outcome.origin.engine or given["engine"],
+        "engine_precision": given.get("engine_precision", "float32"),
+        "batch_size": min(settings.batch_size, len(features.ids)),
         "backbone": outcome.origin.backbone,
+        "weights": "random" if strategy == "random" else settings.weights,
         "weights_sha256": outcome.origin.weights_sha256,
+        "seed": settings.seed,
         "layer": outcome.origin.layer,
         "class_names": list(features.class_names),
         "dataset": settings.dataset,
-        "split_sha256": features.attributes["split_sha256"],
+        "split_sha256": given["split_sha256"],
     }
 
 

@@ -4,6 +4,7 @@ import csv
 import logging
 import platform
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,10 @@ def _extract(
     if wanted.sample:
         engine, device = choose_engine(wanted.engine, settings.device, settings.engine_precision)
     else:
-        engine, device = engine_choice.settle(wanted.engine, settings.device, network, batch_size, (dataset, recipe))
+        engine, device = engine_choice.settle(
+            *(wanted.engine, settings.device, network, batch_size),
+            partial(engine_choice.some_pictures, dataset, recipe),
+        )
     libraries = engine_choice.library_versions(engine)
     used = {"device": device, "engine": engine}
     recipe = replace(recipe, record={**made.of, **libraries, **used})

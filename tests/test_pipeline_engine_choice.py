@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -43,7 +44,9 @@ def settle(requested: str, monkeypatch: pytest.MonkeyPatch, error: float) -> tup
     monkeypatch.setattr(Network, "error_of_mnn", lambda self, batch_size, pictures: error)
     network = Network(VGG16, load_weights("random", VGG16), ("block1_pool",), 32)
     recipe = Recipe(32, "bilinear", "caffe", "avg", "float32", {"block1_pool": (64,)}, {})
-    return engine_choice.settle(requested, "auto", network, 8, (load_dataset("digits"), recipe))
+    return engine_choice.settle(
+        requested, "auto", network, 8, partial(engine_choice.some_pictures, load_dataset("digits"), recipe)
+    )
 
 
 @pytest.mark.parametrize("requested", ["auto", "mnn"])
@@ -61,7 +64,7 @@ def test_auto_goes_on_with_keras_where_mnn_fails(
     monkeypatch.setattr(Network, "error_of_mnn", fail)
     network = Network(VGG16, load_weights("random", VGG16), ("block1_pool",), 32)
     recipe = Recipe(32, "bilinear", "caffe", "avg", "float32", {"block1_pool": (64,)}, {})
-    run_of = (load_dataset("digits"), recipe)
+    run_of = partial(engine_choice.some_pictures, load_dataset("digits"), recipe)
     with caplog.at_level(logging.WARNING, "thaw"):
         assert engine_choice.settle("auto", "cpu", network, 8, run_of) == ("keras", "cpu")
     assert "mnn cannot be used (the converter is broken); keras is" in caplog.text

@@ -1,0 +1,202 @@
+"""A trained strategy as one object: images in, class probabilities out, by the very steps that it was trained with."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.backbones import get_backbone
+from features.engines import Network
+from features.errors import InputError
+from features.extraction import Engine
+from features.images import DECODING, least_side, resize
+from features.preprocessing import normalize, pool
+from features.weights import load_weights
+from models.artifacts import load_model
+from pipeline import engine_choice
+from pipeline.evaluation import MODEL_VERSION
+from pipeline.schema import BASELINES, NEURAL, Report, read_report, remedy
+
+log = logging.getLogger("thaw")
+
+NEEDED = (
+    *("model_version", "strategy", "backbone", "weights", "weights_sha256", "seed", "layer", "image_size", "resize"),
+    *("normalize", "pooling", "dtype", "decoding", "engine", "engine_precision", "batch_size", "class_names"),
+)
+
+
+@dataclass(frozen=True)
+class How:
+    """What may differ from the training without changing what an image is called: where and how fast it runs."""
+
+    engine: str = "auto"
+    device: str = "auto"
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """One strategy's model with the frozen network below it.
+
+    `record` is what the model carries of its making. `layers` are those that the engine gives, empty where the model
+    itself begins at the image.
+    """
+
+    folder: Path
+    report: Report
+    record: dict[str, Any]
+    model: Any
+    layers: tuple[str, ...]
+    engine: Engine | None = field(repr=False)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The K classes, in the order of the probabilities."""
+        return list(self.record["class_names"])
+
+    @property
+    def batch_size(self) -> int:
+        """How many images are labelled at once; the numbers of an engine differ a little with it."""
+        return int(self.record["batch_size"])
+
+    @property
+    def least_side(self) -> int | None:
+        """How small a JPEG may be decoded, see `features.images.decode`."""
+        return least_side(self.record["image_size"], self.record["resize"])
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """Return network input, float32 (S, S, 3), from one decoded image, uint8 (H, W, 3)."""
+        return normalize(resize(image, self.record["image_size"], self.record["resize"]), self.record["normalize"])
+
+    def activations(self, inputs: np.ndarray) -> np.ndarray:
+        """Return what the model is given for network input (n, S, S, 3), n at most `batch_size`.
+
+        That is features (n, D) for a linear strategy, activations (n, H, W, C) for a network, float32; or the inputs
+        themselves where the whole network was trained.
+        """
+        if self.engine is None:
+            return inputs
+        given = self.engine(inputs)
+        if self.report.strategy in NEURAL:
+            return given[self.layers[0]]
+        pooled = [pool(given[name], self.record["pooling"]).reshape(len(inputs), -1) for name in self.layers]
+        return np.hstack(pooled).astype(self.record["dtype"]).astype(np.float32)
+
+    def label(self, activations: np.ndarray) -> np.ndarray:
+        """Return class probabilities (n, K) float64 of what `activations` gave; each row's sum is 1."""
+        if self.report.strategy in NEURAL:
+            from models.network import predict
+
+            return predict(self.model, iter([activations]))
+        found = np.zeros((len(activations), len(self.class_names)))
+        found[:, self.model.classes_] = self.model.predict_proba(activations)
+        return found / found.sum(axis=1, keepdims=True)
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        """Return class probabilities (n, K) float64 for network input (n, S, S, 3) float32, n at most `batch_size`."""
+        return self.label(self.activations(inputs))
+
+
+def find_result(run_folder: Path, strategy: str) -> Path:
+    """Return the folder of a result by its name; `best` is the one of the highest accuracy without the test images.
+
+    Raises InputError where the run has no such model.
+    """
+    reports = [read_report(path) for path in sorted(run_folder.glob("*/report.json"))]
+    usable = {report.name: report for report in reports if report.model_bytes}
+    if not usable:
+        raise InputError(f"{run_folder} has no trained model; type make svm RUN={run_folder}, or another strategy")
+    if strategy != "best":
+        if strategy not in usable:
+            raise InputError(f"{run_folder} has no model {strategy!r}; expected best or one of {', '.join(usable)}")
+        return run_folder / strategy
+    candidates = [report for report in usable.values() if report.strategy not in BASELINES] or list(usable.values())
+    best = max(candidates, key=_chosen_by)
+    log.info(
+        "model: %s, the best of %s on held-out images that are not test (STRATEGY=NAME takes another)",
+        *(best.name, ", ".join(report.name for report in candidates)),
+    )
+    return run_folder / best.name
+
+
+def _chosen_by(report: Report) -> float:
+    """Return the accuracy that a strategy's own settings were chosen by; none comes last."""
+    value = report.hyperparameters.get("selection_accuracy")
+    return float(value) if isinstance(value, int | float) else -1.0
+
+
+def load_classifier(folder: Path, how: How | None = None) -> Classifier:
+    """Return the classifier of a result's folder, RUN/<name>, ready to run.
+
+    Raises InputError where its model is missing, damaged, of another version of this program, or where the weights of
+    the network below it cannot be had.
+    """
+    how = how or How()
+    report = read_report(folder / "report.json")
+    model, record, input_layer = _read_model(folder, report)
+    _check_record(folder, report, record)
+    if report.strategy in NEURAL and input_layer is None:
+        return Classifier(folder, report, record, model, (), None)
+    layers = (input_layer,) if input_layer else tuple(str(record["layer"]).split("+"))
+    return Classifier(folder, report, record, model, layers, _start_engine(folder, record, layers, how))
+
+
+def _read_model(folder: Path, report: Report) -> tuple[Any, dict[str, Any], str | None]:
+    """Return the model, its record, and the layer whose activations a network is given."""
+    if report.strategy not in NEURAL:
+        path = folder / "model.skops"
+        _check_there(path, report)
+        return *load_model(path), None
+    path = folder / "model.json"
+    _check_there(path, report)
+    from models.network import load
+
+    model, architecture, record = load(path)
+    return model, record, architecture.input_layer
+
+
+def _check_there(path: Path, report: Report) -> None:
+    if not path.exists():
+        raise InputError(f"there is no model {path}; type: {remedy(path, report.strategy)}")
+
+
+def _check_record(folder: Path, report: Report, record: dict[str, Any]) -> None:
+    version = record.get("model_version")
+    again = remedy(folder / "report.json", report.strategy)
+    if version != MODEL_VERSION or any(name not in record for name in NEEDED):
+        raise InputError(
+            f"the model in {folder} is of version {version or 'unknown'} and this program reads version "
+            f"{MODEL_VERSION}; train it again: {again}"
+        )
+    if record["decoding"] != DECODING:
+        raise InputError(f"the model in {folder} was trained on pixels decoded by other rules; train it again: {again}")
+    if record["class_names"] != report.class_names or record["strategy"] != report.strategy:
+        raise InputError(f"the model in {folder} is not the one that its report.json tells of; train it again: {again}")
+
+
+def _start_engine(folder: Path, record: dict[str, Any], layers: tuple[str, ...], how: How) -> Engine:
+    """Return the engine that the features were made by, or another that gives the same where that is not there."""
+    backbone = get_backbone(record["backbone"])
+    weights = load_weights(how.weights or record["weights"], backbone, record["seed"])
+    if weights.sha256 != record["weights_sha256"]:
+        raise InputError(
+            f"the model in {folder} was trained on a network with the weights {record['weights_sha256'][:12]}..., and "
+            f"those from {weights.source} are {weights.sha256[:12]}...; give the same file: --weights PATH"
+        )
+    network = Network(backbone, weights, layers, record["image_size"], record["engine_precision"])
+    batch_size = int(record["batch_size"])
+    size = record["image_size"]
+    requested = _engine_of(record, how)
+    engine, device = engine_choice.settle(
+        requested, how.device, network, batch_size, lambda: np.empty((0, size, size, 3), np.float32)
+    )
+    if engine != record["engine"]:
+        log.info("the features were made by %s; %s gives the same to about 1e-4", record["engine"], engine)
+    return network.start(engine, batch_size, device)
+
+
+def _engine_of(record: dict[str, Any], how: How) -> str:
+    """Return the engine to ask for: the given one, else that of the training, or a GPU's in place of mnn."""
+    return how.engine if how.engine != "auto" or record["engine"] == "mnn" else str(record["engine"])

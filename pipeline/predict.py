@@ -1,0 +1,90 @@
+"""The predict stage: new images -> labels with probabilities, by a model of a run, in constant memory."""
+
+import logging
+import sys
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from features.errors import InputError
+from features.images import decode
+from features.overlap import Behind, load_ahead
+from pipeline.answers import FORMATS, Answer, Writer
+from pipeline.classifier import Classifier, How, find_result, load_classifier
+from pipeline.config import Predict
+from pipeline.new_images import list_images
+
+log = logging.getLogger("thaw")
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """Some images: the network input of those that can be read, float32 (n, S, S, 3), and what the others lack."""
+
+    paths: list[Path]
+    inputs: np.ndarray
+    faults: dict[int, str]
+
+
+def main(settings: Predict, lines: Iterable[str] = sys.stdin, out: TextIO | None = None) -> int:
+    """Label the images that the settings name, write a line for each to `out`, and return how many could not be read.
+
+    Lines come in the order of the images, as soon as their batch is labelled. Raises InputError where the model cannot
+    be used or a folder holds no image; an image that cannot be read is a line of its own and stops nothing.
+    """
+    folder = find_result(settings.run_folder, settings.strategy)
+    paths = list_images(settings.images, lines)
+    first = next(paths)  # what is not there is said before the model is loaded
+    classifier = load_classifier(folder, How(settings.engine, settings.device, settings.weights))
+    writer = FORMATS[settings.format](out or sys.stdout, classifier.class_names, settings.top)
+    began, count, num_faults = time.perf_counter(), 0, 0
+    with Behind() as behind, closing(_load(classifier, _chain(first, paths), settings.max_pixels)) as loaded:
+        for batch in loaded:
+            activations = classifier.activations(batch.inputs) if len(batch.inputs) else batch.inputs
+            behind.hand(_answer, classifier, batch, activations, writer, settings.reject)
+            count, num_faults = count + len(batch.paths), num_faults + len(batch.faults)
+    seconds = time.perf_counter() - began
+    log.info("%s images in %.1f s, %.0f a second", f"{count:,}", seconds, count / max(seconds, 1e-9))
+    if num_faults:
+        log.warning("%d of %s images could not be read; their lines say why", num_faults, f"{count:,}")
+    return num_faults
+
+
+def _chain(first: Path, others: Iterator[Path]) -> Iterator[Path]:
+    yield first
+    yield from others
+
+
+def _load(classifier: Classifier, paths: Iterator[Path], max_pixels: int) -> Generator[_Loaded, None, None]:
+    """Yield the images batch by batch, decoded and resized in threads a few batches ahead."""
+
+    def batches() -> Iterator[list[Path]]:
+        while batch := list(islice(paths, classifier.batch_size)):
+            yield batch
+
+    def load(batch: list[Path]) -> _Loaded:
+        inputs, faults = [], {}
+        for number, path in enumerate(batch):
+            try:
+                inputs.append(classifier.prepare(decode(path, str(path), max_pixels, classifier.least_side)))
+            except InputError as error:
+                faults[number] = str(error).removesuffix(", or go on without it by --skip-bad")
+        return _Loaded(batch, np.stack(inputs) if inputs else np.empty(0, np.float32), faults)
+
+    yield from load_ahead(load, batches())
+
+
+def _answer(
+    classifier: Classifier, batch: _Loaded, activations: np.ndarray, writer: Writer, reject: float | None
+) -> None:
+    probabilities = iter(classifier.label(activations) if len(activations) else [])
+    for number, path in enumerate(batch.paths):
+        fault = batch.faults.get(number)
+        writer.write(Answer.of_fault(path, fault) if fault else Answer.of(path, next(probabilities), reject))
+    writer.flush()
