@@ -64,7 +64,7 @@ class Writer:
         self.out.flush()
 
 
-class Table(Writer):
+class _Table(Writer):
     """Aligned lines for people; names come last, since they may be long."""
 
     def begin(self) -> None:
@@ -82,7 +82,7 @@ class Table(Writer):
         self.out.write(f"{label:<{self.width}}  {100 * highest:>7.1f}{then}  {shown(answer.path)}\n")
 
 
-class CSV(Writer):
+class _CSV(Writer):
     """Columns image, status, label, probability, then label_2, probability_2 and on by `top`, and error."""
 
     def begin(self) -> None:
@@ -98,7 +98,7 @@ class CSV(Writer):
         self.writer.writerow([str(answer.path), answer.status, *cells, answer.fault or ""])
 
 
-class JSONLines(Writer):
+class _JSONLines(Writer):
     """An object a line: image, status, label (null where unsure), top (a list of label and probability), error."""
 
     def write(self, answer: Answer) -> None:
@@ -108,4 +108,4 @@ class JSONLines(Writer):
         self.out.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-FORMATS: dict[str, type[Writer]] = {"table": Table, "csv": CSV, "jsonl": JSONLines}
+FORMATS: dict[str, type[Writer]] = {"table": _Table, "csv": _CSV, "jsonl": _JSONLines}
