@@ -15,10 +15,14 @@ from keras import ops
 
 from features.backbones import build_frozen, get_backbone
 from features.store import InputError, whole_path, write_whole
+from models.calibration import fit_temperature
 from models.probe import Probe, ProbeShape
 
 if TYPE_CHECKING:
     from features.backbones import Weights
+
+
+MOST_LOG_TEMPERATURE = 3.0  # beyond, float32 would tell the classes of an untrained network no longer apart
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,23 @@ def predict(model: keras.Model, batches: Iterator[np.ndarray]) -> np.ndarray:
     parts = [np.asarray(model.predict_on_batch(inputs), np.float64) for inputs in batches]
     probabilities = np.concatenate(parts)
     return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+
+def calibrate(model: keras.Model, probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Scale the network's logits by one temperature, so that its probabilities mean what they say, and return it.
+
+    `probabilities` (n, K) float64 are the network's own of images that it was not trained on, `labels` (n,) their
+    classes. The logits are sums of what linear layers give: their weights are divided by the temperature, and no label
+    changes.
+    """
+    logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    smoothing = 1 / (len(labels) + 2)  # Laplace's rule of succession
+    temperature = fit_temperature(logits, labels, smoothing, MOST_LOG_TEMPERATURE)
+    for name in ("predictions", "probe"):
+        if name in [layer.name for layer in model.layers]:
+            layer = model.get_layer(name)
+            layer.set_weights([weights / temperature for weights in layer.get_weights()])
+    return temperature
 
 
 def save(path: Path, model: keras.Model, architecture: Architecture, record: dict[str, Any]) -> None:

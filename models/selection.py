@@ -150,8 +150,8 @@ class Fit:
 def final_fit(strategy: Strategy, trial: Trial, blocks: Blocks, labels: np.ndarray, folds: Folds, options: Any) -> Fit:
     """Fit the chosen setting to all rows that are not test, with probabilities.
 
-    `blocks` are transformed as the trial says. Classifiers that give scores only get temperature scaling: one number,
-    fitted on the scores that each fold's rows get from a model of the other folds.
+    `blocks` are transformed as the trial says. Where the strategy is calibrated and there are folds, it gets
+    temperature scaling: one number, fitted on the scores that each fold's rows get from a model of the other folds.
     """
     fit = _solved_together if strategy.solved_together else _one_by_one
     fitted, converged, scores = fit(strategy, trial, blocks, labels, folds, options)
@@ -159,7 +159,9 @@ def final_fit(strategy: Strategy, trial: Trial, blocks: Blocks, labels: np.ndarr
     if trial.transform == "sqrt":
         power = PowerNormalizer().fit(np.zeros((1, blocks.shape[1]), np.float32))
         fitted = Pipeline([("power", power), *fitted.steps])
-    model = fitted if scores is None else TemperatureScaled(fitted).fit(scores, labels)
+    model = (
+        fitted if scores is None else TemperatureScaled(fitted, strategy.calibration == "margins").fit(scores, labels)
+    )
     return Fit(
         model,
         converged,
@@ -171,10 +173,10 @@ def final_fit(strategy: Strategy, trial: Trial, blocks: Blocks, labels: np.ndarr
 def _solved_together(
     strategy: Strategy, trial: Trial, blocks: Blocks, labels: np.ndarray, folds: Folds, options: Any
 ) -> tuple[Pipeline, bool, np.ndarray | None]:
-    """Return the fitted steps, whether they converged, and the folds' scores where the classifier gives scores only."""
+    """Return the fitted steps, whether they converged, and the folds' scores where it is calibrated."""
     with BlockPool(blocks) as pool:
         path = LinearPath(strategy.kind(), pool, labels, folds, options.class_weight)
-        fitted = path.fit(trial.value, held_out=strategy.scores_only)
+        fitted = path.fit(trial.value, held_out=bool(strategy.calibration and folds))
     steps = Pipeline([("scale", fitted.scaler), ("classify", fitted.classifier)])
     return steps, fitted.converged, fitted.held_out_scores
 
@@ -189,7 +191,7 @@ def _one_by_one(
     model, features, scores = Pipeline([*steps.steps, ("classify", classifier)]), blocks.read(slice(None)), None
     with warnings.catch_warnings(record=True) as caught, parallel_fits(options.jobs, len(folds)):
         warnings.simplefilter("always", ConvergenceWarning)
-        if strategy.scores_only:
+        if strategy.calibration and folds:
             scores = cross_val_predict(model, features, labels, cv=folds, method="decision_function")
         model.fit(features, labels)
     return model, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught), scores

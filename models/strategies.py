@@ -16,8 +16,9 @@ HALF_DECADES = tuple(float(f"{10 ** (exponent / 2):.3g}") for exponent in range(
 class Strategy:
     """One classifier: where its class is, and the one number that is chosen for it.
 
-    `values` of `parameter` run on a log grid from the smoothest model to the most flexible. `scores_only` marks
-    classifiers without probabilities of their own. `nystroem` is the number of components of a Nystroem map that
+    `values` of `parameter` run on a log grid from the smoothest model to the most flexible. `calibration` says
+    how probabilities come of its scores: `scores` or `margins` as logits over a temperature, empty where they are its
+    own. `nystroem` is the number of components of a Nystroem map that
     comes before the classifier (0 for none). `neighbours` marks a parameter that counts rows.
     """
 
@@ -26,7 +27,7 @@ class Strategy:
     parameter: str
     values: tuple[float, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    scores_only: bool = False
+    calibration: str = ""
     nystroem: int = 0
     neighbours: bool = False
 
@@ -69,13 +70,14 @@ STRATEGIES = {
         "models.linear.LinearSVM",
         "C",
         HALF_DECADES,
-        scores_only=True,
+        calibration="margins",
     ),
     "logreg": Strategy(
         "multinomial logistic regression",
         "models.linear.SoftmaxRegression",
         "C",
         HALF_DECADES,
+        calibration="scores",
     ),
     "knn": Strategy(
         "nearest-neighbour classifier",
@@ -89,7 +91,7 @@ STRATEGIES = {
         "sklearn.linear_model.RidgeClassifier",
         "alpha",
         (1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1.0),
-        scores_only=True,
+        calibration="scores",
     ),
 }
 
@@ -98,14 +100,14 @@ EXACT_RBF = Strategy(
     "sklearn.svm.SVC",
     "C",
     (0.1, 0.316, 1.0, 3.16, 10.0, 31.6, 100.0),
-    scores_only=True,
+    calibration="scores",
 )
 NYSTROEM_RBF = Strategy(
     "RBF support vector machine on a Nystroem map",
     "models.linear.LinearSVM",
     "C",
     HALF_DECADES,
-    scores_only=True,
+    calibration="margins",
     nystroem=2000,
 )
 

@@ -23,7 +23,7 @@ log = logging.getLogger("thaw")
 
 NEEDED = (
     *("model_version", "strategy", "backbone", "weights", "weights_sha256", "seed", "layer", "image_size", "resize"),
-    *("normalize", "pooling", "dtype", "decoding", "engine", "engine_precision", "batch_size", "class_names"),
+    *("normalize", "pooling", "dtype", "decoding", "engine", "engine_precision", "batch_size", "views", "class_names"),
 )
 
 
@@ -84,6 +84,14 @@ class Classifier:
         pooled = [pool(given[name], self.record["pooling"]).reshape(len(inputs), -1) for name in self.layers]
         return np.hstack(pooled).astype(self.record["dtype"]).astype(np.float32)
 
+    def views(self, inputs: np.ndarray) -> list[np.ndarray]:
+        """Return what the model is given for each view of the images, whose probabilities are averaged: one, or two.
+
+        The second view is the image's mirror, where the network was trained on images and their mirrors.
+        """
+        mirrors = [inputs[:, :, ::-1]] if self.record["views"] == 2 else []
+        return [self.activations(view) for view in (inputs, *mirrors)]
+
     def label(self, activations: np.ndarray) -> np.ndarray:
         """Return class probabilities (n, K) float64 of what `activations` gave; each row's sum is 1."""
         if self.report.strategy in NEURAL:
@@ -96,7 +104,11 @@ class Classifier:
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Return class probabilities (n, K) float64 for network input (n, S, S, 3) float32, n at most `batch_size`."""
-        return self.label(self.activations(inputs))
+        return self.average(self.views(inputs))
+
+    def average(self, views: list[np.ndarray]) -> np.ndarray:
+        """Return class probabilities (n, K) float64, the mean over what `views` gave."""
+        return np.mean([self.label(view) for view in views], axis=0)
 
 
 def find_result(run_folder: Path, strategy: str) -> Path:

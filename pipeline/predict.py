@@ -46,8 +46,8 @@ def main(settings: Predict, lines: Iterable[str] = sys.stdin, out: TextIO | None
     began, count, num_faults = time.perf_counter(), 0, 0
     with Behind() as behind, closing(_load(classifier, _chain(first, paths), settings.max_pixels)) as loaded:
         for batch in loaded:
-            activations = classifier.activations(batch.inputs) if len(batch.inputs) else batch.inputs
-            behind.hand(_answer, classifier, batch, activations, writer, settings.reject)
+            views = classifier.views(batch.inputs) if len(batch.inputs) else []
+            behind.hand(_answer, classifier, batch, views, writer, settings.reject)
             count, num_faults = count + len(batch.paths), num_faults + len(batch.faults)
     seconds = time.perf_counter() - began
     log.info("%s images in %.1f s, %.0f a second", f"{count:,}", seconds, count / max(seconds, 1e-9))
@@ -81,9 +81,9 @@ def _load(classifier: Classifier, paths: Iterator[Path], max_pixels: int) -> Gen
 
 
 def _answer(
-    classifier: Classifier, batch: _Loaded, activations: np.ndarray, writer: Writer, reject: float | None
+    classifier: Classifier, batch: _Loaded, views: list[np.ndarray], writer: Writer, reject: float | None
 ) -> None:
-    probabilities = iter(classifier.label(activations) if len(activations) else [])
+    probabilities = iter(classifier.average(views) if views else [])
     for number, path in enumerate(batch.paths):
         fault = batch.faults.get(number)
         writer.write(Answer.of_fault(path, fault) if fault else Answer.of(path, next(probabilities), reject))

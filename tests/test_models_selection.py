@@ -127,7 +127,7 @@ def test_every_strategy_learns_gives_probabilities_and_keeps_its_label(
     probabilities = fit.model.predict_proba(X[400:])
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     assert (probabilities.argmax(axis=1) == y[400:]).mean() > 0.8
-    if strategy.scores_only:
+    if strategy.calibration:
         scores = fit.model.decision_function(X[400:])
         np.testing.assert_array_equal(scores.argmax(axis=1), probabilities.argmax(axis=1))
         assert fit.temperature is not None
