@@ -69,7 +69,7 @@ class _Table(Writer):
 
     def begin(self) -> None:
         self.width = max(len(shown(name)) for name in (*self.class_names, UNSURE, "error"))
-        others = f"  {'then':<{(self.top - 1) * (self.width + 9)}}" if self.top > 1 else ""
+        others = f"  {'then':<{(self.top - 1) * (self.width + 9) - 2}}" if self.top > 1 else ""
         self.out.write(f"{'label':<{self.width}}  prob. %{others}  image\n")
 
     def write(self, answer: Answer) -> None:

@@ -23,7 +23,18 @@ log = logging.getLogger("thaw")
 
 NEEDED = (
     *("model_version", "strategy", "backbone", "weights", "weights_sha256", "seed", "layer", "image_size", "resize"),
-    *("normalize", "pooling", "dtype", "decoding", "engine", "engine_precision", "batch_size", "views", "class_names"),
+    *(
+        "normalize",
+        "pooling",
+        "dtype",
+        "decoding",
+        "engine",
+        "engine_layers",
+        "engine_precision",
+        "batch_size",
+        "views",
+        "class_names",
+    ),
 )
 
 
@@ -40,8 +51,9 @@ class How:
 class Classifier:
     """One strategy's model with the frozen network below it.
 
-    `record` is what the model carries of its making. `layers` are those that the engine gives, empty where the model
-    itself begins at the image.
+    `record` is what the model carries of its making. `layers` are those that it is given, empty where the model itself
+    begins at the image. The engine runs as it did for the training, with all the layers that it gave then, since its
+    numbers differ a little with them.
     """
 
     folder: Path
@@ -152,7 +164,7 @@ def load_classifier(folder: Path, how: How | None = None) -> Classifier:
     if report.strategy in NEURAL and input_layer is None:
         return Classifier(folder, report, record, model, (), None)
     layers = (input_layer,) if input_layer else tuple(str(record["layer"]).split("+"))
-    return Classifier(folder, report, record, model, layers, _start_engine(folder, record, layers, how))
+    return Classifier(folder, report, record, model, layers, _start_engine(folder, record, how))
 
 
 def _read_model(folder: Path, report: Report) -> tuple[Any, dict[str, Any], str | None]:
@@ -188,7 +200,7 @@ def _check_record(folder: Path, report: Report, record: dict[str, Any]) -> None:
         raise InputError(f"the model in {folder} is not the one that its report.json tells of; train it again: {again}")
 
 
-def _start_engine(folder: Path, record: dict[str, Any], layers: tuple[str, ...], how: How) -> Engine:
+def _start_engine(folder: Path, record: dict[str, Any], how: How) -> Engine:
     """Return the engine that the features were made by, or another that gives the same where that is not there."""
     backbone = get_backbone(record["backbone"])
     weights = load_weights(how.weights or record["weights"], backbone, record["seed"])
@@ -197,9 +209,9 @@ def _start_engine(folder: Path, record: dict[str, Any], layers: tuple[str, ...],
             f"the model in {folder} was trained on a network with the weights {record['weights_sha256'][:12]}..., and "
             f"those from {weights.source} are {weights.sha256[:12]}...; give the same file: --weights PATH"
         )
-    network = Network(backbone, weights, layers, record["image_size"], record["engine_precision"])
+    layers, size = tuple(record["engine_layers"]), int(record["image_size"])
+    network = Network(backbone, weights, layers, size, record["engine_precision"])
     batch_size = int(record["batch_size"])
-    size = record["image_size"]
     requested = _engine_of(record, how)
     engine, device = engine_choice.settle(
         requested, how.device, network, batch_size, lambda: np.empty((0, size, size, 3), np.float32)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from features.errors import InputError
+from features.preprocessing import layer_and_pooling
 from features.store import FeatureFile
 from models.metrics import evaluate
 from models.selection import candidates, num_at_once
@@ -39,13 +40,16 @@ class Origin:
     engine: str | None = None
     device: str = "cpu"
     feature_seconds: float | None = None
+    engine_layers: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, features: FeatureFile, layer: str) -> "Origin":
         """Return the origin of what was trained on a layer of a feature file."""
         given = features.attributes
         names = ("backbone", "weights_sha256", "engine", "device")
-        own = {"features_sha256": given["values_sha256"], "feature_seconds": given["seconds"]}
+        own: dict[str, Any] = {"features_sha256": given["values_sha256"], "feature_seconds": given["seconds"]}
+        layers = (layer_and_pooling(name, "")[0] for name in str(given["layers"]).split(","))
+        own["engine_layers"] = tuple(dict.fromkeys(layers))
         return cls(layer=layer, **{name: given[name] for name in names}, **own)
 
 
@@ -151,6 +155,7 @@ def model_record(settings: Shared, strategy: str, features: FeatureFile, outcome
         **{name: given[name] for name in kept},
         "decoding": given.get("decoding", 1),
         "engine": outcome.origin.engine or given["engine"],
+        "engine_layers": list(outcome.origin.engine_layers),
         "engine_precision": given.get("engine_precision", "float32"),
         "batch_size": min(shared_settings(settings).batch_size, len(features.ids)),
         "backbone": outcome.origin.backbone,

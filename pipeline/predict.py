@@ -32,14 +32,14 @@ class _Loaded:
     faults: dict[int, str]
 
 
-def main(settings: Predict, lines: Iterable[str] = sys.stdin, out: TextIO | None = None) -> int:
+def main(settings: Predict, lines: Iterable[str] | None = None, out: TextIO | None = None) -> int:
     """Label the images that the settings name, write a line for each to `out`, and return how many could not be read.
 
     Lines come in the order of the images, as soon as their batch is labelled. Raises InputError where the model cannot
     be used or a folder holds no image; an image that cannot be read is a line of its own and stops nothing.
     """
     folder = find_result(settings.run_folder, settings.strategy)
-    paths = list_images(settings.images, lines)
+    paths = list_images(settings.images, sys.stdin if lines is None else lines)
     first = next(paths)  # what is not there is said before the model is loaded
     classifier = load_classifier(folder, How(settings.engine, settings.device, settings.weights))
     writer = FORMATS[settings.format](out or sys.stdout, classifier.class_names, settings.top)

@@ -120,7 +120,7 @@ def _origin(plan: Plan, sources: Sources) -> Origin:
     if plan.start and features.path not in [file.path for file in sources.files]:
         seconds = (seconds or 0.0) + float(features.attributes["seconds"])
     layer = plan.architecture.unfreeze_from or get_backbone(plan.architecture.backbone).layers[-1].name
-    made_by = {"weights_sha256": plan.weights.sha256, "device": plan.device}
+    made_by: dict[str, Any] = {"weights_sha256": plan.weights.sha256, "device": plan.device}
     return replace(sources.origin, **made_by, layer=layer, feature_seconds=seconds)
 
 
