@@ -34,7 +34,7 @@ EVALUATION = 3.0  # times the speed of training, of a pass that only labels
 START_SECONDS = 20.0  # to load and compile the networks of four pilots
 HEAD_EPOCHS = 20
 HELD_OUT_SHARE, VALIDATION_SHARE = 0.25, 0.1
-MOST_HELD_OUT, MOST_WATCHED = 1000, 150
+MOST_HELD_OUT, MOST_WATCHED = 1000, 100
 
 
 @dataclass(frozen=True)
