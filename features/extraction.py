@@ -19,7 +19,7 @@ from features.images import DECODING, least_side, resize
 from features.overlap import Behind, load_ahead
 from features.parts import GrowingPart, peek_part, read_part
 from features.preprocessing import normalize
-from features.store import create_feature_file, values_digest
+from features.store import create_feature_file, record_digest, values_digest
 from features.wholefiles import check_space, remove_leftovers, whole_path
 
 PART_ROWS = 512
@@ -231,10 +231,11 @@ class Extraction:
 
 
 def _seal(path: Path, layers: tuple[str, ...]) -> None:
-    """Read the joined file back from its start, check every value, and add the digest over all of them."""
+    """Read the joined file back from its start, check every value, and add the digests over all that it holds."""
     with h5py.File(path, "r+") as file:
         try:
             file.attrs["values_sha256"] = values_digest(file, layers)
+            file.attrs["record_sha256"] = record_digest(file)
         except ValueError as error:
             raise InputError(
                 f"{error}; expected finite numbers: check the weights, or start another run with --dtype float32"

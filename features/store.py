@@ -1,6 +1,7 @@
 """`features.h5`: its schema, creating it, checking it, reading it by blocks of rows."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,7 @@ from features.errors import InputError
 from features.wholefiles import whole_path, write_whole
 
 # What `models` needs of `features` to keep files comes through here.
-__all__ = ["SPLITS", "FeatureFile", "InputError", "create_feature_file", "whole_path", "write_whole"]
+__all__ = ["SPLITS", "FeatureFile", "InputError", "check_digests", "create_feature_file", "whole_path", "write_whole"]
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "validation", "test")
@@ -85,6 +86,41 @@ def values_digest(file: h5py.File, layers: Sequence[str]) -> str:
                 raise ValueError(f"layer {name} holds values that are not finite")
             digest.update(block)
     return digest.hexdigest()
+
+
+def record_digest(file: h5py.File) -> str:
+    """Return the SHA-256 over the root attributes and the names of classes and groups: what the values are of."""
+    kept = {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in file.attrs.items()
+        if name != "record_sha256"
+    }
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
+    for name in ("class_names", "groups"):
+        if name in file:
+            digest.update(np.ascontiguousarray(file[name][...]))
+    return digest.hexdigest()
+
+
+def check_digests(path: Path) -> None:
+    """Read a whole feature file and raise InputError where anything in it changed since it was made."""
+    with FeatureFile(path):  # that it is one
+        pass
+    try:
+        with h5py.File(path, "r") as file:
+            kept = {name: file.attrs[name] for name in ("values_sha256", "record_sha256")}
+            received = {
+                "values_sha256": values_digest(file, list(file["features"])),
+                "record_sha256": record_digest(file),
+            }
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is damaged ({reason}); remove it and type: make features") from None
+    changed = [name for name in kept if kept[name] != received[name]]
+    if changed:
+        raise InputError(
+            f"{path} changed since it was made: its {changed[0]} differs; remove it and type: make features"
+        )
 
 
 class FeatureRows:

@@ -119,6 +119,17 @@ class Predict(config.Predict):
             raise SystemExit(FAILED)
 
 
+class Verify(config.Verify):
+    """Check that everything in a run directory is whole and belongs together."""
+
+    def cli_cmd(self) -> None:
+        """Run the stage; it fails where something is not."""
+        from pipeline import verify
+
+        if verify.main(self.run):
+            raise SystemExit(FAILED)
+
+
 class Weights(config.Weights):
     """Say which source of the network's weights is used, and verify it."""
 
@@ -146,7 +157,7 @@ class Backbones(config.Options):
                 )
 
 
-LATER = ("verify", "export", "serve")
+LATER = ("export", "serve")
 
 
 class _App(BaseSettings):
@@ -179,6 +190,7 @@ STAGES: dict[str, Any] = {
     "advise": Advise,
     "report": Report,
     "predict": Predict,
+    "verify": Verify,
     "weights": Weights,
     "backbones": Backbones,
 }

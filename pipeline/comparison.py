@@ -43,7 +43,7 @@ def load_run(run: Path) -> list[Entry]:
         raise InputError(f"no report in {run}; {expected}; type: {remedy(run / 'svm' / 'report.json')}")
     reports = [(path, read_report(path)) for path in paths]
     _check_splits(run, reports)
-    entries = [_entry(path, report) for path, report in reports]
+    entries = [load_entry(path, report) for path, report in reports]
     for entry in entries[1:]:
         _check_same_images(entries[0], entry)
     return sorted(entries, key=lambda e: (-e.report.accuracy, e.report.log_loss, e.report.name))
@@ -63,7 +63,8 @@ def _check_splits(run: Path, reports: Sequence[tuple[Path, Report]]) -> None:
             raise InputError(f"{path} and {same} were made on different splits ({digests}); {again}")
 
 
-def _entry(path: Path, report: Report) -> Entry:
+def load_entry(path: Path, report: Report) -> Entry:
+    """Return a result from its report.json at `path`, its predictions.csv read and found to agree with the report."""
     name, csv_path = path.parent.name, path.with_name("predictions.csv")
     ids, labels, probabilities = read_predictions(csv_path, report.class_names)
     predicted = probabilities.argmax(axis=1)

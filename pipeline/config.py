@@ -279,6 +279,12 @@ class Predict(Trained):
     format: Literal["table", "csv", "jsonl"] = Field("table", description="table, csv, or JSON lines")
 
 
+class Verify(Options):
+    """What the check of a run accepts."""
+
+    run: CliPositionalArg[Path] = Field(description="run directory")
+
+
 class Weights(Options):
     """What the check of the weights accepts."""
 

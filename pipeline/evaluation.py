@@ -22,6 +22,7 @@ from pipeline.config import Linear, Shared, Strategy
 from pipeline.predictions import write_predictions
 from pipeline.rundir import shared_settings
 from pipeline.schema import ALL_STRATEGIES, Report, read_report, write_report
+from pipeline.sums import write_sums
 
 log = logging.getLogger("thaw")
 
@@ -125,7 +126,8 @@ def write_outcome(
             "command": command(),
         }
     )
-    write_report(folder, report)
+    path = write_report(folder, report)
+    write_sums(folder, [path, folder / "predictions.csv", *folder.glob("model.*")])
     low, high = report.accuracy_ci95
     log.info(
         "%s: accuracy %.2f %% [%.2f, %.2f] on %d test images",

@@ -115,15 +115,26 @@ def _write(path: Path, dataset: Dataset, split: np.ndarray) -> None:
             writer.writerow([name, dataset.class_names[label], SPLITS[side]])
 
 
-def read_split(path: Path, dataset: Dataset) -> np.ndarray:
-    """Return the (N,) uint8 sides in `path`; raises InputError where it is not a split of this data set."""
+def check_table(path: Path) -> None:
+    """Raise InputError where `path` is no table of images, labels and sides."""
+    header, *rows = _read_rows(path)
+    if header != HEADER or not rows or any(len(row) != 3 or row[2:] not in _SIDES for row in rows):
+        raise InputError(f"{path} is damaged; remove it, and the run's results, to draw it again")
+
+
+def _read_rows(path: Path) -> list[list[str]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            header, *rows = csv.reader(file)
+            return list(csv.reader(file)) or [[]]
     except (ValueError, csv.Error) as error:
         raise InputError(
             f"{path} cannot be read ({error}); remove it, and the run's results, to draw it again"
         ) from None
+
+
+def read_split(path: Path, dataset: Dataset) -> np.ndarray:
+    """Return the (N,) uint8 sides in `path`; raises InputError where it is not a split of this data set."""
+    header, *rows = _read_rows(path)
     expected = [[name, dataset.class_names[label]] for name, label in zip(dataset.ids, dataset.labels, strict=True)]
     if header != HEADER or [row[:2] for row in rows] != expected or any(row[2:] not in _SIDES for row in rows):
         raise InputError(
