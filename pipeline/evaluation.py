@@ -19,6 +19,7 @@ from models.selection import candidates, num_at_once
 from pipeline import extract
 from pipeline.config import Linear, Shared, Strategy
 from pipeline.predictions import write_predictions
+from pipeline.rundir import shared_settings
 from pipeline.schema import ALL_STRATEGIES, Report, read_report, write_report
 
 log = logging.getLogger("thaw")
@@ -151,7 +152,7 @@ def model_record(settings: Shared, strategy: str, features: FeatureFile, outcome
         "decoding": given.get("decoding", 1),
         "engine": outcome.origin.engine or given["engine"],
         "engine_precision": given.get("engine_precision", "float32"),
-        "batch_size": min(settings.batch_size, len(features.ids)),
+        "batch_size": min(shared_settings(settings).batch_size, len(features.ids)),  # of the network below the cut
         "backbone": outcome.origin.backbone,
         "weights": "random" if strategy == "random" else settings.weights,
         "weights_sha256": outcome.origin.weights_sha256,
