@@ -121,8 +121,8 @@ def _explained(explained: Explanations, one: _Gallery) -> str:
         )
     if any((name, row) in explained.like for row in one.rows.tolist()):
         text += (
-            " Below each are the three images of the training and validation splits that are most like it by their "
-            f"features of {explained.layers[name]}: class and similarity, the cosine about the mean."
+            " The small pictures are the three images of the training and validation splits that are most like it by "
+            f"their features of {explained.layers[name]}: class and similarity, the cosine about the mean."
         )
     return text
 

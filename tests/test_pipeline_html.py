@@ -217,7 +217,7 @@ def test_a_page_full_of_explained_mistakes_stays_under_five_megabytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "full"
-    add(run, "svm", list(range(18)))
+    add(run, "svm", list(range(19)))
     add(run, "finetune", list(range(20, 38)), strategy="finetune", layer="block5_conv1")
     images = pictures(tmp_path / "images", [*IDS, *OTHERS])  # of noise, the worst for JPEG
     write_run_settings(Shared(run=run, dataset=f"folder:{images}"))
