@@ -1,14 +1,16 @@
 """The page's pictures: the map of the features, and test images that are labelled wrongly."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
 from features.errors import InputError
 from models.strategies import STRATEGIES
 from pipeline import charts, feature_map
 from pipeline.comparison import Entry
+from pipeline.explanations import Explanations, explain, explained_shots
 from pipeline.galleries import MOST_SHOWN, Pictures, Shot, confident_mistakes, fixed_and_broken, open_pictures
 from pipeline.html import Part, Run, attempt, chart
 from pipeline.schema import remedy
@@ -20,14 +22,15 @@ def context(run: Run) -> dict[str, Any]:
     """Return what the template pictures.html shows, and the pictures of probable label errors."""
     drawn, caption = _map(run)
     opened = attempt("Pictures of images", lambda: open_pictures(run.settings))
-    galleries: Part[list[dict[str, Any]]] = Part(missing=opened.missing)
+    galleries: Part[tuple[list[dict[str, Any]], list[str]]] = Part(missing=opened.missing)
     if opened.value is not None:
         pictures = opened.value
         galleries = attempt("Pictures of images", lambda: _galleries(run, pictures))
     return {
         "map_chart": drawn,
         "map_caption": caption,
-        "galleries": galleries,
+        "galleries": Part(galleries.value[0] if galleries.value else None, galleries.missing),
+        "unexplained": galleries.value[1] if galleries.value else [],
         "no_tuning": _no_tuning(run),
         "error_shots": attempt("Pictures of label errors", lambda: _doubted(run, opened.value)).value or [],
     }
@@ -59,33 +62,69 @@ def _map(run: Run) -> tuple[Part[Markup], str]:
     )
 
 
-def _galleries(run: Run, pictures: Pictures) -> list[dict[str, Any]]:
-    best = run.entries[0]
+def _galleries(run: Run, pictures: Pictures) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the galleries, and in a line each what cannot be shown in them."""
+    best, new, old = run.entries[0], _best(run, "finetune"), _best(run, "svm")
+    found = [_of_the_best(best), *(_against_svm(new, old) if new and old else [])]
+    explained = explain(run.folder, run.settings or {}, pictures, [(one.entry, one.rows) for one in found])
+    galleries = [
+        {
+            "title": one.title,
+            "text": one.text + _explained(explained, one),
+            "shots": explained_shots(pictures, explained, one.entry, one.rows),
+        }
+        for one in found
+    ]
+    return galleries, explained.missing
+
+
+class _Gallery(NamedTuple):
+    """Test images at `rows` of `entry`, whose labels are written under them."""
+
+    title: str
+    text: str
+    entry: Entry
+    rows: np.ndarray
+
+
+def _of_the_best(best: Entry) -> _Gallery:
     wrong = int((~best.correct).sum())
     rows = confident_mistakes(best)
     shown = f"{wrong:,} of {len(best.ids):,} test images {'is' if wrong == 1 else 'are'} labelled wrongly" + (
-        f"; the {len(rows)} most confident:" if wrong > len(rows) else ":" if wrong else "."
+        f"; the {len(rows)} most confident are shown." if wrong > len(rows) else "."
     )
-    name = best.report.name
-    galleries = [{"title": f"Most confident mistakes of {name}", "text": shown, "shots": pictures.shots(best, rows)}]
-    new, old = _best(run, "finetune"), _best(run, "svm")
-    return galleries + (_against_svm(pictures, new, old) if new and old else [])
+    return _Gallery(f"Most confident mistakes of {best.report.name}", shown, best, rows)
 
 
-def _against_svm(pictures: Pictures, new: Entry, old: Entry) -> list[dict[str, Any]]:
+def _against_svm(new: Entry, old: Entry) -> list[_Gallery]:
     fixed, broken, num_fixed, num_broken = fixed_and_broken(new, old)
-    titles = (f"What {new.report.name} fixes", f"What {new.report.name} breaks")
     texts = (
         _counted(num_fixed, f"that {old.report.name} labels wrongly and {new.report.name} rightly"),
         _counted(num_broken, f"that {old.report.name} labels rightly and {new.report.name} wrongly"),
     )
     # In both, what is written under a picture is what the one says that is wrong.
-    shots = (pictures.shots(old, fixed), pictures.shots(new, broken))
     said = (f" Below each is what {old.report.name} called it.", f" Below each is what {new.report.name} calls it.")
+    titles = (f"What {new.report.name} fixes", f"What {new.report.name} breaks")
     return [
-        {"title": title, "text": text + (more if found else ""), "shots": found}
-        for title, text, found, more in zip(titles, texts, shots, said, strict=True)
+        _Gallery(title, text + (more if len(rows) else ""), entry, rows)
+        for title, text, more, entry, rows in zip(titles, texts, said, (old, new), (fixed, broken), strict=True)
     ]
+
+
+def _explained(explained: Explanations, one: _Gallery) -> str:
+    """Return sentences on what is shown beside the pictures of a gallery."""
+    name, text = one.entry.report.name, ""
+    if any((name, row) in explained.heat for row in one.rows.tolist()):
+        text += (
+            f" The second picture shows where {name} finds what it calls the image (Grad-CAM): yellow is most, grey "
+            "nothing; where it is missing, nothing speaks for it."
+        )
+    if any((name, row) in explained.like for row in one.rows.tolist()):
+        text += (
+            " The small pictures are the three images of the training and validation splits that are most like it by "
+            f"their features of {explained.layers[name]}: class and similarity, the cosine about the mean."
+        )
+    return text
 
 
 def _counted(count: int, what: str) -> str:

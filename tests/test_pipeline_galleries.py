@@ -13,7 +13,7 @@ from features.datasets import load_dataset
 from pipeline import galleries
 from pipeline.comparison import Entry, load_run
 from pipeline.config import Shared
-from pipeline.galleries import Pictures, confident_mistakes, encode, fixed_and_broken, open_pictures
+from pipeline.galleries import Pictures, confident_mistakes, encode, fixed_and_broken, open_pictures, overlay, place_of
 
 
 def entry(tmp_path: Path, name: str, wrong: list[int]) -> Entry:
@@ -70,12 +70,60 @@ def test_large_images_become_small_jpeg_and_tiny_ones_keep_their_pixels() -> Non
         assert np.array_equal(np.asarray(image), pixels)
 
 
+def decoded(source: str) -> np.ndarray:
+    with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as image:
+        return np.asarray(image)
+
+
+def test_pictures_beside_others_are_smaller() -> None:
+    assert decoded(encode(np.full((300, 150, 3), 200, np.uint8), 56)[0]).shape == (56, 28, 3)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "shape"), [(300, 150, (96, 48, 3)), (8, 8, (96, 96, 3)), (1, 400, (1, 96, 3))]
+)
+def test_heat_is_yellow_on_a_grey_picture_of_the_thumbnail_s_form(
+    height: int, width: int, shape: tuple[int, ...]
+) -> None:
+    pixels = np.full((height, width, 3), (200, 60, 60), np.uint8)
+    cold = decoded(overlay(pixels, np.zeros((3, 3), np.float32))).astype(int)
+    hot = decoded(overlay(pixels, np.ones((3, 3), np.float32))).astype(int)
+    assert cold.shape == hot.shape == shape
+    assert np.ptp(cold, axis=-1).max() <= 2  # grey
+    assert (hot[..., 0] - hot[..., 2] > 80).all()  # yellow: red and green, little blue
+    assert (hot[..., 1] - hot[..., 2] > 60).all()
+
+
+def test_heat_lies_where_the_map_has_it() -> None:
+    heat = np.zeros((3, 3), np.float32)
+    heat[0, 2] = 1
+    shown = decoded(overlay(np.full((60, 120, 3), 128, np.uint8), heat)).astype(int)
+    warmth = shown[..., 0] - shown[..., 2]
+    assert warmth[:16, 80:].mean() > 60
+    assert abs(warmth[32:, :48]).max() < 10
+
+
+@pytest.mark.parametrize(
+    ("side", "row", "column", "said"),
+    [(3, 1, 1, "centre"), (3, 0, 0, "upper left"), (2, 1, 1, "lower right"), (2, 0, 1, "upper right"),
+     (7, 3, 6, "middle right"), (7, 6, 3, "lower middle"), (14, 4, 5, "upper middle"), (1, 0, 0, "centre")],
+)  # fmt: skip
+def test_the_hottest_place_is_said_in_words(side: int, row: int, column: int, said: str) -> None:
+    heat = np.zeros((side, side), np.float32)
+    heat[row, column] = 1
+    assert place_of(heat) == said
+
+
 def test_an_image_is_shown_only_where_it_is_still_the_same(folder: Path) -> None:
     pictures = Pictures(load_dataset(f"folder:{folder}"))
     assert pictures.thumbnail(IDS[0], "cat")[0]
     assert pictures.thumbnail(IDS[1])[0]
     assert pictures.thumbnail(IDS[0], "dog") == (None, False)
     assert pictures.thumbnail("test/cat/none.png", "cat") == (None, False)
+    pixels = pictures.pixels(IDS[1], "dog", None)
+    assert pixels is not None
+    assert (pixels.shape, pixels.dtype) == ((300, 150, 3), np.uint8)
+    assert pictures.pixels(IDS[1], "cat") is None
     (folder / IDS[0]).write_bytes(b"no image")
     assert pictures.thumbnail(IDS[0], "cat") == (None, False)
 

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+from test_pipeline_explanations import OTHERS, feature_file
 from test_pipeline_hindsight import advice
 from test_pipeline_report import CLASSES, IDS, add, baseline, refusal
 
 from models.metrics import evaluate
-from pipeline import html, html_classes, html_comparison
+from pipeline import explanations, html, html_classes, html_comparison
 from pipeline import report as stage
 from pipeline.advice import write_advice
 from pipeline.comparison import Entry, compare_all
@@ -174,6 +175,57 @@ def test_mistakes_are_shown_with_names_classes_and_confidence(run: Path) -> None
     assert "test/dog/001.png: true class dog, predicted eel, confidence 90 %" in alts
     assert len(alts) == 1 + 2 + 1
     assert all(given["src"].startswith("data:image/jpeg;base64,") for given, _ in written(run).all("img"))
+
+
+def heat_maps(folder: Path, entry: Entry, rows: list[int], shown: Any) -> dict[tuple[str, int], np.ndarray]:
+    """Maps of random heat, hottest in the upper left; no network is needed for them."""
+    maps = np.random.default_rng(0).random((len(rows), 3, 3)).astype(np.float32)
+    maps[:, 0, 0] = 1
+    return {(entry.report.name, row): one for row, one in zip(rows, maps, strict=True)}
+
+
+def test_mistakes_are_explained(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures(run.parent / "images", OTHERS)
+    feature_file(run)
+    monkeypatch.setattr(explanations, "_heat", heat_maps)
+    page = written(run)
+    alts = [str(given["alt"]) for given, _ in page.all("img")]
+    assert "Heat map of test/dog/007.png: what speaks for eel is mostly in the upper left" in alts
+    assert sum(alt.startswith("Heat map of ") for alt in alts) == 1  # of those shown, finetune breaks one
+    like = [re.fullmatch(r"Training image train/(\w+)/\d.png of class (\w+), similarity -?[01]\.\d\d", a) for a in alts]
+    found = [match for match in like if match]
+    assert len(found) == 3 * 4
+    assert all(match[1] == match[2] for match in found)
+    assert len(alts) == 4 + 1 + 3 * 4
+    text = next(text for given, text in page.all("section") if given["id"] == "mistakes")
+    assert "shows where finetune finds what it calls the image (Grad-CAM)" in text
+    assert "most like it by their features of block5_pool" in text
+    lists = [given["aria-label"] for given, _ in page.all("ul") if given.get("class") == "like"]
+    assert len(lists) == 4
+    assert "Most like test/dog/007.png" in lists
+
+
+def test_what_cannot_be_explained_is_said_once(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    page = written(run)
+    gone = f"Training images like these: they need {run}/features.h5, which is gone; type: make features RUN={run}"
+    network = f"Heat maps of finetune: there is no model {run}/finetune/model.json; type: make finetune RUN={run}"
+    assert [text for text in page.texts("p") if text in (gone, network)] == [gone, network]
+    assert [message for message in caplog.messages if message in (gone, network)] == [gone, network]
+
+
+def test_a_page_full_of_explained_mistakes_stays_under_five_megabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "full"
+    add(run, "svm", list(range(19)))
+    add(run, "finetune", list(range(20, 38)), strategy="finetune", layer="block5_conv1")
+    images = pictures(tmp_path / "images", [*IDS, *OTHERS])  # of noise, the worst for JPEG
+    write_run_settings(Shared(run=run, dataset=f"folder:{images}"))
+    feature_file(run)
+    monkeypatch.setattr(explanations, "_heat", heat_maps)
+    page = written(run)
+    assert len(page.all("img")) == 3 * 18 * (1 + 3) + 2 * 18  # two of the three galleries are finetune's
+    assert (run / "report.html").stat().st_size < 3e6
 
 
 def test_names_are_text_wherever_they_stand(tmp_path: Path) -> None:

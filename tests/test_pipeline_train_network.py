@@ -15,9 +15,13 @@ import h5py
 import numpy as np
 import pytest
 
+from features.datasets import load_dataset
 from features.store import FeatureFile
 from models import network
 from pipeline.cli import run
+from pipeline.comparison import load_run
+from pipeline.explanations import explain
+from pipeline.galleries import Pictures
 from pipeline.schema import Report, read_report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,6 +104,31 @@ def test_the_saved_network_gives_the_predictions(started: Path) -> None:
     names = record["class_names"]
     assert [names[i] for i in received.argmax(axis=1)] == [row["predicted"] for row in expected]
     np.testing.assert_allclose(received[:, 0], [float(row[f"p_{names[0]}"]) for row in expected], atol=1e-5)
+
+
+def test_networks_show_where_they_find_a_class(
+    started: Path, image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    entries = {entry.report.name: entry for entry in load_run(started)}
+    pictures = Pictures(load_dataset(f"folder:{image_folder}"))
+    shown = [(entries[name], np.arange(15)) for name in ("head", "finetune", "scratch")]
+    found = explain(started, {"image_size": 32}, pictures, shown)
+    assert found.missing == []
+    assert {name for name, _ in found.heat} == {"finetune", "scratch"}  # the head begins at one position
+    for heat in found.heat.values():
+        assert (heat.shape, heat.dtype, heat.max()) == ((2, 2), np.float32, 1)
+        assert heat.min() >= 0
+    old = tmp_path / "run"
+    shutil.copytree(started, old)
+    model = old / "finetune" / "model.json"
+    content = json.loads(model.read_text())
+    del content["record"]["model_version"]
+    model.write_text(json.dumps(content))
+    found = explain(old, {"image_size": 32}, pictures, shown[1:2])
+    assert (found.heat, len(found.like)) == ({}, 15)
+    assert "the model in " in found.missing[0]
+    assert "is of version unknown and this program reads version" in found.missing[0]
+    assert caplog.messages.count(found.missing[0]) == 1
 
 
 def test_the_learning_curve_is_of_the_validation_images(started: Path) -> None:
