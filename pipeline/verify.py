@@ -47,7 +47,7 @@ def findings(run: Path) -> Iterator[Finding]:
     yield Finding("run.json", None)
     yield _checked("split.csv", partial(split.check_table, run / "split.csv"))
     for path in sorted((*run.glob("*.h5"), *run.glob("*/*.h5"))):
-        if not path.name.endswith(".weights.h5"):
+        if not path.name.endswith(".weights.h5") and path.parent.suffix != ".parts":
             yield _checked(str(path.relative_to(run)), partial(_check_features, run, path))
     for path in sorted(run.glob("*/report.json")):
         yield _checked(str(path.parent.relative_to(run)), partial(_check_result, run, path.parent))
@@ -71,7 +71,8 @@ def _check_features(run: Path, path: Path) -> None:
         given = features.attributes
     if given["split_sha256"] != split.digest(run):
         raise InputError(f"{path} is of another split than split.csv; remove it and type: make features RUN={run}")
-    for name in ("dataset", "backbone", "image_size", "resize", "normalize"):
+    own = ("pooling", "dtype") if path.parent == run else ()  # activations have others
+    for name in ("dataset", "backbone", "image_size", "resize", "normalize", *own):
         if given[name] != settings[name]:
             raise InputError(
                 f"{path} was made with {name} {given[name]}, and run.json says {settings[name]}; remove the one that "
@@ -86,6 +87,8 @@ def _check_result(run: Path, folder: Path) -> None:
     again = remedy(folder / "report.json", report.strategy)
     if report.split_sha256 != split.digest(run):
         raise InputError(f"{folder} is of another split than split.csv; type: {again}")
+    if report.seed != (read_run_settings(run) or {}).get("seed"):
+        raise InputError(f"{folder} was made with the seed {report.seed}, which is not run.json's; type: {again}")
     if not (folder / SUMS).exists():
         raise InputError(f"{folder} has no {SUMS}, so that its files cannot be checked; type: {again}")
     if changed := changed_files(folder):
