@@ -119,6 +119,16 @@ class Predict(config.Predict):
             raise SystemExit(FAILED)
 
 
+class Serve(config.Serve):
+    """Serve a local page and a JSON API that label images with a trained strategy, until Ctrl-C."""
+
+    def cli_cmd(self) -> None:
+        """Run the stage."""
+        from pipeline import serve
+
+        serve.main(self)
+
+
 class Weights(config.Weights):
     """Say which source of the network's weights is used, and verify it."""
 
@@ -146,7 +156,7 @@ class Backbones(config.Options):
                 )
 
 
-LATER = ("verify", "export", "serve")
+LATER = ("verify", "export")
 
 
 class _App(BaseSettings):
@@ -179,6 +189,7 @@ STAGES: dict[str, Any] = {
     "advise": Advise,
     "report": Report,
     "predict": Predict,
+    "serve": Serve,
     "weights": Weights,
     "backbones": Backbones,
 }
