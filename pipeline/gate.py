@@ -117,4 +117,5 @@ class Buckets:
 def matches(content_type: str, accepted: Iterable[str]) -> bool:
     """Return whether a Content-Type is one of those accepted, of which `image/*` is any image's."""
     kind = content_type.partition(";")[0].strip().lower()
-    return any(kind == one or (one.endswith("/*") and kind.startswith(one[:-1]) and kind != one) for one in accepted)
+    family, _, rest = kind.partition("/")
+    return bool(rest) and any(one in (kind, f"{family}/*") for one in accepted)

@@ -4,11 +4,16 @@ import errno
 import logging
 import socket
 import webbrowser
+from typing import TYPE_CHECKING
 
 from features.errors import InputError
 from pipeline.classifier import How, find_result, load_classifier
 from pipeline.config import Serve
 from pipeline.gate import is_loopback
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
 
 log = logging.getLogger("thaw")
 
@@ -24,8 +29,6 @@ def main(settings: Serve) -> None:
     """
     folder = find_result(settings.run_folder, settings.strategy)
     with listen(settings.host, settings.port) as listening:  # what is in use is said before the model is loaded
-        import uvicorn
-
         from pipeline.nearest import open_nearest
         from pipeline.web import create_app
 
@@ -36,19 +39,7 @@ def main(settings: Serve) -> None:
                 "--host %s: whoever reaches this address can send images; there is no password and no encryption",
                 settings.host,
             )
-        # The address that a request says it was forwarded for would pass by the rate limit.
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                ws="none",
-                limit_concurrency=CONNECTIONS,
-                timeout_graceful_shutdown=STOPPING,
-            )
-        )
+        server = make_server(app)
         address = _address(settings.host, listening.getsockname()[1])
         print(address, flush=True)
         log.info("serving %s; Ctrl-C stops it", folder)
@@ -58,6 +49,24 @@ def main(settings: Serve) -> None:
             server.run(sockets=[listening])
         except KeyboardInterrupt:
             log.info("stopped")
+
+
+def make_server(app: "FastAPI") -> "uvicorn.Server":
+    """Return the server of an application, to be run on sockets that listen already."""
+    import uvicorn
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # the address that a request says it was forwarded for would pass by the rate limit
+            server_header=False,
+            ws="none",
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=STOPPING,
+        )
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:
