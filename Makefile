@@ -52,9 +52,9 @@ demo: $(READY) ## set-up if needed, then the strategies on digits and their comp
 test: $(READY) lint ## set-up if needed, then lint, types and the whole test suite
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-test-browser: $(READY) ## report.html in headless Chromium, installed if needed (THAW_SCREENSHOTS=folder for the pictures)
+test-browser: $(READY) ## report.html and the local page in headless Chromium, installed if needed (THAW_SCREENSHOTS=folder for the pictures)
 	@sh tests/browser/setup.sh
-	$(VENV)/bin/python -m pytest tests/test_browser.py $(ARGS)
+	$(VENV)/bin/python -m pytest tests/test_browser.py tests/test_browser_serve.py $(ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

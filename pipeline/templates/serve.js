@@ -39,7 +39,6 @@
     image.alt = file.name;
     image.addEventListener("load", () => {
       image.classList.toggle("pixels", Math.max(image.naturalWidth, image.naturalHeight) <= 32);
-      URL.revokeObjectURL(image.src);
     });
     image.addEventListener("error", () => {
       URL.revokeObjectURL(image.src);
@@ -181,6 +180,7 @@
     queue.length = 0;
     asked = done = unsure = faulty = 0;
     last = "";
+    for (const image of document.querySelectorAll(".shot img[src]")) URL.revokeObjectURL(image.src);
     byId("results").replaceChildren();
     showProgress();
     byId("files").focus();
