@@ -11,9 +11,9 @@ PEERS := .venv-bench/.ready
 $(if $(filter command,$(origin dataset) $(origin run) $(origin args)),$(error the variables are written DATASET, RUN and ARGS, in capitals))
 WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
 STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) head finetune scratch random
-LATER := faults fuzz serve test-backends cluster-test
+LATER := faults fuzz test-backends cluster-test
 
-.PHONY: help setup demo test test-browser lint format lock features $(STRATEGIES) advise report predict cifar10 bench bench-setup $(LATER) clean
+.PHONY: help setup demo test test-browser lint format lock features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup $(LATER) clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -52,9 +52,9 @@ demo: $(READY) ## set-up if needed, then the strategies on digits and their comp
 test: $(READY) lint ## set-up if needed, then lint, types and the whole test suite
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-test-browser: $(READY) ## report.html in headless Chromium, installed if needed (THAW_SCREENSHOTS=folder for the pictures)
+test-browser: $(READY) ## report.html and the local page in headless Chromium, installed if needed (THAW_SCREENSHOTS=folder for the pictures)
 	@sh tests/browser/setup.sh
-	$(VENV)/bin/python -m pytest tests/test_browser.py $(ARGS)
+	$(VENV)/bin/python -m pytest tests/test_browser.py tests/test_browser_serve.py $(ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
@@ -79,6 +79,9 @@ report: $(READY) ## compare all reports of the run: tables on the terminal, repo
 
 predict: $(READY) ## label new images: IMAGES="photo.jpg folder", or - for a list (STRATEGY=best takes another)
 	@$(CLI) predict $(WHAT) $(if $(STRATEGY),--strategy "$(STRATEGY)") $(ARGS) -- $(IMAGES)
+
+serve: $(READY) ## a local page where dropped images are labelled, and a JSON API (STRATEGY=best takes another)
+	@$(CLI) serve $(WHAT) $(if $(STRATEGY),--strategy "$(STRATEGY)") $(ARGS)
 
 cifar10: $(READY) ## the article's experiments on CIFAR-10, each choice corrected, our recipes: hours (DATA=archive or image folder)
 	$(CLI) features --dataset cifar10 $(if $(DATA),--data "$(DATA)") --run runs/cifar10

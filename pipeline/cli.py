@@ -130,6 +130,16 @@ class Verify(config.Verify):
             raise SystemExit(FAILED)
 
 
+class Serve(config.Serve):
+    """Serve a local page and a JSON API that label images with a trained strategy, until Ctrl-C."""
+
+    def cli_cmd(self) -> None:
+        """Run the stage."""
+        from pipeline import serve
+
+        serve.main(self)
+
+
 class Weights(config.Weights):
     """Say which source of the network's weights is used, and verify it."""
 
@@ -157,7 +167,7 @@ class Backbones(config.Options):
                 )
 
 
-LATER = ("export", "serve")
+LATER = ("export",)
 
 
 class _App(BaseSettings):
@@ -191,6 +201,7 @@ STAGES: dict[str, Any] = {
     "report": Report,
     "predict": Predict,
     "verify": Verify,
+    "serve": Serve,
     "weights": Weights,
     "backbones": Backbones,
 }

@@ -285,6 +285,23 @@ class Verify(Options):
     run: CliPositionalArg[Path] = Field(description="run directory")
 
 
+class Serve(Trained):
+    """What the local page accepts."""
+
+    reject: float | None = Field(None, gt=0, le=1, description="say unsure below this probability, from 0 to 1")
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen at; another than this has no password")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen at; 0 takes a free one")
+    max_mb: float = Field(20, gt=0, le=1000, description="MB of an image that is sent, at most")
+    max_pixels: int = Field(50_000_000, ge=1, description="refuse images with more pixels")
+    rate: float = Field(20, gt=0, le=1e6, description="images a second from one address; twice as many at once")
+    open: CliImplicitFlag[bool] = Field(False, description="open the page in the browser")
+
+    @property
+    def max_bytes(self) -> int:
+        """The bytes of an image that is sent, at most."""
+        return int(1e6 * self.max_mb)
+
+
 class Weights(Options):
     """What the check of the weights accepts."""
 

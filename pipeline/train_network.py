@@ -59,7 +59,7 @@ def main(settings: Neural, strategy: str) -> Path:
         if isinstance(settings, Finetune) and settings.recipe == "tuned":
             plan = plan.starting_from(warm_start(settings, features, cut.input_layer, folder))
         outcome, state = train(settings, plan, sources, folder)
-        evaluation.write_outcome(settings, folder, name, strategy, features, outcome)
+        evaluation.write_outcome(shared, folder, name, strategy, features, outcome)
     if not state.out_of_time:
         for leftover in ("checkpoint.npz", "probe.npz"):
             (folder / leftover).unlink(missing_ok=True)

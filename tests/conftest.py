@@ -45,3 +45,20 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels[..., 2 - channel] += generator.integers(0, 115)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:02d}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def pictures_run(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on these pictures with `svm`, a `logreg` that is never sure, and a `head` that was hardly trained."""
+    from pipeline.cli import run
+
+    folder = tmp_path_factory.mktemp("run") / "pictures"
+    fast = ["--image-size", "32", "--weights", "random", "--layers", "block2_pool", "--pooling", "avg"]
+    for arguments in (
+        ["features", "--dataset", f"folder:{image_folder}", "--engine", "keras", *fast],
+        ["svm"],
+        ["logreg", "--values", "0.00001"],
+        ["head", "--epochs", "1"],
+    ):
+        assert run([*arguments, "--run", str(folder)]) == 0
+    return folder

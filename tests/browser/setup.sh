@@ -1,5 +1,5 @@
 #!/bin/sh
-# Finds or installs what tests/test_browser.py needs, and writes the browser's path to node_modules/.browser, by which
+# Finds or installs what tests/test_browser*.py need, and writes the browser's path to node_modules/.browser, by which
 # the tests know that they can run. Chromium, Node and npm come from Debian where they are not at hand; playwright-core
 # and axe-core from npm, as package-lock.json pins them. THAW_CHROMIUM names another Chromium or Chrome.
 set -eu
