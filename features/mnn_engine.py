@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from features import backbones, graph, networks, onnx_graph
 from features.backbones import Backbone
 from features.errors import InputError
-from features.onnx_graph import INPUT, network_graph
 from features.processor import num_cores
 from features.weights import Weights
 from features.wholefiles import check_space
@@ -39,7 +39,8 @@ def mnn_version() -> str | None:
 def engine_digest() -> str:
     """Return the SHA-256 over what computes: MNN's two native libraries and the files here that make their input."""
     digest = hashlib.sha256()
-    for module in ("_mnncengine", CONVERTER, __name__, network_graph.__module__):
+    made_by = (backbones, graph, networks, onnx_graph)
+    for module in ("_mnncengine", CONVERTER, __name__, *(own.__name__ for own in made_by)):
         spec = find_spec(module)
         digest.update(Path(str(spec and spec.origin)).read_bytes())
     return digest.hexdigest()
@@ -65,10 +66,10 @@ class MNNEngine:
         with tempfile.TemporaryDirectory(prefix="thaw-") as folder, _native_output_dropped():
             import MNN
 
-            model = _convert(network_graph(backbone, weights, layers, image_size, batch_size), Path(folder))
+            model = _convert(onnx_graph.network_graph(backbone, weights, layers, image_size, batch_size), Path(folder))
             self._interpreter = MNN.Interpreter(str(model))
             self._session = self._interpreter.createSession({"backend": "CPU", "numThread": num_cores()})
-        self._input = self._interpreter.getSessionInput(self._session, INPUT)
+        self._input = self._interpreter.getSessionInput(self._session, onnx_graph.INPUT)
         self._outputs = {name: self._interpreter.getSessionOutput(self._session, name) for name in layers}
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -88,7 +89,7 @@ class MNNEngine:
         for layer in self._backbone.layers:
             shape = "x".join(str(side) for side in self._backbone.output_shape(layer.name, self._image_size))
             lines.append(f"  {layer.name:<14} {shape:>12}  frozen")
-        total = sum(9 * layer.in_channels * layer.channels + layer.channels for layer in self._backbone.convolutions)
+        total, _ = self._backbone.cost(self._backbone.layers[-1].name, self._image_size)
         return "\n".join([*lines, f"  {total:,} parameters, 0 of them trainable"])
 
 
