@@ -85,7 +85,7 @@ def _kind_and_options(operation: Operation) -> tuple[str, dict[str, Any]]:
     window: dict[str, Any] = {"kernel_shape": list(operation.kernel)}
     if any(operation.padding):
         window["pads"] = [*operation.padding, *operation.padding]
-    if operation.stride > 1:
+    if operation.stride > 1 or operation.kind in ("max", "average"):  # MNN's converter dies of a pooling without
         window["strides"] = [operation.stride, operation.stride]
     return {
         "conv": ("Conv", window),
