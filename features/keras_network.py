@@ -21,7 +21,8 @@ def build(backbone: Backbone, image_size: int) -> keras.Model:
     def renamed(layer: Any) -> Any:
         return type(layer).from_config({**layer.get_config(), "name": names.get(layer.name, layer.name)})
 
-    return keras.models.clone_model(model, clone_function=renamed)
+    image = keras.Input((image_size, image_size, 3))
+    return keras.models.clone_model(model, input_tensors=image, clone_function=renamed)
 
 
 def published(backbone: Backbone, image_size: int) -> keras.Model:

@@ -201,15 +201,32 @@ def _dtype_policy(name: str) -> Iterator[None]:
 
 
 def describe(model: keras.Model) -> list[str]:
-    """Return the network's layers, one a line: name, output shape, and whether each is trained or frozen."""
+    """Return the network's layers, one a line: name, output shape, and whether each is trained or frozen.
+
+    Of the backbone they are the cut points, each for all that lies between it and the one below.
+    """
     shape = "x".join(str(side) for side in model.input_shape[1:])
     lines = [f"  {'input':<16} {shape:>12}"]
+    backbone = get_backbone(model.name)
+    weights: list[Any] = []
+    trained: list[Any] = []
     for layer in model.layers[1:]:
         shape = "x".join(str(side) for side in layer.output.shape[1:])
-        state = ("trained" if layer.trainable_weights else "frozen") if layer.weights else ""
+        if _is_inside(backbone, layer.name):
+            weights, trained = weights + layer.weights, trained + layer.trainable_weights
+            continue
+        own, own_trained = list(layer.weights), list(layer.trainable_weights)
+        if layer.name in backbone.graph.cuts:
+            own, own_trained, weights, trained = weights + own, trained + own_trained, [], []
+        state = ("trained" if own_trained else "frozen") if own else ""
         lines.append(f"  {layer.name:<16} {shape:>12}  {state}".rstrip())
-    total, trained = (sum(int(np.prod(w.shape)) for w in group) for group in (model.weights, model.trainable_weights))
-    return [*lines, f"  {total:,} parameters, {trained:,} of them trained"]
+    total, fitted = (sum(int(np.prod(w.shape)) for w in group) for group in (model.weights, model.trainable_weights))
+    return [*lines, f"  {total:,} parameters, {fitted:,} of them trained"]
+
+
+def _is_inside(backbone: Backbone, name: str) -> bool:
+    """Return whether a layer is one of the backbone's that lie between cut points, or pads such a one."""
+    return name not in backbone.graph.cuts and (name in backbone.graph.operations or "pad" in name)
 
 
 def predict(model: keras.Model, batches: Iterator[np.ndarray]) -> np.ndarray:

@@ -27,7 +27,7 @@ def _option(name: str, value: object) -> list[str]:
 
 def _differing(settings: Shared) -> dict[str, Any]:
     fields = {name: getattr(settings, name) for name in RUN_FIELDS}
-    defaults = {name: Shared.model_fields[name].default for name in RUN_FIELDS}
+    defaults = Shared(backbone=settings.backbone).model_dump()  # some follow the network
     differing = {name: value for name, value in fields.items() if value != defaults[name]}
     return {"dataset": settings.dataset, **differing}
 
