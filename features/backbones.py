@@ -130,6 +130,11 @@ class Backbone:
         """The side in pixels that images are resized to unless another is named."""
         return max(USUAL_IMAGE_SIZE, self.min_image_size)
 
+    @property
+    def name_width(self) -> int:
+        """The columns that a list of the layers gives to their names."""
+        return max(14, *(len(layer.name) for layer in self.layers))
+
     @cached_property
     def tensor_shapes(self) -> Mapping[str, tuple[tuple[int, ...], ...]]:
         """The shapes of the tensors of every operation that has some, in order."""

@@ -89,7 +89,7 @@ class KerasEngine:
         pin_threads()
         self.device, self.batch_size, self.layers = device, batch_size, layers
         self._scope = lambda: keras.device(f"{device}:0")
-        self._cuts = {layer.name for layer in backbone.layers}
+        self._backbone = backbone
         with self._scope():
             self.network = build_frozen(backbone, image_size, weights)
             self._model = truncate(self.network, layers)
@@ -108,11 +108,11 @@ class KerasEngine:
 
     def describe(self) -> str:
         """Return the network's cut points with their output shapes, one a line, and whether each is frozen."""
-        lines = []
+        lines, width = [], self._backbone.name_width
         image, *layers = self.network.layers
-        for layer in (image, *(layer for layer in layers if layer.name in self._cuts)):
+        for layer in (image, *(layer for layer in layers if layer.name in self._backbone.graph.cuts)):
             shape = "x".join(str(side) for side in layer.output.shape[1:])
-            lines.append(f"  {layer.name:<14} {shape:>12}  {'trainable' if layer.trainable else 'frozen'}")
+            lines.append(f"  {layer.name:<{width}} {shape:>12}  {'trainable' if layer.trainable else 'frozen'}")
         total = sum(int(np.prod(weight.shape)) for weight in self.network.weights)
         trainable = sum(int(np.prod(weight.shape)) for weight in self.network.trainable_weights)
         lines.append(f"  {total:,} parameters, {trainable:,} of them trainable")

@@ -90,10 +90,10 @@ class MNNEngine:
 
     def describe(self) -> str:
         """Return the network's layers with their output shapes, one a line."""
-        lines = []
+        lines, width = [], self._backbone.name_width
         for layer in self._backbone.layers:
             shape = "x".join(str(side) for side in self._backbone.output_shape(layer.name, self._image_size))
-            lines.append(f"  {layer.name:<14} {shape:>12}  frozen")
+            lines.append(f"  {layer.name:<{width}} {shape:>12}  frozen")
         total, _ = self._backbone.cost(self._backbone.layers[-1].name, self._image_size)
         return "\n".join([*lines, f"  {total:,} parameters, 0 of them trainable"])
 

@@ -206,8 +206,9 @@ def describe(model: keras.Model) -> list[str]:
     Of the backbone they are the cut points, each for all that lies between it and the one below.
     """
     shape = "x".join(str(side) for side in model.input_shape[1:])
-    lines = [f"  {'input':<16} {shape:>12}"]
     backbone = get_backbone(model.name)
+    width = max(16, backbone.name_width)
+    lines = [f"  {'input':<{width}} {shape:>12}"]
     weights: list[Any] = []
     trained: list[Any] = []
     for layer in model.layers[1:]:
@@ -219,7 +220,7 @@ def describe(model: keras.Model) -> list[str]:
         if layer.name in backbone.graph.cuts:
             own, own_trained, weights, trained = weights + own, trained + own_trained, [], []
         state = ("trained" if own_trained else "frozen") if own else ""
-        lines.append(f"  {layer.name:<16} {shape:>12}  {state}".rstrip())
+        lines.append(f"  {layer.name:<{width}} {shape:>12}  {state}".rstrip())
     total, fitted = (sum(int(np.prod(w.shape)) for w in group) for group in (model.weights, model.trainable_weights))
     return [*lines, f"  {total:,} parameters, {fitted:,} of them trained"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from features import weight_files
 from features import weights as weights_module
@@ -219,3 +220,81 @@ def test_values_that_are_not_finite_are_refused() -> None:
 def test_no_such_backbone() -> None:
     with pytest.raises(InputError, match="no such backbone: 'vgg61'; expected one of vgg16"):
         get_backbone("vgg61")
+
+
+@pytest.mark.usefixtures("keras_home")
+def test_alexnets_weights_come_from_a_file_alone() -> None:
+    with pytest.raises(InputError) as error:
+        load_weights("imagenet", BACKBONES["alexnet"])
+    assert str(error.value) == (
+        "no ImageNet weights of alexnet come with Keras; give PyTorch's state dict as a file: --weights "
+        "alexnet.safetensors (or .npz), with keys such as features.0.weight"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("a.npz", "features.0.weight"),
+        ("a.safetensors", "features.0.weight"),
+        ("a.pt", "its name ends in .pt"),
+        ("torn.safetensors", "header"),
+    ],
+)
+def test_a_file_that_is_not_alexnets(tmp_path: Path, name: str, problem: str) -> None:
+    path, state = tmp_path / name, {"layer1.weight": np.zeros((4, 4), np.float32)}
+    if name == "a.npz":
+        np.savez(path, **state)  # type: ignore[arg-type]
+    elif name == "a.safetensors":
+        save_file(state, path)
+    else:
+        path.write_bytes(b"something else")
+    with pytest.raises(InputError, match=problem) as error:
+        load_weights(str(path), BACKBONES["alexnet"])
+    assert "the file is damaged or of another kind" in str(error.value)
+    assert str(error.value).endswith(
+        "expected PyTorch's state dict of this network as .safetensors or .npz, with keys such as features.0.weight"
+    )
+
+
+@pytest.mark.parametrize("name", ["vgg19", "resnet50", "inceptionv3", "densenet121"])
+def test_no_network_and_no_file_of_kerass(keras_home: Path, name: str) -> None:
+    published = BACKBONES[name].published
+    assert published is not None
+    with pytest.raises(InputError) as error:
+        load_weights("imagenet", BACKBONES[name])
+    assert str(error.value) == (
+        f"no ImageNet weights for {name}: Keras' cache has none, its download failed (no network); put "
+        f"{published.file} into {keras_home / 'models'}, or give a file: --weights PATH"
+    )
+
+
+@pytest.mark.parametrize("name", ["vgg19", "resnet50", "inceptionv3", "densenet121"])
+def test_keras_own_file_and_its_hash_are_those_in_its_source(name: str) -> None:
+    import importlib
+
+    modules = {"resnet50": "resnet", "inceptionv3": "inception_v3", "densenet121": "densenet"}
+    source = importlib.import_module(f"keras.src.applications.{modules.get(name, name)}").__file__
+    published = BACKBONES[name].published
+    assert source is not None
+    assert published is not None
+    text = Path(source).read_text()
+    assert published.md5 in text
+    assert published.url.rpartition("/")[0].rpartition("/")[2] in text
+    assert published.file.partition("_tf_")[2] in text
+
+
+@pytest.mark.parametrize("name", ["resnet50", "alexnet"])
+def test_random_weights_leave_batch_normalisation_neutral(name: str) -> None:
+    tensors = load_weights("random", BACKBONES[name], 1).tensors
+    norms = [held for held in tensors.values() if len(held) == 4]
+    assert len(norms) == {"resnet50": 53, "alexnet": 0}[name]
+    assert all([part.mean() for part in held] == [1, 0, 0, 1] for held in norms)
+
+
+def test_weights_of_another_network_through_keras(tmp_path: Path) -> None:
+    path = tmp_path / "other.h5"
+    with h5py.File(path, "w") as file:
+        file["block1_conv1/kernel"] = np.zeros((3, 3, 3, 64), "f4")
+    with pytest.raises(InputError, match="are not those of resnet50: .*; expected a Keras .h5 of this network, or"):
+        load_weights(str(path), BACKBONES["resnet50"])
