@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import InputError
-from pipeline.config import RUN_FIELDS, Finetune, Shared
+from pipeline.config import RUN_FIELDS, Finetune, Linear, Shared
 from pipeline.rundir import read_run_settings, with_run_settings, write_run_settings
 
 
