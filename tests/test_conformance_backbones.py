@@ -31,6 +31,7 @@ from features.weights import Weights, load_weights
 from models import network
 from models.network import Architecture
 from pipeline.cli import run
+from pipeline.config import Finetune
 from pipeline.pilots import HEAD, cuts_of
 from pipeline.schema import read_report
 
@@ -332,26 +333,31 @@ def test_a_killed_extraction_is_gone_on_from(
 
 
 @every
-def test_defaults_follow_the_network_and_it_is_fine_tuned(name: str, few_pictures: Path, tmp_path: Path) -> None:
-    """Features, and one epoch from the last layer that has something to train."""
+def test_defaults_follow_the_network(name: str) -> None:
+    backbone = BACKBONES[name]
+    settings = Finetune(backbone=name)
+    assert settings.layer_names == tuple(layer.name for layer in backbone.probed[-2:])
+    assert settings.image_size == max(48, backbone.min_image_size)
+    assert (settings.normalize, settings.unfreeze_from) == (backbone.normalization, backbone.stage_starts[-1])
+    assert not {"layers", "image_size", "normalize", "unfreeze_from"} & settings.model_fields_set
+
+
+@every
+def test_a_network_is_fine_tuned_by_the_stages(name: str, few_pictures: Path, tmp_path: Path) -> None:
+    """Features, one epoch from the last layer that has something to train, and the model that is left."""
     backbone, folder = BACKBONES[name], tmp_path / "run"
-    images = ["--dataset", f"folder:{few_pictures}", "--run", str(folder)]
-    small = ["--image-size", str(backbone.min_image_size), "--weights", "random", "--engine", "keras"]
-    assert run(["features", *images, *small, "--backbone", name]) == 0
-    with h5py.File(folder / "features.h5") as file:
-        assert list(file["features"]) == sorted(backbone.default_layers.split(","))
-        assert (file.attrs["normalize"], file.attrs["backbone"]) == (backbone.normalization, name)
     cut = backbone.trainable[-1].name
+    below = backbone.input_of(cut)
+    images = ["--dataset", f"folder:{few_pictures}", "--image-size", str(backbone.min_image_size)]
+    network_options = ["--backbone", name, "--weights", "random", "--engine", "keras", "--layers", str(below)]
+    assert run(["features", "--run", str(folder), *images, *network_options]) == 0
     assert run(["finetune", "--run", str(folder), "--unfreeze-from", cut, "--epochs", "1"]) == 0
     report = read_report(folder / "finetune" / "report.json")
     assert (report.backbone, report.layer, report.hyperparameters["epochs_trained"]) == (name, cut, 1)
-    assert report.hyperparameters["inputs"] == f"cached activations of {backbone.input_of(cut)}"
+    assert report.hyperparameters["inputs"] == f"cached activations of {below}"
     model, architecture, _ = network.load(folder / "finetune" / "model.json")
-    assert (
-        model.input_shape[1:]
-        == architecture.input_shape
-        == backbone.output_shape(str(architecture.input_layer), backbone.min_image_size)
-    )
+    assert architecture.input_layer == below
+    assert model.input_shape[1:] == backbone.output_shape(str(below), backbone.min_image_size)
 
 
 @every
