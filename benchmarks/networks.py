@@ -81,7 +81,7 @@ def pytorch(images: str, layers: Sequence[str]) -> Run:
     for layer in backbone.layers:
         if layer.kind == "conv":
             kernel, bias = weights.tensors[layer.name]
-            convolution = nn.Conv2d(layer.in_channels, layer.channels, 3, padding=1)
+            convolution = nn.Conv2d(kernel.shape[2], layer.channels, 3, padding=1)
             convolution.weight.data = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
             convolution.bias.data = torch.from_numpy(bias.copy())
             part += [convolution, nn.ReLU(inplace=True)]

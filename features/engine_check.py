@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from features.preprocessing import normalize
 from features.wholefiles import write_whole
 
 LIMIT = 1e-3  # relative L2 norm of the difference, the worst image and layer
@@ -43,10 +44,12 @@ def compare(engine: Forward, reference: Forward, images: np.ndarray, batch_size:
     return float(np.max(errors))  # a NaN stays one
 
 
-def noise(image_size: int) -> np.ndarray:
-    """Return a few seeded images of noise, float32 (n, S, S, 3), in the range of `caffe` network input."""
-    shape = (NUM_NOISE, image_size, image_size, 3)
-    return np.random.default_rng(0).uniform(-124, 152, shape).astype(np.float32)
+def noise(image_size: int, method: str = "caffe") -> np.ndarray:
+    """Return a few seeded images of noise, float32 (n, S, S, 3), in the range of that normalisation."""
+    shape, generator = (NUM_NOISE, image_size, image_size, 3), np.random.default_rng(0)
+    if method == "caffe":
+        return generator.uniform(-124, 152, shape).astype(np.float32)
+    return normalize(generator.uniform(0, 255, shape), method)
 
 
 def kept_or_measured(made_for: Mapping[str, Any], measure: Callable[[], float]) -> float:

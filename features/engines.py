@@ -89,6 +89,7 @@ class KerasEngine:
         pin_threads()
         self.device, self.batch_size, self.layers = device, batch_size, layers
         self._scope = lambda: keras.device(f"{device}:0")
+        self._backbone = backbone
         with self._scope():
             self.network = build_frozen(backbone, image_size, weights)
             self._model = truncate(self.network, layers)
@@ -106,11 +107,12 @@ class KerasEngine:
         return dict(zip(self.layers, arrays, strict=True))
 
     def describe(self) -> str:
-        """Return the network's layers with their output shapes, one a line, and whether each is frozen."""
-        lines = []
-        for layer in self.network.layers:
+        """Return the network's cut points with their output shapes, one a line, and whether each is frozen."""
+        lines, width = [], self._backbone.name_width
+        image, *layers = self.network.layers
+        for layer in (image, *(layer for layer in layers if layer.name in self._backbone.graph.cuts)):
             shape = "x".join(str(side) for side in layer.output.shape[1:])
-            lines.append(f"  {layer.name:<14} {shape:>12}  {'trainable' if layer.trainable else 'frozen'}")
+            lines.append(f"  {layer.name:<{width}} {shape:>12}  {'trainable' if layer.trainable else 'frozen'}")
         total = sum(int(np.prod(weight.shape)) for weight in self.network.weights)
         trainable = sum(int(np.prod(weight.shape)) for weight in self.network.trainable_weights)
         lines.append(f"  {total:,} parameters, {trainable:,} of them trainable")
@@ -169,7 +171,8 @@ class Network:
         }
 
         def measure() -> float:
-            images = np.concatenate([engine_check.noise(self.image_size), pictures()])
+            noise = engine_check.noise(self.image_size, self.backbone.normalization)
+            images = np.concatenate([noise, pictures()])
             reference = self.start("keras", min(batch_size, len(images)))
             return engine_check.compare(self.start("mnn", batch_size), reference, images, reference.batch_size)
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from features import backbones, networks, onnx_graph
+from features import graph as operations
 from features.backbones import Backbone
 from features.errors import InputError
-from features.onnx_graph import INPUT, network_graph
 from features.processor import num_cores
 from features.weights import Weights
 from features.wholefiles import check_space
@@ -39,7 +40,8 @@ def mnn_version() -> str | None:
 def engine_digest() -> str:
     """Return the SHA-256 over what computes: MNN's two native libraries and the files here that make their input."""
     digest = hashlib.sha256()
-    for module in ("_mnncengine", CONVERTER, __name__, network_graph.__module__):
+    made_by = (backbones, operations, networks, onnx_graph)
+    for module in ("_mnncengine", CONVERTER, __name__, *(own.__name__ for own in made_by)):
         spec = find_spec(module)
         digest.update(Path(str(spec and spec.origin)).read_bytes())
     return digest.hexdigest()
@@ -65,10 +67,14 @@ class MNNEngine:
         with tempfile.TemporaryDirectory(prefix="thaw-") as folder, _native_output_dropped():
             import MNN
 
-            model = _convert(network_graph(backbone, weights, layers, image_size, batch_size), Path(folder))
+            graph = onnx_graph.network_graph(backbone, weights, layers, image_size, batch_size)
+            kernels = [
+                operation.num_parameters for operation in backbone.graph.up_to(layers) if operation.kind == "conv"
+            ]
+            model = _convert(graph, Path(folder), 4 * sum(kernels))
             self._interpreter = MNN.Interpreter(str(model))
             self._session = self._interpreter.createSession({"backend": "CPU", "numThread": num_cores()})
-        self._input = self._interpreter.getSessionInput(self._session, INPUT)
+        self._input = self._interpreter.getSessionInput(self._session, onnx_graph.INPUT)
         self._outputs = {name: self._interpreter.getSessionOutput(self._session, name) for name in layers}
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -84,11 +90,11 @@ class MNNEngine:
 
     def describe(self) -> str:
         """Return the network's layers with their output shapes, one a line."""
-        lines = []
+        lines, width = [], self._backbone.name_width
         for layer in self._backbone.layers:
             shape = "x".join(str(side) for side in self._backbone.output_shape(layer.name, self._image_size))
-            lines.append(f"  {layer.name:<14} {shape:>12}  frozen")
-        total = sum(9 * layer.in_channels * layer.channels + layer.channels for layer in self._backbone.convolutions)
+            lines.append(f"  {layer.name:<{width}} {shape:>12}  frozen")
+        total, _ = self._backbone.cost(self._backbone.layers[-1].name, self._image_size)
         return "\n".join([*lines, f"  {total:,} parameters, 0 of them trainable"])
 
 
@@ -107,8 +113,10 @@ def _received(output: Any, count: int) -> np.ndarray:
     return np.array(planes.transpose(0, 2, 3, 1), order="C")
 
 
-def _convert(graph: bytes, folder: Path) -> Path:
+def _convert(graph: bytes, folder: Path, least_bytes: int) -> Path:
     """Write `graph` as a model file of MNN into `folder` and return its path; raises InputError where that fails.
+
+    A whole model has `least_bytes` or more, those of its kernels, give or take one in a hundred.
 
     The converter's native function is called, in a process of its own: its protobuf and TensorFlow's do not bear each
     other. The package's own wrapper around it, MNN.tools, is never imported: on import it installs a client and reports
@@ -121,7 +129,7 @@ def _convert(graph: bytes, folder: Path) -> Path:
     arguments = ["mnnconvert", "-f", "ONNX", *files, "--bizCode", "thaw"]
     # -P: not a file of that name in the folder that the user happens to be in.
     done = subprocess.run([sys.executable, "-P", "-c", CONVERT, *arguments], capture_output=True, check=False)  # noqa: S603
-    if not model.is_file() or model.stat().st_size < 0.99 * len(graph):
+    if not model.is_file() or model.stat().st_size < 0.99 * least_bytes:
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines() or [f"exit {done.returncode}"]
         raise InputError(f"MNN's converter wrote no whole model into {folder} ({said[-1]}); type --engine keras")
     return model

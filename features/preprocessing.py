@@ -6,26 +6,35 @@ import numpy as np
 
 from features.errors import InputError
 
-NORMALIZATIONS = ("caffe", "article")
+NORMALIZATIONS = ("caffe", "tf", "torch", "article")
 POOLINGS = ("auto", "none", "avg", "max", "grid2", "grid4")
 AUTO_VALUES = 8192  # `auto` keeps at most this many values an image and layer
 
 # Mean pixel of the ImageNet training images in RGB order, in units of 0 to 255, that VGG16 was trained with
 # (Simonyan and Zisserman 2015, section 2.1; values as published with the Caffe model).
 IMAGENET_MEAN = np.array([123.68, 116.779, 103.939], np.float32)
+# Mean and deviation of the same, in RGB order and units of 0 to 1, that PyTorch's and Keras' DenseNet weights are for.
+TORCH_MEAN, TORCH_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def normalize(images: np.ndarray, method: str) -> np.ndarray:
     """Return network input, float32 (N, H, W, 3), from `images` (N, H, W, 3) RGB in units of 0 to 255.
 
-    `caffe` subtracts the ImageNet mean and gives BGR, as VGG16 was trained; `article` divides by 255 and keeps
-    RGB. The caller's array is left as it is.
+    `caffe` subtracts the ImageNet mean and gives BGR, as VGG and ResNet50 were trained; `tf` maps 0 to 255 on -1 to 1,
+    for Inception; `torch` divides by 255, subtracts the ImageNet mean and divides by its deviation, for DenseNet and
+    AlexNet; `article` divides by 255. The last three keep RGB. The caller's array is left as it is.
     """
     if method == "caffe":
         result = np.empty(images.shape, np.float32)
         for channel in range(3):  # one at a time, which is three times as fast as all, innermost and backwards
             np.subtract(images[..., 2 - channel], IMAGENET_MEAN[2 - channel], result[..., channel], dtype=np.float32)
         return result
+    if method == "tf":
+        return np.asarray(images, np.float32) / np.float32(127.5) - np.float32(1)
+    if method == "torch":
+        scale = 1 / (255 * np.array(TORCH_DEVIATION))
+        shift = np.array(TORCH_MEAN) / np.array(TORCH_DEVIATION)
+        return np.asarray(images, np.float32) * scale.astype(np.float32) - shift.astype(np.float32)
     if method == "article":
         return (np.asarray(images, np.float64) / 255).astype(np.float32)
     raise ValueError(f"normalize received {method!r}; expected one of {', '.join(NORMALIZATIONS)}")

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from features.backbones import build_frozen, get_backbone
+from features.backbones import Backbone, build_frozen, get_backbone
 from features.store import InputError, whole_path, write_whole
 from models.calibration import fit_temperature
 from models.probe import Probe, ProbeShape
@@ -84,20 +84,24 @@ class DropBranch(keras.layers.Layer):
         return inputs * ops.cast(drawn >= self.rate, inputs.dtype)
 
 
-def build(architecture: Architecture, weights: "Weights | None", seed: int, probe: Probe | None = None) -> keras.Model:
+def build(
+    architecture: Architecture,
+    weights: "Weights | None",
+    seed: int,
+    probe: Probe | None = None,
+    from_scratch: bool = False,
+) -> keras.Model:
     """Return the uncompiled network, (N, H, W, C) inputs -> (N, K) class probabilities.
 
     The convolutions have `weights`, the head is random by `seed`. With a probe the head's last layer begins at zero, so
-    that the network begins with the probe's own probabilities.
+    that the network begins with the probe's own probabilities. Batch normalisation is frozen everywhere and keeps its
+    statistics, in training too, unless the network is trained from scratch.
     """
     backbone = get_backbone(architecture.backbone)
     with _dtype_policy(architecture.precision):
         base = build_frozen(backbone, architecture.image_size, weights)
         base.trainable = True
-        trained = False
-        for layer in base.layers:
-            trained = trained or layer.name == architecture.unfreeze_from
-            layer.trainable = trained
+        _freeze(base, backbone, architecture.unfreeze_from, from_scratch)
         outputs_of = {layer.name: layer.output for layer in base.layers}
         inputs = outputs_of[architecture.input_layer] if architecture.input_layer else base.input
         probed = outputs_of[architecture.probe.layer] if architecture.probe else None
@@ -108,6 +112,33 @@ def build(architecture: Architecture, weights: "Weights | None", seed: int, prob
         model.get_layer("probe_scale").set_weights([probe.mean, probe.scale])
         model.get_layer("probe").set_weights([probe.kernel, probe.bias])
     return model
+
+
+def _freeze(base: keras.Model, backbone: Backbone, unfreeze_from: str | None, from_scratch: bool) -> None:
+    """Let the layers above the input of the cut be trained, batch normalisation only from scratch.
+
+    A cut point splits the network, so that in Keras' order, by depth, all below it comes before it.
+    """
+    last_frozen = backbone.input_of(unfreeze_from) if unfreeze_from else backbone.layers[-1].name
+    trained = last_frozen is None
+    for layer in base.layers:
+        layer.trainable = trained and (from_scratch or not isinstance(layer, keras.layers.BatchNormalization))
+        trained = trained or layer.name == last_frozen
+
+
+def depths(model: keras.Model, architecture: Architecture) -> dict[str, int]:
+    """Return the number of stages above its own for each layer of the backbone in a network that `build` made."""
+    backbone = get_backbone(architecture.backbone)
+    above = [layer.name for layer in backbone.layers]
+    above = above[above.index(architecture.input_layer) + 1 :] if architecture.input_layer else above
+    found: dict[str, int] = {}
+    for layer in model.layers:
+        if not above:
+            break
+        found[layer.name] = backbone.stages_above(above[0])
+        if layer.name == above[0]:
+            del above[0]
+    return found
 
 
 def _head(architecture: Architecture, outputs: Any, probed: Any | None, seed: int) -> Any:
@@ -174,15 +205,33 @@ def _dtype_policy(name: str) -> Iterator[None]:
 
 
 def describe(model: keras.Model) -> list[str]:
-    """Return the network's layers, one a line: name, output shape, and whether each is trained or frozen."""
+    """Return the network's layers, one a line: name, output shape, and whether each is trained or frozen.
+
+    Of the backbone they are the cut points, each for all that lies between it and the one below.
+    """
     shape = "x".join(str(side) for side in model.input_shape[1:])
-    lines = [f"  {'input':<16} {shape:>12}"]
+    backbone = get_backbone(model.name)
+    width = max(16, backbone.name_width)
+    lines = [f"  {'input':<{width}} {shape:>12}"]
+    weights: list[Any] = []
+    trained: list[Any] = []
     for layer in model.layers[1:]:
         shape = "x".join(str(side) for side in layer.output.shape[1:])
-        state = ("trained" if layer.trainable_weights else "frozen") if layer.weights else ""
-        lines.append(f"  {layer.name:<16} {shape:>12}  {state}".rstrip())
-    total, trained = (sum(int(np.prod(w.shape)) for w in group) for group in (model.weights, model.trainable_weights))
-    return [*lines, f"  {total:,} parameters, {trained:,} of them trained"]
+        if _is_inside(backbone, layer.name):
+            weights, trained = weights + layer.weights, trained + layer.trainable_weights
+            continue
+        own, own_trained = list(layer.weights), list(layer.trainable_weights)
+        if layer.name in backbone.graph.cuts:
+            own, own_trained, weights, trained = weights + own, trained + own_trained, [], []
+        state = ("trained" if own_trained else "frozen") if own else ""
+        lines.append(f"  {layer.name:<{width}} {shape:>12}  {state}".rstrip())
+    total, fitted = (sum(int(np.prod(w.shape)) for w in group) for group in (model.weights, model.trainable_weights))
+    return [*lines, f"  {total:,} parameters, {fitted:,} of them trained"]
+
+
+def _is_inside(backbone: Backbone, name: str) -> bool:
+    """Return whether a layer is one of the backbone's that lie between cut points, or pads such a one."""
+    return name not in backbone.graph.cuts and (name in backbone.graph.operations or "pad" in name)
 
 
 def predict(model: keras.Model, batches: Iterator[np.ndarray]) -> np.ndarray:

@@ -20,7 +20,6 @@ from pipeline.rundir import another_run
 
 log = logging.getLogger("thaw")
 
-STANDARD = ("bilinear", "caffe")  # the interpolation and the normalisation that the network was trained with
 NUM_IMAGES = 500
 LEAST_A_CLASS = 10
 
@@ -31,7 +30,8 @@ def compare_preprocessing(settings: Shared, features: FeatureFile, dataset: Data
     It is of at most 500 images that are not test, which go through the network anew, and warns where the run's is worse
     by more than chance. None where the run's is the standard one, or where there are too few images to tell.
     """
-    if (settings.resize, settings.normalize) == STANDARD:
+    standard = standard_preprocessing(settings)
+    if (settings.resize, settings.normalize) == standard:
         return None
     most = max(2, NUM_IMAGES // LEAST_A_CLASS)
     rows = few_of_each(features.labels, features.split != 2, NUM_IMAGES, settings.seed, most)
@@ -42,7 +42,7 @@ def compare_preprocessing(settings: Shared, features: FeatureFile, dataset: Data
     places = {name: place for place, name in enumerate(dataset.ids)}
     images, engine = [places[features.ids[row]] for row in rows], _start(settings, features)
     right = []
-    for methods in ((settings.resize, settings.normalize), STANDARD):
+    for methods in ((settings.resize, settings.normalize), standard):
         values = _extract(engine, Recipe(settings.image_size, *methods, "avg", "float32", {}, {}), dataset, images)
         predicted = out_of_fold(values, labels, folds, len(features.class_names)).argmax(axis=1)
         right.append(predicted == labels)
@@ -59,6 +59,11 @@ def compare_preprocessing(settings: Shared, features: FeatureFile, dataset: Data
     if result.worse:
         log.warning("%s", _warning(settings, result))
     return result
+
+
+def standard_preprocessing(settings: Shared) -> tuple[str, str]:
+    """Return the interpolation and the normalisation that the network was trained with."""
+    return ("bilinear", get_backbone(settings.backbone).normalization)
 
 
 def _start(settings: Shared, features: FeatureFile) -> Engine:
@@ -82,7 +87,7 @@ def _extract(engine: Engine, recipe: Recipe, dataset: Dataset, images: Sequence[
 
 def _warning(settings: Shared, canary: Canary) -> str:
     given = f"--resize {canary.resize} --normalize {canary.normalize}"
-    standard = f"--resize {STANDARD[0]} --normalize {STANDARD[1]}"
+    standard = "--resize {} --normalize {}".format(*standard_preprocessing(settings))
     return (
         f"a probe of {canary.num_images} images is right on {canary.accuracy:.1%} with {given} and on "
         f"{canary.standard_accuracy:.1%} with the network's own preprocessing; start another run: "

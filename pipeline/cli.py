@@ -152,19 +152,14 @@ class Weights(config.Weights):
         print(f"source: {weights.source}\nsha256: {weights.sha256}\nlayers: {len(weights.tensors)}, all checked")
 
 
-class Backbones(config.Options):
-    """List the networks and their layers."""
+class Backbones(config.Backbones):
+    """List the networks: their layers, sizes, parameters and operations."""
 
     def cli_cmd(self) -> None:
         """Run the stage."""
-        from features.backbones import BACKBONES
+        from pipeline import network_tables
 
-        for backbone in BACKBONES.values():
-            print(f"{backbone.name}: images of {backbone.min_image_size} pixels or more")
-            for layer in backbone.layers:
-                print(
-                    f"  {layer.name:<14} {layer.kind:<5} {layer.channels:>4} channels, a step per {layer.stride} pixels"
-                )
+        network_tables.main(self)
 
 
 LATER = ("export",)
@@ -248,6 +243,8 @@ def _fail(code: int, message: str) -> int:
 def _options(error: ValidationError) -> str:
     problems = []
     for item in error.errors():
+        if item["type"] == "default_factory_not_called":  # of an option that was left out, because of another one
+            continue
         option = str(item["loc"][-1]).replace("_", "-")
         said = item["msg"].removeprefix("Value error, ")
         problems.append(f"--{option} received {item['input']!r}: {said[:1].lower()}{said[1:]}")

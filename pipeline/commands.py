@@ -26,8 +26,9 @@ def _option(name: str, value: object) -> list[str]:
 
 
 def _differing(settings: Shared) -> dict[str, Any]:
+    """Return the settings that differ from the defaults, some of which follow the network."""
     fields = {name: getattr(settings, name) for name in RUN_FIELDS}
-    defaults = {name: Shared.model_fields[name].default for name in RUN_FIELDS}
+    defaults = {**Shared(backbone=settings.backbone).model_dump(), "backbone": Shared().backbone}
     differing = {name: value for name, value in fields.items() if value != defaults[name]}
     return {"dataset": settings.dataset, **differing}
 

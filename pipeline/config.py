@@ -2,14 +2,17 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import CliImplicitFlag, CliPositionalArg
 
+from features.backbones import BACKBONES, Backbone
 from features.images import MAX_PIXELS
 
+USUAL_BACKBONE = "vgg16"
 PATH_KINDS = ("folder", "csv", "npz")
 
 # What determines the values of a run: kept in run.json, and refused where a later command says otherwise.
@@ -19,6 +22,21 @@ FIXED_FIELDS = (
 )
 # What run.json keeps too, but a later command may change, since it was perhaps given because the first one failed.
 RUN_FIELDS = (*FIXED_FIELDS, "batch_size", "skip_bad", "max_pixels")
+
+
+def _network(given: Mapping[str, Any]) -> Backbone:
+    """Return the network that defaults follow; for a name that is none, which the stage refuses, the usual one."""
+    return BACKBONES.get(given.get("backbone", USUAL_BACKBONE), BACKBONES[USUAL_BACKBONE])
+
+
+def _networks(attribute: str) -> Any:
+    """Return a default that is an attribute of the network."""
+
+    def default(given: dict[str, Any]) -> Any:
+        return getattr(_network(given), attribute)
+
+    default.__qualname__ = "the network's own"  # --help says so
+    return default
 
 
 class Options(BaseModel):
@@ -42,17 +60,27 @@ class Shared(Options):
     data: Path | None = Field(None, description="archive or image folder of cifar10 and cifar100, where at hand")
     target: Literal["four"] | None = Field(None, description="elpv: the four degrees instead of defective or not")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the split, of random weights and of the solvers")
-    image_size: int = Field(48, ge=1, description="side in pixels that images are resized to")
-    resize: Literal["bilinear", "bicubic", "area", "article"] = Field("bilinear", description="how images are resized")
-    normalize: Literal["caffe", "article"] = Field(
-        "caffe", description="the network's own preprocessing, or the article's division by 255"
+    backbone: str = Field(USUAL_BACKBONE, description=f"the network: {', '.join(BACKBONES)}")
+    image_size: int = Field(
+        default_factory=_networks("default_image_size"),
+        ge=1,
+        description="side in pixels that images are resized to; 48, or the network's least where that is more, unless "
+        "given",
     )
-    layers: str = Field("block4_pool,block5_pool", description="layers to extract, joined by commas")
+    resize: Literal["bilinear", "bicubic", "area", "article"] = Field("bilinear", description="how images are resized")
+    normalize: Literal["caffe", "tf", "torch", "article"] = Field(
+        default_factory=_networks("normalization"),
+        description="the network's own preprocessing (caffe for vgg16), or the article's division by 255",
+    )
+    layers: str = Field(
+        default_factory=_networks("default_layers"),
+        description="layers to extract, joined by commas; the last two poolings or ends of stages unless given "
+        "(block4_pool,block5_pool of vgg16)",
+    )
     pooling: str = Field(
         "auto", pattern=r"^(auto|none|avg|max|grid[1-9]\d?)$", description="auto, none, avg, max, gridN"
     )
     dtype: Literal["float32", "float16"] = Field("float32", description="number type of features.h5")
-    backbone: str = Field("vgg16", description="the network")
     weights: str = Field("imagenet", description="imagenet, random, or the path of a weights file")
     engine: Literal["auto", "keras", "mnn"] = Field(
         "auto",
@@ -78,6 +106,14 @@ class Shared(Options):
     def _utf8(cls, path: Path | None) -> Path | None:
         str(path).encode()  # a name that is not UTF-8 could not be recorded
         return path
+
+    @field_validator("normalize")
+    @classmethod
+    def _networks_own(cls, method: str, info: ValidationInfo) -> str:
+        network = _network(info.data)
+        if method not in (network.normalization, "article"):
+            raise ValueError(f"expected {network.normalization}, which {network.name} was trained with, or article")
+        return method
 
     @field_validator("layers")
     @classmethod
@@ -222,7 +258,9 @@ class Finetune(Neural):
     """What fine-tuning accepts."""
 
     unfreeze_from: str = Field(
-        "block5_conv1", description="first layer that is trained; block1_conv1: the whole network"
+        default_factory=_networks("default_cut"),
+        description="first layer that is trained; the start of the last stage (block5_conv1 of vgg16) unless "
+        "given, the network's first layer (block1_conv1) for all of it",
     )
     probe_layer: str = Field(
         "auto",
@@ -302,9 +340,16 @@ class Serve(Trained):
         return int(1e6 * self.max_mb)
 
 
+class Backbones(Options):
+    """What the list of the networks accepts."""
+
+    backbone: str | None = Field(None, description="one network alone")
+    image_size: int | None = Field(None, ge=1, description="side in pixels; each network's default unless given")
+
+
 class Weights(Options):
     """What the check of the weights accepts."""
 
     weights: str = Field("imagenet", description="imagenet, random, or the path of a weights file")
-    backbone: str = Field("vgg16", description="the network")
+    backbone: str = Field(USUAL_BACKBONE, description=f"the network: {', '.join(BACKBONES)}")
     seed: int = Field(0, ge=0, description="seed of random weights")

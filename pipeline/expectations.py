@@ -11,7 +11,7 @@ from models.probing import Z, paired_error, standard_error
 from models.recipes import find_recipe
 from pipeline.advice import Candidate, Pilot
 from pipeline.commands import beside, command
-from pipeline.config import Finetune, Shared
+from pipeline.config import Shared
 from pipeline.frozen import Frozen
 from pipeline.pilots import HEAD, Run, cuts_of
 from pipeline.size_search import Search
@@ -19,7 +19,6 @@ from pipeline.survey import Survey
 
 WIDEST, WIDEST_OF_FEW, FEW = 0.03, 0.05, 500  # half an interval, at most; the second with fewer than FEW test images
 START_UP = 0.2  # minutes that a stage takes before and after its work
-DEFAULT_CUT = Finetune.model_fields["unfreeze_from"].default
 LIKELY_GAIN = 0.02  # the standard deviation of gains over many data sets
 # What a gain grows by with each doubling of the images beyond a pilot's, by the depth of the cut, and its error: from
 # pilots on 1,000 images of CIFAR-10 and whole trainings on 45,000, on images held out of training (docs/results.md).
@@ -172,8 +171,9 @@ def tuned_candidate(survey: Survey, pilot: Pilot) -> Candidate:
     """Return the candidate that trains a network as a pilot did."""
     settings = survey.settings
     head = pilot.unfreeze_from == HEAD
+    default = get_backbone(settings.backbone).default_cut
     usual = {"unfreeze_from": pilot.unfreeze_from} | (
-        {} if pilot.unfreeze_from == DEFAULT_CUT else {"name": f"finetune-{pilot.unfreeze_from}"}
+        {} if pilot.unfreeze_from == default else {"name": f"finetune-{pilot.unfreeze_from}"}
     )
     return Candidate(
         strategy="head" if head else "finetune",

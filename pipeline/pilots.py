@@ -54,11 +54,9 @@ class Run:
 
 
 def cuts_of(backbone_name: str) -> tuple[str, ...]:
-    """Return the layers that pilots train from: the head alone, the last block, the last two, the whole network."""
-    names = [layer.name for layer in get_backbone(backbone_name).convolutions]
-    blocks = list(dict.fromkeys(name.partition("_")[0] for name in names))
-    first = {block: next(name for name in names if name.startswith(f"{block}_")) for block in blocks}
-    return (HEAD, first[blocks[-1]], first[blocks[-2]], names[0])
+    """Return the layers that pilots train from: the head alone, the last stage, the last two, the whole network."""
+    starts = get_backbone(backbone_name).stage_starts
+    return (HEAD, starts[-1], starts[-2], starts[0])
 
 
 def num_affordable(survey: Survey, seconds: float) -> int:
@@ -147,7 +145,7 @@ def _settings(survey: Survey, cut: str) -> Neural:
     own = {"batch_size": None, "run": survey.folder, "pooling": "none"}
     if cut == HEAD:
         return Neural.model_validate({**shared, **own, "epochs": HEAD_EPOCHS})
-    whole = cut == get_backbone(survey.settings.backbone).convolutions[0].name
+    whole = cut == get_backbone(survey.settings.backbone).trainable[0].name
     epochs = WHOLE_EPOCHS if whole else USUAL_EPOCHS
     return Finetune.model_validate({**shared, **own, "unfreeze_from": cut, "epochs": epochs, "patience": epochs})
 

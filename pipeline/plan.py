@@ -41,6 +41,7 @@ class Plan:
     watched: str
     device: str
     start: WarmStart | None = None
+    from_scratch: bool = False
 
     def starting_from(self, start: WarmStart | None) -> "Plan":
         """Return the plan with a probe to begin from."""
@@ -50,11 +51,8 @@ class Plan:
     def build(self, seed: int) -> keras.Model:
         """Return the compiled network with the weights that training begins from."""
         probe = self.start.probe if self.start else None
-        model = network.build(self.architecture, self.weights, seed, probe)
-        backbone = get_backbone(self.architecture.backbone)
-        top = backbone.convolutions[-1].stride
-        depths = {layer.name: (top // layer.stride).bit_length() - 1 for layer in backbone.convolutions}
-        compile_model(model, self.recipe, depths, on_gpu=self.device == "gpu")
+        model = network.build(self.architecture, self.weights, seed, probe, self.from_scratch)
+        compile_model(model, self.recipe, network.depths(model, self.architecture), on_gpu=self.device == "gpu")
         return model
 
 
@@ -67,16 +65,16 @@ def find_cut(backbone: Backbone, strategy: str, settings: Neural) -> Cut:
     if strategy == "head":
         return Cut(None if on_line else backbone.layers[-1].name, None)
     if strategy == "scratch":
-        return Cut(None, backbone.convolutions[0].name)
+        return Cut(None, backbone.trainable[0].name)
     unfreeze_from = settings.unfreeze_from if isinstance(settings, Finetune) else ""
     names = [layer.name for layer in backbone.layers]
     first = names.index(backbone.layer(unfreeze_from).name)
-    above = [layer.name for layer in backbone.layers[first:] if layer.kind == "conv"]
+    above = [layer.name for layer in backbone.layers[first:] if layer.trainable]
     if not above:
-        last = backbone.convolutions[-1].name
+        last = backbone.trainable[-1].name
         raise InputError(
             f"--unfreeze-from {unfreeze_from}: no layer from there on has weights to train; expected {last} or "
-            "an earlier layer, for example --unfreeze-from block5_conv1 (the head alone: make head)"
+            f"an earlier layer, for example --unfreeze-from {backbone.default_cut} (the head alone: make head)"
         )
     return Cut(None if on_line else backbone.input_of(above[0]), above[0])
 
@@ -103,7 +101,8 @@ def make_plan(settings: Neural, strategy: str, cut: Cut, features: FeatureFile, 
         precision=_precision(settings, device),
     )
     watched = "test" if settings.recipe == "article" else "validation"
-    return Plan(architecture, weights, recipe, training_rows, watched_rows, watched, device)
+    scratch = strategy == "scratch"
+    return Plan(architecture, weights, recipe, training_rows, watched_rows, watched, device, from_scratch=scratch)
 
 
 def check_options(settings: Neural) -> None:

@@ -17,7 +17,8 @@ Settings = TypeVar("Settings", bound=Shared)
 def with_run_settings(settings: Settings) -> Settings:
     """Return `settings` with everything that the command line left out taken from the run's run.json.
 
-    Raises InputError where the command line contradicts run.json; without a run.json nothing is changed.
+    Defaults that follow the network are those of the run's. Raises InputError where the command line contradicts
+    run.json; without a run.json nothing is changed.
     """
     folder = settings.run_folder
     stored = read_run_settings(folder)
@@ -29,7 +30,7 @@ def with_run_settings(settings: Settings) -> Settings:
     if differing:
         raise InputError(_contradiction(folder, differing, received, stored))
     update = {name: stored[name] for name in RUN_FIELDS if name not in given}
-    return type(settings).model_validate({**settings.model_dump(), **update, "run": folder})
+    return type(settings).model_validate({**settings.model_dump(exclude_unset=True), **update, "run": folder})
 
 
 def shared_settings(settings: Shared) -> Shared:
@@ -92,6 +93,7 @@ def read_run_settings(folder: Path) -> dict[str, Any] | None:
 
 def write_run_settings(settings: Shared) -> None:
     """Write run.json, the settings that later stages of the run go on with."""
-    content = settings.model_dump(mode="json", include=set(RUN_FIELDS))
+    values = settings.model_dump(mode="json", include=set(RUN_FIELDS))
+    content = {name: values[name] for name in RUN_FIELDS}
     with write_whole(settings.run_folder / "run.json") as file:
         file.write(json.dumps(content, indent=2) + "\n")

@@ -67,7 +67,7 @@ def open_sources(settings: Neural, shared: Shared, cut: Cut, features: FeatureFi
     """
     layer = cut.input_layer
     if layer is None:
-        whole = cut.unfreeze_from == get_backbone(settings.backbone).convolutions[0].name
+        whole = cut.unfreeze_from == get_backbone(settings.backbone).trainable[0].name
         how = f"images, through the {'whole network' if whole else 'frozen layers too'} in every epoch"
         log.info("input: %s", how)
         device = str(features.attributes["device"])

@@ -47,8 +47,8 @@ class Survey:
 
     @property
     def pools(self) -> tuple[str, ...]:
-        """The names of the pooling layers, from the image upwards."""
-        return tuple(layer.name for layer in get_backbone(self.settings.backbone).layers if layer.kind == "pool")
+        """The names of the layers that are probed (poolings, ends of stages), from the image upwards."""
+        return tuple(layer.name for layer in get_backbone(self.settings.backbone).probed)
 
     @cached_property
     def images_per_second(self) -> float:

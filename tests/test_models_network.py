@@ -73,7 +73,7 @@ def test_cached_activations_train_as_the_whole_frozen_network_does(
     upper = network.build(Architecture("vgg16", SIZE, 10, input_layer, unfreeze_from), weights, seed=3)
     trained = sorted({variable.path.split("/")[0] for variable in upper.trainable_variables})
     assert trained == sorted({variable.path.split("/")[0] for variable in whole.trainable_variables})
-    frozen = [layer.name for layer in VGG16.convolutions if layer.name not in trained]
+    frozen = [layer.name for layer in VGG16.trainable if layer.name not in trained]
     before, started = tensors(whole, frozen), tensors(upper, trained)
 
     losses = three_steps(upper, activations(inputs, weights, input_layer), labels)

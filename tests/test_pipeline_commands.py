@@ -28,6 +28,12 @@ def test_a_command_in_another_run_says_all_that_is_no_default(tmp_path: Path) ->
     assert "True" not in options
 
 
+def test_a_command_names_the_network_and_leaves_out_what_follows_from_it(tmp_path: Path) -> None:
+    settings = Shared(run=tmp_path / "new", backbone="inceptionv3", weights="random")
+    words = shlex.split(command(settings, "logreg", {}))
+    assert words[6:] == ["--dataset", "digits", "--backbone", "inceptionv3", "--weights", "random"]
+
+
 def test_a_run_beside_is_named_by_what_differs(tmp_path: Path) -> None:
     settings = Shared(run=tmp_path / "flowers")
     other = beside(settings, image_size=96, pooling="auto", layers="block5_pool")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import InputError
-from pipeline.config import RUN_FIELDS, Linear, Shared
+from pipeline.config import RUN_FIELDS, Finetune, Linear, Shared
 from pipeline.rundir import read_run_settings, with_run_settings, write_run_settings
 
 
@@ -61,3 +61,24 @@ def test_a_damaged_run_file_is_named(tmp_path: Path, content: str) -> None:
 def test_the_run_file_holds_every_shared_setting(tmp_path: Path) -> None:
     write_run_settings(Shared(run=tmp_path))
     assert set(json.loads((tmp_path / "run.json").read_text())) == set(RUN_FIELDS)
+
+
+def test_what_follows_from_the_network_is_the_runs(tmp_path: Path) -> None:
+    """The command line says neither the network nor where fine-tuning begins."""
+    run = tmp_path / "run"
+    run.mkdir()
+    write_run_settings(Shared(run=run, backbone="inceptionv3"))
+    settings = with_run_settings(Finetune(run=run))
+    assert (settings.backbone, settings.unfreeze_from) == ("inceptionv3", "mixed8")
+    assert (settings.image_size, settings.normalize, settings.layers) == (75, "tf", "mixed7,mixed10")
+    with pytest.raises(InputError, match="--backbone was inceptionv3 and is now resnet50. Leave the option out"):
+        with_run_settings(Finetune(run=run, backbone="resnet50"))
+
+
+def test_the_run_file_of_the_defaults_is_as_it_always_was(tmp_path: Path) -> None:
+    write_run_settings(Shared(run=tmp_path))
+    content = json.loads((tmp_path / "run.json").read_text())
+    assert list(content) == list(RUN_FIELDS)
+    assert [content[name] for name in ("backbone", "image_size", "normalize", "layers")] == [
+        *("vgg16", 48, "caffe", "block4_pool,block5_pool")
+    ]

@@ -1,0 +1,134 @@
+"""A network as operations on maps, with the shapes of their tensors: sizes, costs and exports follow from it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+IMAGE = "image"  # the input of the first operation
+KERAS_EPSILON = 1e-3  # of batch normalisation, where a network sets no other
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation on maps (N, H, W, C).
+
+    `kind` is `conv`, `norm` (batch normalisation), `relu`, `max`, `average` (over the pixels that are there), `add` or
+    `concat`. `inputs` name operations, or IMAGE. `kernel` and `padding`, pixels on both sides, are (rows, columns). A
+    `conv` with `relu` has the activation in it; `scale` is whether a `norm` has a gamma.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    in_channels: int
+    channels: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+    padding: tuple[int, int] = (0, 0)
+    bias: bool = True
+    relu: bool = False
+    scale: bool = True
+    epsilon: float = KERAS_EPSILON
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of its tensors as Keras orders them: kernel (h, w, in, out) and bias; gamma, beta, mean, variance.
+
+        Empty where it has none; without `bias` or `scale` that tensor is left out.
+        """
+        if self.kind == "conv":
+            return ((*self.kernel, self.in_channels, self.channels), *([(self.channels,)] if self.bias else []))
+        return ((self.channels,),) * (3 + self.scale) if self.kind == "norm" else ()
+
+    @property
+    def keeps_size(self) -> bool:
+        """Whether a map has the same height and width before and after it."""
+        return self.stride == 1 and all(k == 2 * p + 1 for k, p in zip(self.kernel, self.padding, strict=True))
+
+    def output_size(self, size: int) -> int:
+        """Return the height of the map that comes out, where one of `size` goes in; the last, partial window is cut."""
+        return (size + 2 * self.padding[0] - self.kernel[0]) // self.stride + 1
+
+    @property
+    def num_parameters(self) -> int:
+        """The numbers in its tensors."""
+        return sum(_product(shape) for shape in self.shapes)
+
+    def multiply_adds(self, output_size: int) -> int:
+        """Return the multiplications with an addition that a convolution takes for a square map of `output_size`."""
+        return output_size**2 * _product(self.shapes[0]) if self.kind == "conv" else 0
+
+
+def _product(factors: Iterable[int]) -> int:
+    result = 1
+    for factor in factors:
+        result *= factor
+    return result
+
+
+@dataclass
+class Graph:
+    """Operations in an order in which each comes after its inputs.
+
+    `cuts` are those whose output splits the network, in order: everything after such an output depends on it alone. The
+    value is whether features are taken there by themselves. Every adding method returns the name of its operation.
+    """
+
+    operations: dict[str, Operation] = field(default_factory=dict)
+    cuts: dict[str, bool] = field(default_factory=dict)
+
+    def channels(self, name: str) -> int:
+        """Return the channels of an operation's output, 3 of the image."""
+        return 3 if name == IMAGE else self.operations[name].channels
+
+    def sizes(self, image_size: int) -> dict[str, int]:
+        """Return the height (and width) of every operation's output for square images of `image_size` pixels."""
+        sizes = {IMAGE: image_size}
+        for operation in self.operations.values():
+            sizes[operation.name] = operation.output_size(sizes[operation.inputs[0]])
+        return sizes
+
+    def up_to(self, names: Iterable[str]) -> list[Operation]:
+        """Return the operations up to the last of these cut points, in order."""
+        order = list(self.operations)
+        last = max(order.index(name) for name in names)
+        return [self.operations[name] for name in order[: last + 1]]
+
+    def convolve(
+        self, name: str, below: str, channels: int, kernel: int | tuple[int, int] = 1, **options: int | bool
+    ) -> str:
+        """Add a convolution that keeps the map's size, unless `padding` (pixels a side) says otherwise."""
+        rows, columns = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        padding = options.pop("padding", None)
+        pads = (rows // 2, columns // 2) if padding is None else (int(padding), int(padding))
+        return self._add(name, "conv", (below,), channels, kernel=(rows, columns), padding=pads, **options)
+
+    def normalize(self, name: str, below: str, epsilon: float = KERAS_EPSILON, scale: bool = True) -> str:
+        """Add a batch normalisation."""
+        return self._add(name, "norm", (below,), self.channels(below), epsilon=epsilon, scale=scale)
+
+    def rectify(self, name: str, below: str) -> str:
+        """Add a ReLU."""
+        return self._add(name, "relu", (below,), self.channels(below))
+
+    def pool(self, name: str, below: str, kernel: int, stride: int, padding: int = 0, kind: str = "max") -> str:
+        """Add a `max` or `average` pooling."""
+        options = {"kernel": (kernel, kernel), "stride": stride, "padding": (padding, padding)}
+        return self._add(name, kind, (below,), self.channels(below), **options)
+
+    def join(self, name: str, below: Iterable[str], kind: str = "concat") -> str:
+        """Add a `concat` of channels, or an `add`."""
+        inputs = tuple(below)
+        widths = [self.channels(name) for name in inputs]
+        return self._add(name, kind, inputs, sum(widths) if kind == "concat" else widths[0])
+
+    def cut(self, name: str, probed: bool = False) -> str:
+        """Declare the operation a cut point and return its name."""
+        self.cuts[name] = probed
+        return name
+
+    def _add(self, name: str, kind: str, inputs: tuple[str, ...], channels: int, **options: object) -> str:
+        if name in self.operations:
+            raise ValueError(f"there is an operation {name!r} already")
+        received = sum(self.channels(below) for below in inputs)
+        self.operations[name] = Operation(name, kind, inputs, received, channels, **options)  # type: ignore[arg-type]
+        return name

@@ -1,0 +1,380 @@
+"""The same tests over all networks. Keras' ImageNet files cannot be had offline: all weights are seeded random ones.
+
+They are drawn with biases and with means and variances of batch normalisation that are not neutral, saved as Keras
+saves them (AlexNet's as PyTorch does), and read back from that file as any user's.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from features import extraction, keras_network, weights
+from features.backbones import BACKBONES, Backbone, build_frozen
+from features.datasets import Dataset, load_dataset
+from features.engine_check import relative_error
+from features.engines import KerasEngine
+from features.errors import InputError
+from features.extraction import Extraction, Recipe
+from features.graph import IMAGE
+from features.mnn_engine import MNNEngine, mnn_version
+from features.onnx_graph import network_nodes
+from features.preprocessing import normalize, pooled_shape
+from features.weights import Weights, load_weights
+from models import network
+from models.network import Architecture
+from pipeline.cli import run
+from pipeline.config import Finetune
+from pipeline.pilots import HEAD, cuts_of
+from pipeline.schema import read_report
+
+NAMES = tuple(BACKBONES)
+WITH_NORMS = ("resnet50", "inceptionv3", "densenet121")
+BATCH = 4
+MODULES = {
+    "inceptionv3": "inception_v3",
+    "densenet121": "densenet",
+    "alexnet": "densenet",
+}  # torchvision's is DenseNet's
+every = pytest.mark.parametrize("name", NAMES, ids=lambda name: f"{name}-random-weights")
+with_norms = pytest.mark.parametrize("name", WITH_NORMS, ids=lambda name: f"{name}-random-weights")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _op_by_op() -> Iterator[None]:
+    """Networks run op by op: to compile one for a handful of images takes longer than all that they compute."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def alexnet_by_hand(size: int | None) -> keras.Model:
+    """AlexNet as its paper and PyTorch's documentation give it, layer by layer."""
+    layers = keras.layers
+    value = image = keras.Input((size, size, 3))
+    for name, width, kernel, stride, padding in (
+        *(("conv1", 64, 11, 4, 2), ("pool1", 0, 3, 2, 0), ("conv2", 192, 5, 1, 2), ("pool2", 0, 3, 2, 0)),
+        *(("conv3", 384, 3, 1, 1), ("conv4", 256, 3, 1, 1), ("conv5", 256, 3, 1, 1), ("pool5", 0, 3, 2, 0)),
+    ):
+        if width:
+            value = layers.ZeroPadding2D(padding)(value)
+            value = layers.Conv2D(width, kernel, stride, activation="relu", name=name)(value)
+        else:
+            value = layers.MaxPooling2D(kernel, stride, name=name)(value)
+    return keras.Model(image, value)
+
+
+def kerass_own(name: str, size: int | None) -> keras.Model:
+    builder = BACKBONES[name].builder
+    if builder is None:
+        return alexnet_by_hand(size)
+    return getattr(keras.applications, builder)(weights=None, include_top=False, input_shape=(size, size, 3))
+
+
+def draw(variable: Any, generator: np.random.Generator) -> np.ndarray:
+    kind, shape = variable.path.rpartition("/")[2], tuple(variable.shape)
+    if kind == "kernel":
+        return generator.normal(0, (2 / np.prod(shape[:3])) ** 0.5, shape)
+    low, high = {"gamma": (0.5, 1.2), "moving_variance": (0.5, 2.0)}.get(kind, (-0.3, 0.3))
+    return generator.uniform(low, high, shape)
+
+
+@cache
+def reference(name: str) -> keras.Model:
+    model, generator = kerass_own(name, BACKBONES[name].min_image_size), np.random.default_rng(1)
+    for variable in model.weights:
+        variable.assign(draw(variable, generator))
+    return model
+
+
+def save(name: str, folder: Path) -> Path:
+    model = reference(name)
+    if BACKBONES[name].builder:
+        model.save_weights(folder / f"{name}.weights.h5")
+        return folder / f"{name}.weights.h5"
+    state: dict[str, np.ndarray] = {"classifier.1.weight": np.zeros((4, 4), np.float32)}
+    for layer, place in (("conv1", 0), ("conv2", 3), ("conv3", 6), ("conv4", 8), ("conv5", 10)):
+        kernel, bias = model.get_layer(layer).get_weights()
+        state |= {f"features.{place}.weight": np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))}
+        state |= {f"features.{place}.bias": bias}
+    save_file(state, folder / "alexnet.safetensors")
+    np.savez(folder / "alexnet.npz", **state)  # type: ignore[arg-type]
+    return folder / "alexnet.safetensors"
+
+
+@cache
+def backbone_and_weights(name: str) -> tuple[Backbone, Weights]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = save(name, Path(folder))
+        read = load_weights(str(path), BACKBONES[name])
+        if path.suffix == ".safetensors":
+            assert load_weights(str(path.with_suffix(".npz")), BACKBONES[name]).sha256 == read.sha256
+    return BACKBONES[name], read
+
+
+@cache
+def engine(name: str) -> KerasEngine:
+    backbone, held = backbone_and_weights(name)
+    layers = tuple(backbone.default_layers.split(","))
+    return KerasEngine(backbone, held, layers, backbone.min_image_size, BATCH)
+
+
+@cache
+def pictures(name: str) -> np.ndarray:
+    size = BACKBONES[name].min_image_size
+    return np.random.default_rng(0).uniform(0, 255, (BATCH, size, size, 3)).astype(np.float32)
+
+
+def kerass_input(name: str, images: np.ndarray) -> np.ndarray:
+    module = getattr(keras.applications, MODULES.get(name, name))
+    return module.preprocess_input(images.copy())
+
+
+@cache
+def network_input(name: str) -> np.ndarray:
+    return normalize(pictures(name), BACKBONES[name].normalization)
+
+
+@every
+def test_the_input_is_what_keras_makes_of_the_images(name: str) -> None:
+    np.testing.assert_allclose(network_input(name), kerass_input(name, pictures(name)), atol=1e-4, rtol=1e-5)
+
+
+@every
+def test_features_are_keras_own(name: str) -> None:
+    model, layers = reference(name), engine(name).layers
+    outputs = keras.Model(model.input, [model.get_layer(layer).output for layer in layers])
+    expected = outputs(kerass_input(name, pictures(name)), training=False)
+    received = engine(name)(network_input(name))
+    for layer, values in zip(layers, expected, strict=True):
+        assert relative_error(received[layer], np.asarray(values)) < 1e-5
+        assert received[layer].std() > 0
+    assert not engine(name).network.trainable_weights
+
+
+@pytest.mark.skipif(mnn_version() is None, reason="MNN is not installed: make setup, where it has a wheel")
+@every
+def test_mnn_gives_what_keras_gives(name: str) -> None:
+    backbone, held = backbone_and_weights(name)
+    received = MNNEngine(backbone, held, engine(name).layers, backbone.min_image_size, BATCH)(network_input(name))
+    for layer, expected in engine(name)(network_input(name)).items():
+        assert relative_error(received[layer], expected) < 1e-3
+
+
+@every
+def test_the_onnx_graph_gives_what_keras_gives_for_any_number_of_images(name: str) -> None:
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    backbone, held = backbone_and_weights(name)
+    layers = engine(name).layers
+    nodes, tensors = network_nodes(backbone, held, layers, "input", prefix="thaw/")
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 3, "h", "w"])
+    outputs = [helper.make_tensor_value_info(f"thaw/{layer}", TensorProto.FLOAT, None) for layer in layers]
+    graph = helper.make_graph(nodes, name, [given], outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = engine(name)(network_input(name))
+    for count in (1, 3):
+        received = session.run(None, {"input": network_input(name)[:count].transpose(0, 3, 1, 2)})
+        for layer, values in zip(layers, received, strict=True):
+            assert relative_error(values.transpose(0, 2, 3, 1), expected[layer][:count]) < 1e-4
+
+
+@every
+def test_the_table_of_operations_is_keras_network(name: str) -> None:
+    """At sizes that are odd and that poolings cut, too."""
+    backbone = BACKBONES[name]
+    least = backbone.min_image_size
+    model = kerass_own(name, None)
+    layers = {operation.name: layer for operation, layer in keras_network.matched(backbone.graph, model)}
+    assert list(backbone.graph.cuts) == [layer.name for layer in backbone.layers]
+    cuts = keras.Model(model.input, [layers[layer.name].output for layer in backbone.layers])
+    for size in (least, least + 1, least + 18):
+        shapes = cuts.compute_output_shape((1, size, size, 3))
+        assert [shape[1:] for shape in shapes] == [backbone.output_shape(layer.name, size) for layer in backbone.layers]
+    assert backbone.cost(backbone.layers[-1].name, least)[0] == model.count_params()
+
+
+@every
+def test_everything_above_a_cut_point_depends_on_it_alone(name: str) -> None:
+    graph = BACKBONES[name].graph
+    order = {operation: place for place, operation in enumerate([IMAGE, *graph.operations])}
+    for cut in graph.cuts:
+        for operation in graph.operations.values():
+            if order[operation.name] > order[cut]:
+                assert all(order[below] >= order[cut] for below in operation.inputs), (cut, operation.name)
+
+
+@every
+def test_below_the_minimum_size(name: str) -> None:
+    backbone = BACKBONES[name]
+    backbone.check_image_size(backbone.min_image_size)
+    with pytest.raises(InputError) as error:
+        build_frozen(backbone, backbone.min_image_size - 1, None)
+    assert str(error.value) == (
+        f"--image-size {backbone.min_image_size - 1} is below the minimum of {name}; expected "
+        f"{backbone.min_image_size} or more, for example --image-size {max(48, backbone.min_image_size)}"
+    )
+
+
+def convolutions_from(backbone: Backbone, cut: str) -> set[str]:
+    """Return the convolutions at the layer `cut` and above, down to the cut point below it."""
+    order = list(backbone.graph.operations)
+    below = backbone.input_of(cut)
+    above = order[order.index(below) + 1 :] if below else order
+    return {operation for operation in above if backbone.graph.operations[operation].kind == "conv"}
+
+
+def variables(model: keras.Model) -> dict[str, np.ndarray]:
+    return {variable.path: np.array(variable) for variable in model.weights}
+
+
+@every
+def test_a_step_of_fine_tuning_moves_what_is_above_the_cut_and_nothing_else(name: str) -> None:
+    """Gradients reach the convolutions above the cut and the head alone; batch normalisation keeps its statistics."""
+    backbone, held = backbone_and_weights(name)
+    cut = backbone.trainable[-1].name
+    architecture = Architecture(name, backbone.min_image_size, 3, None, cut, units=8, dropout=0.0)
+    model = network.build(architecture, held, seed=0)
+    trained = {variable.path.split("/")[0] for variable in model.trainable_variables}
+    assert trained == convolutions_from(backbone, cut) | {"fc1", "predictions"}
+    depths = network.depths(model, architecture)
+    assert {depths[layer] for layer in trained - {"fc1", "predictions"}} == {0}
+    before, inputs = variables(model), network_input(name)
+    in_training, at_inference = (np.asarray(model(inputs, training=flag)) for flag in (True, False))
+    np.testing.assert_allclose(in_training, at_inference, atol=1e-6)
+    model.compile(keras.optimizers.SGD(1e-2), "categorical_crossentropy", jit_compile=False)
+    model.train_on_batch(inputs, np.eye(3, dtype=np.float32)[[0, 1, 2, 0]])
+    for path, values in variables(model).items():
+        part = path.rpartition("/")[2]
+        moved = not np.array_equal(values, before[path])
+        assert moved == (path.split("/")[0] in trained and part in ("kernel", "bias")), path
+    assert weights.taken_from(model, held, backbone).sha256 != held.sha256
+
+
+@with_norms
+def test_batch_normalisation_is_trained_from_scratch_alone(name: str) -> None:
+    backbone = BACKBONES[name]
+    architecture = Architecture(name, backbone.min_image_size, 3, None, backbone.trainable[0].name, units=8)
+    model = network.build(architecture, backbone_and_weights(name)[1], seed=0, from_scratch=True)
+    norms = {operation.name for operation in backbone.graph.operations.values() if operation.kind == "norm"}
+    trained = {variable.path.split("/")[0] for variable in model.trainable_variables}
+    assert norms | convolutions_from(backbone, backbone.trainable[0].name) == trained - {"fc1", "predictions"}
+    before = variables(model)
+    model(network_input(name), training=True)
+    moved = {
+        path.split("/")[0] for path, values in variables(model).items() if not np.array_equal(values, before[path])
+    }
+    assert norms <= moved
+
+
+class KilledError(Exception):
+    """Stands for a process that ends at once."""
+
+
+@pytest.fixture(scope="module")
+def few_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of eight small pictures, one dark and one bright."""
+    folder, generator = tmp_path_factory.mktemp("few"), np.random.default_rng(0)
+    for name, level in (("dark", 0), ("bright", 150)):
+        (folder / name).mkdir()
+        for number in range(8):
+            pixels = level + generator.integers(0, 100, (20, 20, 3))
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
+    return folder
+
+
+def extraction_of(path: Path, dataset: Dataset, name: str) -> Extraction:
+    backbone = BACKBONES[name]
+    size = backbone.min_image_size
+    shapes = {layer: pooled_shape("avg", backbone.output_shape(layer, size)) for layer in engine(name).layers}
+    recipe = Recipe(size, "bilinear", backbone.normalization, "avg", "float32", shapes, {"backbone": name})
+    return Extraction(path, dataset, recipe, BATCH)
+
+
+@every
+def test_a_killed_extraction_is_gone_on_from(
+    name: str, few_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "PART_ROWS", BATCH)
+    dataset, calls = load_dataset(f"folder:{few_pictures}"), 0
+
+    class Killed:
+        batch_size = BATCH
+
+        def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            nonlocal calls
+            calls += 1
+            if calls == 3:
+                raise KilledError
+            return engine(name)(images)
+
+    broken, whole = (extraction_of(tmp_path / f"{word}.h5", dataset, name) for word in ("broken", "whole"))
+    with pytest.raises(KilledError):
+        broken.run(Killed())
+    assert len(broken.missing()) == 2
+    for work in (broken, whole):
+        work.run(engine(name))
+        work.join(np.zeros(16, np.uint8), {})
+    with h5py.File(broken.path) as one, h5py.File(whole.path) as other:
+        assert one.attrs["values_sha256"] == other.attrs["values_sha256"]
+
+
+@every
+def test_defaults_follow_the_network(name: str) -> None:
+    backbone = BACKBONES[name]
+    settings = Finetune(backbone=name)
+    assert settings.layer_names == tuple(layer.name for layer in backbone.probed[-2:])
+    assert settings.image_size == max(48, backbone.min_image_size)
+    assert (settings.normalize, settings.unfreeze_from) == (backbone.normalization, backbone.stage_starts[-1])
+    assert not {"layers", "image_size", "normalize", "unfreeze_from"} & settings.model_fields_set
+
+
+@every
+def test_a_network_is_fine_tuned_by_the_stages(name: str, few_pictures: Path, tmp_path: Path) -> None:
+    """Features, one epoch from the last layer that has something to train, and the model that is left."""
+    backbone, folder = BACKBONES[name], tmp_path / "run"
+    cut = backbone.trainable[-1].name
+    below = backbone.input_of(cut)
+    images = ["--dataset", f"folder:{few_pictures}", "--image-size", str(backbone.min_image_size)]
+    network_options = ["--backbone", name, "--weights", "random", "--engine", "keras", "--layers", str(below)]
+    assert run(["features", "--run", str(folder), *images, *network_options]) == 0
+    assert run(["finetune", "--run", str(folder), "--unfreeze-from", cut, "--epochs", "1"]) == 0
+    report = read_report(folder / "finetune" / "report.json")
+    assert (report.backbone, report.layer, report.hyperparameters["epochs_trained"]) == (name, cut, 1)
+    assert report.hyperparameters["inputs"] == f"cached activations of {below}"
+    model, architecture, _ = network.load(folder / "finetune" / "model.json")
+    assert architecture.input_layer == below
+    assert model.input_shape[1:] == backbone.output_shape(str(below), backbone.min_image_size)
+
+
+@every
+def test_advice_has_three_cuts_to_try(name: str) -> None:
+    backbone = BACKBONES[name]
+    head, *cuts = cuts_of(name)
+    assert head == HEAD
+    assert (cuts[0], cuts[-1]) == (backbone.default_cut, backbone.trainable[0].name)
+    assert [backbone.stages_above(cut) for cut in cuts[:2]] == [0, 1]
+
+
+@every
+def test_another_networks_normalisation_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    own = BACKBONES[name].normalization
+    for other in {"caffe", "tf", "torch"} - {own}:
+        assert run(["features", "--backbone", name, "--normalize", other]) == 2
+        assert capsys.readouterr().err == (
+            f"error: --normalize received '{other}': expected {own}, which {name} was trained with, or article; --help "
+            "shows the options\n"
+        )
