@@ -24,12 +24,7 @@ def network_graph(
     def described(name: str, channels: int, height: int, width: int) -> Any:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch_size, channels, height, width])
 
-    nodes: list[Any] = []
-    tensors: list[Any] = []
-    below = INPUT
-    for layer in _up_to_the_last(backbone, layers):
-        made, held = _convolution(layer, below, weights) if layer.kind == "conv" else (_pooling(layer, below), [])
-        nodes, tensors, below = nodes + made, tensors + held, layer.name
+    nodes, tensors = network_nodes(backbone, weights, layers, INPUT)
     outputs = []
     for name in layers:
         height, width, channels = backbone.output_shape(name, image_size)
@@ -38,6 +33,22 @@ def network_graph(
     graph = helper.make_graph(nodes, backbone.name, inputs, outputs, tensors)
     opsets = [helper.make_opsetid("", OPSET)]
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString())
+
+
+def network_nodes(
+    backbone: Backbone, weights: Weights, layers: tuple[str, ...], input_name: str
+) -> tuple[list[Any], list[Any]]:
+    """Return the nodes and the tensors of the network up to the last of `layers`, for any batch size.
+
+    `input_name` is float32 (N, 3, S, S); every layer's output is float32 (N, C, H, W) and has the layer's name.
+    """
+    nodes: list[Any] = []
+    tensors: list[Any] = []
+    below = input_name
+    for layer in _up_to_the_last(backbone, layers):
+        made, held = _convolution(layer, below, weights) if layer.kind == "conv" else (_pooling(layer, below), [])
+        nodes, tensors, below = nodes + made, tensors + held, layer.name
+    return nodes, tensors
 
 
 def _up_to_the_last(backbone: Backbone, layers: tuple[str, ...]) -> list[Layer]:
