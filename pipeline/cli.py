@@ -130,6 +130,16 @@ class Verify(config.Verify):
             raise SystemExit(FAILED)
 
 
+class Export(config.Export):
+    """Write a trained strategy as one file: uint8 images of any size in, class probabilities out."""
+
+    def cli_cmd(self) -> None:
+        """Run the stage."""
+        from pipeline import export
+
+        export.main(self)
+
+
 class Weights(config.Weights):
     """Say which source of the network's weights is used, and verify it."""
 
@@ -157,7 +167,7 @@ class Backbones(config.Options):
                 )
 
 
-LATER = ("export", "serve")
+LATER = ("serve",)
 
 
 class _App(BaseSettings):
@@ -191,6 +201,7 @@ STAGES: dict[str, Any] = {
     "report": Report,
     "predict": Predict,
     "verify": Verify,
+    "export": Export,
     "weights": Weights,
     "backbones": Backbones,
 }
