@@ -38,10 +38,9 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequenc
     present = matrix.sum(axis=1) > 0
     seen = present | (matrix.sum(axis=0) > 0)
     num_correct = int(np.trace(matrix))
-    interval = binomtest(num_correct, len(labels)).proportion_ci(CONFIDENCE, method="wilson")
     return {
         "accuracy": num_correct / len(labels),
-        "accuracy_ci95": [float(interval.low), float(interval.high)],
+        "accuracy_ci95": wilson_interval(num_correct, len(labels)),
         "balanced_accuracy": _mean(per_class, "recall", present),
         "macro_f1": _mean(per_class, "f1", seen),
         "log_loss": log_loss(labels, probabilities),
@@ -100,12 +99,42 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) ->
     images of |accuracy - mean confidence| of the image's bin. Source: Guo, Pleiss, Sun and Weinberger, "On
     Calibration of Modern Neural Networks", ICML 2017, equations 2, 3 and 5.
     """
-    confidence = np.clip(probabilities.max(axis=1), 0, 1)
-    correct = probabilities.argmax(axis=1) == labels
-    edges = np.linspace(0, 1, NUM_BINS + 1)
-    bins = np.digitize(confidence, edges[1:-1], right=True)
+    confidence, correct, bins = _binned(labels, probabilities, NUM_BINS)
     gaps = np.bincount(bins, weights=correct - confidence)
     return min(1.0, float(np.abs(gaps).sum() / len(labels)))
+
+
+def reliability(labels: np.ndarray, probabilities: np.ndarray, num_bins: int) -> list[dict[str, Any]]:
+    """Return the `num_bins` points of a reliability diagram, by bins of the top probability.
+
+    A bin has `low` and `high`, its edges, open on the left as in `expected_calibration_error`; `count`, its images;
+    their mean `confidence` and their `accuracy`, None where it has none.
+    """
+    confidence, correct, bins = _binned(labels, probabilities, num_bins)
+    return [
+        {
+            "low": number / num_bins,
+            "high": (number + 1) / num_bins,
+            "count": int((bins == number).sum()),
+            "confidence": float(confidence[bins == number].mean()) if (bins == number).any() else None,
+            "accuracy": float(correct[bins == number].mean()) if (bins == number).any() else None,
+        }
+        for number in range(num_bins)
+    ]
+
+
+def _binned(labels: np.ndarray, probabilities: np.ndarray, num_bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each image's top probability, whether its label is right, and its bin, open on the left."""
+    confidence = np.clip(probabilities.max(axis=1), 0, 1)
+    correct = probabilities.argmax(axis=1) == labels
+    edges = np.linspace(0, 1, num_bins + 1)
+    return confidence, correct, np.digitize(confidence, edges[1:-1], right=True)
+
+
+def wilson_interval(num_right: int, num_images: int) -> list[float]:
+    """Return Wilson's 95 % score interval [low, high] of a share."""
+    interval = binomtest(num_right, num_images).proportion_ci(CONFIDENCE, method="wilson")
+    return [float(interval.low), float(interval.high)]
 
 
 def compare(correct_a: np.ndarray, correct_b: np.ndarray) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.metrics import wilson_interval
 from pipeline.advice import LayerProfile, LearningCurve
 from pipeline.drawing import BLUE, GREEN, GREY, INK, MARKERS, ORANGE, PAPER, PURPLE, label
 from pipeline.figures import total_seconds
@@ -212,6 +213,28 @@ def data_efficiency(figure: "Figure", curve: LearningCurve) -> None:
     axes.set_ylabel("accuracy, %")
     axes.grid(True)
     _legend_above(axes)
+
+
+def reliability(figure: "Figure", bins: Sequence[dict[str, Any]]) -> None:
+    """Draw accuracy against confidence, a dot for each bin and, below, how many images the bins have."""
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    spots = [(100 * one["confidence"], 100 * one["accuracy"]) for one in bins if one["count"]]
+    above.plot([0, 100], [0, 100], color=GREY, lw=1, ls="--", label="as sure as right")
+    above.plot(*zip(*spots, strict=True), color=BLUE, marker="o", ls="", label="test images, 95 % interval")
+    for one in (one for one in bins if one["count"]):
+        interval = wilson_interval(round(one["accuracy"] * one["count"]), one["count"])
+        above.plot([100 * one["confidence"]] * 2, [100 * value for value in interval], color=BLUE, lw=1.2, alpha=0.55)
+    above.set_ylabel("of these right, %")
+    above.set_ylim(-3, 103)
+    above.grid(True)
+    _legend_above(above)
+    middles = [50 * (one["low"] + one["high"]) for one in bins]
+    widths = [90 * (one["high"] - one["low"]) for one in bins]
+    below.bar(middles, [one["count"] for one in bins], widths, color=BLUE)
+    below.set_ylabel("images")
+    below.set_xlabel("probability of the label, %")
+    below.set_xlim(-2, 102)
+    below.grid(True, axis="y")
 
 
 def feature_map(figure: "Figure", places: np.ndarray, groups: np.ndarray, names: Sequence[str]) -> None:

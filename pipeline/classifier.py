@@ -13,7 +13,7 @@ from features.errors import InputError
 from features.extraction import Engine
 from features.images import DECODING, least_side, resize
 from features.preprocessing import normalize, pool
-from features.weights import load_weights
+from features.weights import Weights, load_weights
 from models.artifacts import load_model
 from pipeline import engine_choice
 from pipeline.evaluation import MODEL_VERSION
@@ -151,24 +151,54 @@ def _chosen_by(report: Report) -> float:
     return float(value) if isinstance(value, int | float) else -1.0
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a strategy left behind: its report, what its model carries of its making, and the model.
+
+    `architecture` is that of a trained network, `models.network.Architecture`; None for a linear strategy's model.
+    """
+
+    folder: Path
+    report: Report
+    record: dict[str, Any]
+    model: Any
+    architecture: Any = None
+
+    @property
+    def input_layer(self) -> str | None:
+        """The layer whose activations a network is given; None where that is the image, and for other models."""
+        return self.architecture.input_layer if self.architecture else None
+
+    @property
+    def frozen_layers(self) -> tuple[str, ...]:
+        """The layers that the frozen network has to give, none where the model itself begins at the image."""
+        if self.architecture:
+            return (self.input_layer,) if self.input_layer else ()
+        return tuple(str(self.record["layer"]).split("+"))
+
+
+def read_trained(folder: Path) -> Trained:
+    """Return what is in a result's folder, RUN/<name>; raises InputError as `load_classifier` does."""
+    report = read_report(folder / "report.json")
+    model, record, architecture = _read_model(folder, report)
+    _check_record(folder, report, record)
+    return Trained(folder, report, record, model, architecture)
+
+
 def load_classifier(folder: Path, how: How | None = None) -> Classifier:
     """Return the classifier of a result's folder, RUN/<name>, ready to run.
 
     Raises InputError where its model is missing, damaged, of another version of this program, or where the weights of
     the network below it cannot be had.
     """
-    how = how or How()
-    report = read_report(folder / "report.json")
-    model, record, input_layer = _read_model(folder, report)
-    _check_record(folder, report, record)
-    if report.strategy in NEURAL and input_layer is None:
-        return Classifier(folder, report, record, model, (), None)
-    layers = (input_layer,) if input_layer else tuple(str(record["layer"]).split("+"))
-    return Classifier(folder, report, record, model, layers, _start_engine(folder, record, how))
+    trained = read_trained(folder)
+    layers = trained.frozen_layers
+    engine = _start_engine(folder, trained.record, how or How()) if layers else None
+    return Classifier(folder, trained.report, trained.record, trained.model, layers, engine)
 
 
-def _read_model(folder: Path, report: Report) -> tuple[Any, dict[str, Any], str | None]:
-    """Return the model, its record, and the layer whose activations a network is given."""
+def _read_model(folder: Path, report: Report) -> tuple[Any, dict[str, Any], Any]:
+    """Return the model, its record, and a network's architecture."""
     if report.strategy not in NEURAL:
         path = folder / "model.skops"
         _check_there(path, report)
@@ -178,7 +208,7 @@ def _read_model(folder: Path, report: Report) -> tuple[Any, dict[str, Any], str 
     from models.network import load
 
     model, architecture, record = load(path)
-    return model, record, architecture.input_layer
+    return model, record, architecture
 
 
 def _check_there(path: Path, report: Report) -> None:
@@ -200,15 +230,23 @@ def _check_record(folder: Path, report: Report, record: dict[str, Any]) -> None:
         raise InputError(f"the model in {folder} is not the one that its report.json tells of; train it again: {again}")
 
 
-def _start_engine(folder: Path, record: dict[str, Any], how: How) -> Engine:
-    """Return the engine that the features were made by, or another that gives the same where that is not there."""
-    backbone = get_backbone(record["backbone"])
-    weights = load_weights(how.weights or record["weights"], backbone, record["seed"])
+def frozen_weights(folder: Path, record: dict[str, Any], source: str | None = None) -> Weights:
+    """Return the weights of the frozen network, from `source` where the training's own has moved.
+
+    Raises InputError where they cannot be had or are others than those of the training.
+    """
+    weights = load_weights(source or record["weights"], get_backbone(record["backbone"]), record["seed"])
     if weights.sha256 != record["weights_sha256"]:
         raise InputError(
             f"the model in {folder} was trained on a network with the weights {record['weights_sha256'][:12]}..., and "
             f"those from {weights.source} are {weights.sha256[:12]}...; give the same file: --weights PATH"
         )
+    return weights
+
+
+def _start_engine(folder: Path, record: dict[str, Any], how: How) -> Engine:
+    """Return the engine that the features were made by, or another that gives the same where that is not there."""
+    backbone, weights = get_backbone(record["backbone"]), frozen_weights(folder, record, how.weights)
     layers, size = tuple(record["engine_layers"]), int(record["image_size"])
     network = Network(backbone, weights, layers, size, record["engine_precision"])
     batch_size = int(record["batch_size"])

@@ -140,6 +140,16 @@ class Serve(config.Serve):
         serve.main(self)
 
 
+class Export(config.Export):
+    """Write a trained strategy as one file: uint8 images of any size in, class probabilities out."""
+
+    def cli_cmd(self) -> None:
+        """Run the stage."""
+        from pipeline import export
+
+        export.main(self)
+
+
 class Weights(config.Weights):
     """Say which source of the network's weights is used, and verify it."""
 
@@ -160,9 +170,6 @@ class Backbones(config.Backbones):
         from pipeline import network_tables
 
         network_tables.main(self)
-
-
-LATER = ("export",)
 
 
 class _App(BaseSettings):
@@ -197,6 +204,7 @@ STAGES: dict[str, Any] = {
     "predict": Predict,
     "verify": Verify,
     "serve": Serve,
+    "export": Export,
     "weights": Weights,
     "backbones": Backbones,
 }
@@ -211,8 +219,6 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code: 0 done, 1 failed, 2 the command line was wrong."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
-    if arguments and arguments[0] in LATER:
-        return _fail(FAILED, f"{arguments[0]} is not part of this version; it has {', '.join(STAGES)}")
     try:
         CliApp.run(App, list(arguments))
     except SystemExit as stop:

@@ -347,6 +347,18 @@ class Backbones(Options):
     image_size: int | None = Field(None, ge=1, description="side in pixels; each network's default unless given")
 
 
+class Export(Options):
+    """What writing a model as one file accepts."""
+
+    run: CliPositionalArg[Path] = Field(description="run directory")
+    name: str = Field("best", description="the result's name; best takes the highest accuracy on held-out images")
+    format: Literal["onnx", "keras", "savedmodel", "bundle"] = Field(
+        "onnx", description="onnx, keras, savedmodel (TensorFlow's), or bundle: a zip with ONNX, model card and example"
+    )
+    out: Path | None = Field(None, description="where to write it; in the result's folder unless given")
+    weights: str | None = Field(None, description="the weights file of the training, where it lies elsewhere now")
+
+
 class Weights(Options):
     """What the check of the weights accepts."""
 

@@ -17,8 +17,9 @@ from features.preprocessing import layer_and_pooling
 from features.store import FeatureFile
 from models.metrics import evaluate
 from models.selection import candidates, num_at_once
-from pipeline import extract
+from pipeline import extract, model_card
 from pipeline.config import Linear, Shared, Strategy
+from pipeline.exported import remove_exports
 from pipeline.predictions import write_predictions
 from pipeline.rundir import shared_settings
 from pipeline.schema import ALL_STRATEGIES, Report, read_report, write_report
@@ -85,7 +86,7 @@ def result_folder(settings: Strategy, strategy: str) -> tuple[str, Path]:
 def write_outcome(
     settings: Shared, folder: Path, name: str, strategy: str, features: FeatureFile, outcome: Outcome
 ) -> Path:
-    """Write the model, predictions.csv and, last, report.json into `folder`, and return it."""
+    """Write the model, predictions.csv, report.json and, of these, the model card into `folder`, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").unlink(missing_ok=True)
     test = features.split == 2
@@ -95,6 +96,7 @@ def write_outcome(
         raise RuntimeError(f"{name} labelled {len(outcome.probabilities)} of {len(ids)} test images")
     for path in folder.glob("model.*"):  # perhaps of another strategy by the same --name
         path.unlink()
+    remove_exports(folder)
     if outcome.save is not None:
         outcome.save(folder / outcome.model_file, model_record(settings, strategy, features, outcome))
     model_bytes = sum(path.stat().st_size for path in folder.glob("model.*")) or None
@@ -135,6 +137,8 @@ def write_outcome(
         *_percent(report.accuracy, low, high),
         len(ids),
     )
+    if model_bytes:
+        model_card.write(folder)
     return folder
 
 

@@ -98,7 +98,7 @@ def plain_cells(*values: str | int) -> list[tuple[str, str | int]]:
 
 def write_html(run: Run) -> Path:
     """Write `run`/report.html and the charts in `run`/plots, and return the page's path."""
-    from pipeline import html_advice, html_audit, html_classes, html_comparison, html_made, html_pictures
+    from pipeline import html_advice, html_audit, html_classes, html_comparison, html_exports, html_made, html_pictures
 
     _remove_old_charts(run.plots)
     context = {
@@ -109,6 +109,7 @@ def write_html(run: Run) -> Path:
         **html_audit.context(run),
         **html_pictures.context(run),
         **html_made.context(run),
+        **html_exports.context(run),
     }
     path = run.folder / "report.html"
     with write_whole(path) as file:

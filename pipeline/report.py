@@ -15,6 +15,7 @@ from features.errors import InputError
 from features.wholefiles import write_whole
 from pipeline.advice import Advice, read_advice
 from pipeline.comparison import SIGNIFICANCE, Comparison, compare_all, load_run
+from pipeline.exported import export_rows
 from pipeline.figures import COLUMNS, GIVE_WAY, TEXT_COLUMNS, conclusion, facts, notes, p_value, plain, points
 from pipeline.hindsight import all_made, judge, sentence
 from pipeline.html import Run, write_html
@@ -38,9 +39,10 @@ def main(run: Path, as_json: bool = False, console: Console | None = None) -> Pa
     comparisons = compare_all(entries)
     advice, missing = _advice(run, reports[0])
     hindsight = _hindsight(run, reports, advice) if advice else None
+    exports = export_rows(run, [report.name for report in reports])
     path = run / "report.md"
     with write_whole(path) as file:
-        file.write("\n".join(markdown(reports, comparisons, hindsight)) + "\n")
+        file.write("\n".join(markdown(reports, comparisons, hindsight, exports)) + "\n")
     if as_json:
         print(json.dumps(_as_json(reports, comparisons), indent=2))
         log.info("compared %d strategies; wrote %s", len(reports), path)

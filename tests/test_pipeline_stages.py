@@ -44,7 +44,10 @@ def test_the_run_directory_is_the_contracts(finished: Path) -> None:
     assert {path.name for path in finished.iterdir() if not path.name.startswith(".")} == {
         *("run.json", "split.csv", "features.h5", "svm", "logreg", "random", "chance")
     }
-    assert {path.name for path in (finished / "svm").iterdir()} == {"model.skops", "report.json", "predictions.csv"}
+    assert {path.name for path in (finished / "svm").iterdir()} == {
+        *("model.skops", "report.json", "predictions.csv", "model_card.md", "reliability.png", "reliability.svg")
+    }
+    assert {path.name for path in (finished / "chance").iterdir()} == {"report.json", "predictions.csv"}
     with h5py.File(finished / "features.h5") as file:
         assert set(file["features"]) == {"block2_pool", "block3_pool"}
         needed = (

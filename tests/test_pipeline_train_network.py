@@ -61,7 +61,7 @@ def test_each_result_has_its_model_report_predictions_and_learning_curve(started
     for name in ("head", "finetune", "scratch"):
         assert {path.name for path in (started / name).iterdir() if not path.name.startswith(".")} == {
             *("model.json", "model.weights.h5", "report.json", "predictions.csv"),
-            *("learning_curve.csv", "learning_curve.png"),
+            *("learning_curve.csv", "learning_curve.png", "model_card.md", "reliability.png", "reliability.svg"),
         }
         report = report_of(started, name)
         assert (report.strategy, report.num_test, report.num_train) == (name, 15, 51)
