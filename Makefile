@@ -11,9 +11,9 @@ PEERS := .venv-bench/.ready
 $(if $(filter command,$(origin dataset) $(origin run) $(origin args)),$(error the variables are written DATASET, RUN and ARGS, in capitals))
 WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
 STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) head finetune scratch random
-LATER := faults fuzz test-backends cluster-test
+LATER := fuzz test-backends cluster-test
 
-.PHONY: help setup demo test test-browser lint format lock features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup $(LATER) clean
+.PHONY: help setup demo test test-browser lint format lock features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup faults $(LATER) clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -116,6 +116,9 @@ $(PEERS): $(READY) requirements/bench.lock requirements/bench-torch.lock
 	@.venv-bench/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes --retries 0 \
 	  -r requirements/bench-torch.lock || echo "PyTorch for CPUs is out of reach; the benchmark says so and goes on"
 	@touch $@
+
+faults: $(READY) ## kill stages at random moments, flip bits in every artifact: an hour (ARGS="--kills 50 --flips 100")
+	$(VENV)/bin/python tests/faults/everything.py $(ARGS)
 
 $(LATER):
 	@echo "error: make $@ is not part of this version; make help lists what is" >&2; exit 1

@@ -22,19 +22,9 @@ from pipeline.schema import BASELINES, NEURAL, Report, read_report, remedy
 log = logging.getLogger("thaw")
 
 NEEDED = (
-    *("model_version", "strategy", "backbone", "weights", "weights_sha256", "seed", "layer", "image_size", "resize"),
-    *(
-        "normalize",
-        "pooling",
-        "dtype",
-        "decoding",
-        "engine",
-        "engine_layers",
-        "engine_precision",
-        "batch_size",
-        "views",
-        "class_names",
-    ),
+    *("model_version", "strategy", "backbone", "weights", "weights_sha256", "seed", "layer", "class_names"),
+    *("image_size", "resize", "normalize", "pooling", "dtype", "decoding", "views"),
+    *("engine", "engine_layers", "engine_precision", "batch_size"),
 )
 
 

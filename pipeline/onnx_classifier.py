@@ -1,7 +1,6 @@
 """A trained strategy as one ONNX graph: uint8 images of any size in, class probabilities out."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from features.onnx_graph import network_nodes
 from features.onnx_images import images_input, normalized, resized
 from features.onnx_pooling import pooled
 from features.preprocessing import layer_and_pooling
-from features.weights import Weights
+from features.weights import Weights, taken_from
 from models.onnx_head import probabilities
 from pipeline.classifier import Trained, frozen_weights
 
@@ -51,13 +50,12 @@ def metadata_of(trained: Trained) -> dict[str, Any]:
 
 def merged_weights(trained: Trained, source: str | None = None) -> Weights:
     """Return the weights of the whole network: those that were trained from the model, the others from their source."""
+    whole = trained.architecture is not None and trained.input_layer is None
+    made_by = f"the model in {trained.folder}"
+    frozen = Weights({}, made_by, "") if whole else frozen_weights(trained.folder, trained.record, source)
     if trained.architecture is None:
-        return frozen_weights(trained.folder, trained.record, source)
-    own = {layer.name: tuple(layer.get_weights()) for layer in trained.model.layers if layer.get_weights()}
-    if trained.input_layer is None:
-        return Weights(own, f"the model in {trained.folder}", "")
-    frozen = frozen_weights(trained.folder, trained.record, source)
-    return replace(frozen, tensors={name: own.get(name, held) for name, held in frozen.tensors.items()})
+        return frozen
+    return taken_from(trained.model, frozen, get_backbone(trained.record["backbone"]))
 
 
 def _layers(graph: GraphBuilder, trained: Trained, weights: Weights, layers: Sequence[str], inputs: str) -> None:

@@ -495,11 +495,6 @@ def test_wrong_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert message(capsys, code=2).startswith("error: CLI subcommand is required")
 
 
-def test_a_stage_of_a_later_version(capsys: pytest.CaptureFixture[str]) -> None:
-    line = message(capsys, "predict", "--image-size", "96")
-    assert line.startswith("error: predict is not part of this version; it has features, svm, logreg, ")
-
-
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert thaw("features", "--image-size", "16", "--run", tmp_path / "r", "--debug") == 1
 
