@@ -50,7 +50,7 @@ demo: $(READY) ## set-up if needed, then the strategies on digits and their comp
 	$(CLI) report $(WHAT)
 
 test: $(READY) lint ## set-up if needed, then lint, types and the whole test suite
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-browser: $(READY) ## report.html and the local page in headless Chromium, installed if needed (THAW_SCREENSHOTS=folder for the pictures)
 	@sh tests/browser/setup.sh

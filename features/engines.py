@@ -136,7 +136,8 @@ def _arithmetic(precision: str) -> Iterator[None]:
 class Network:
     """What an engine runs: the frozen network with its weights, for one image size, and the layers to be given.
 
-    `precision` is that of the arithmetic: `float32`, or `bfloat16` or `float16` with the `keras` engine.
+    `precision` is that of the arithmetic: `float32`, or `bfloat16` or `float16` with the `keras` engine. With `keep`
+    what MNN needs is kept in the user's cache folder, so that it starts a second sooner the next time.
     """
 
     backbone: Backbone
@@ -144,12 +145,13 @@ class Network:
     layers: tuple[str, ...]
     image_size: int
     precision: str = "float32"
+    keep: bool = False
 
     def start(self, engine: str, batch_size: int, device: str = "cpu") -> KerasEngine | MNNEngine:
         """Return the engine of that name, ready to run."""
         given = (self.backbone, self.weights, self.layers, self.image_size, batch_size)
         if engine == "mnn":
-            return MNNEngine(*given)
+            return MNNEngine(*given, self.keep)
         with _arithmetic(self.precision):
             return KerasEngine(*given, device)
 

@@ -19,6 +19,7 @@ from features import backbones, networks, onnx_graph
 from features import graph as operations
 from features.backbones import Backbone
 from features.errors import InputError
+from features.kept_models import keep_model, kept_model
 from features.processor import num_cores
 from features.weights import Weights
 from features.wholefiles import check_space
@@ -59,19 +60,29 @@ class MNNEngine:
     libraries = ("MNN", "numpy", "pillow")  # whose versions may change a feature's value
 
     def __init__(
-        self, backbone: Backbone, weights: Weights, layers: tuple[str, ...], image_size: int, batch_size: int = 64
+        self,
+        backbone: Backbone,
+        weights: Weights,
+        layers: tuple[str, ...],
+        image_size: int,
+        batch_size: int = 64,
+        keep: bool = False,
     ):
+        """Start the session; with `keep` the converted network is kept in the user's cache folder, or taken from it."""
         backbone.check_image_size(image_size)
         self.batch_size, self.layers = batch_size, layers
         self._backbone, self._image_size = backbone, image_size
         with tempfile.TemporaryDirectory(prefix="thaw-") as folder, _native_output_dropped():
             import MNN
 
-            graph = onnx_graph.network_graph(backbone, weights, layers, image_size, batch_size)
-            kernels = [
-                operation.num_parameters for operation in backbone.graph.up_to(layers) if operation.kind == "conv"
-            ]
-            model = _convert(graph, Path(folder), 4 * sum(kernels))
+            made_for: dict[str, Any] = {"engine": engine_digest(), "weights": weights.sha256, "backbone": backbone.name}
+            made_for |= {"layers": list(layers), "image_size": image_size, "batch_size": batch_size}
+            model = kept_model(made_for) if keep else None
+            if model is None:
+                graph = onnx_graph.network_graph(backbone, weights, layers, image_size, batch_size)
+                model = _convert(graph, Path(folder), _bytes_of_kernels(backbone, layers))
+                if keep:
+                    keep_model(made_for, model)
             self._interpreter = MNN.Interpreter(str(model))
             self._session = self._interpreter.createSession({"backend": "CPU", "numThread": num_cores()})
         self._input = self._interpreter.getSessionInput(self._session, onnx_graph.INPUT)
@@ -96,6 +107,10 @@ class MNNEngine:
             lines.append(f"  {layer.name:<{width}} {shape:>12}  frozen")
         total, _ = self._backbone.cost(self._backbone.layers[-1].name, self._image_size)
         return "\n".join([*lines, f"  {total:,} parameters, 0 of them trainable"])
+
+
+def _bytes_of_kernels(backbone: Backbone, layers: tuple[str, ...]) -> int:
+    return 4 * sum(operation.num_parameters for operation in backbone.graph.up_to(layers) if operation.kind == "conv")
 
 
 def _host_tensor(planes: np.ndarray) -> Any:

@@ -88,6 +88,35 @@ def values_digest(file: h5py.File, layers: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
+def check_structure(file: h5py.File) -> None:
+    """Raise ValueError where the file's columns and layers are not plain arrays of their kinds, held in this file.
+
+    Nothing is read yet: no link is followed, and an array that claims to be larger than what the file holds is refused
+    before it is allocated.
+    """
+    kinds = {"labels": "i", "split": "u", "ids": "S", "class_names": "S"} | (
+        {"groups": "S"} if "groups" in file else {}
+    )
+    for name, kind in kinds.items():
+        _check_array(file, name, kind, dimensions=(1,))
+    if not isinstance(file.get("features", getlink=True), h5py.HardLink) or not len(file["features"]):
+        raise ValueError("it has no layers")
+    for name in file["features"]:
+        _check_array(file, f"features/{name}", "f", dimensions=(2, 4))
+
+
+def _check_array(file: h5py.File, name: str, kind: str, dimensions: tuple[int, ...]) -> None:
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is missing, or a link to elsewhere")
+    array = file[name]
+    if not isinstance(array, h5py.Dataset) or array.is_virtual or array.external:
+        raise ValueError(f"{name} is no array of this file")
+    if array.dtype.kind != kind or array.ndim not in dimensions or (kind == "f" and array.dtype.itemsize > 4):
+        raise ValueError(f"{name} has the type {array.dtype} and {array.ndim} dimensions")
+    if array.id.get_storage_size() < array.nbytes:
+        raise ValueError(f"{name} claims {array.nbytes} bytes and holds {array.id.get_storage_size()}")
+
+
 def record_digest(file: h5py.File) -> str:
     """Return the SHA-256 over the root attributes and the names of classes and groups: what the values are of."""
     kept = {
@@ -166,6 +195,7 @@ class FeatureFile:
         version = int(file.attrs["schema_version"])
         if version != SCHEMA_VERSION:
             raise ValueError(f"its schema version is {version}, expected {SCHEMA_VERSION}")
+        check_structure(file)
         self.attributes: dict[str, Any] = {
             name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()
         }
@@ -175,8 +205,13 @@ class FeatureFile:
         self.class_names = tuple(text.decode("utf-8") for text in file["class_names"][...])
         self.groups = [text.decode("utf-8") for text in file["groups"][...]] if "groups" in file else None
         self.layers: dict[str, tuple[int, ...]] = {name: layer.shape for name, layer in file["features"].items()}
-        if {shape[0] for shape in self.layers.values()} != {len(self.ids)}:
-            raise ValueError("its layers and ids differ in length")
+        lengths = {len(self.labels), len(self.split), len(self.ids), len(self.groups or self.ids)}
+        if {shape[0] for shape in self.layers.values()} | lengths != {len(self.ids)}:
+            raise ValueError("its layers and columns differ in length")
+        if len(set(self.ids)) != len(self.ids) or self.labels.min() < 0 or self.split.max() >= len(SPLITS):
+            raise ValueError("an id is there twice, or a label or a side is none")
+        if self.labels.max() >= len(self.class_names):
+            raise ValueError(f"a label is beyond its {len(self.class_names)} classes")
 
     def __enter__(self) -> Self:
         return self

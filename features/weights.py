@@ -5,6 +5,7 @@ import hashlib
 import os
 import sys
 import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -51,6 +52,22 @@ class Weights:
                     raise InputError(refusal(source, backbone, f"{name} holds values that are not finite"))
                 digest.update(np.ascontiguousarray(tensor, "<f4"))
         return cls(tensors, source, digest.hexdigest())
+
+
+class TensorsLater(Mapping[str, tuple[np.ndarray, ...]]):
+    """Tensors that `load` returns, called when the first of them is wanted."""
+
+    def __init__(self, load: Callable[[], Tensors]):
+        self._load = functools.cache(load)
+
+    def __getitem__(self, name: str) -> tuple[np.ndarray, ...]:
+        return self._load()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._load())
+
+    def __len__(self) -> int:
+        return len(self._load())
 
 
 def taken_from(model: "keras.Model", below: Weights, backbone: Backbone) -> Weights:

@@ -1,11 +1,9 @@
 """Save and load models; loading builds known types from their numbers and runs nothing that the file brings."""
 
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
-
-import skops.io
-from skops.io.exceptions import UntrustedTypesFoundException
 
 from features.store import InputError, whole_path
 
@@ -18,18 +16,54 @@ TRUSTED = [
 ]
 
 
+MODEL_VERSION = 2  # to be raised where a model carries something else
+RECORD = "record.json"
+# What reading a file that somebody made up may raise.
+FAULTS = (OSError, zipfile.BadZipFile, LookupError, ValueError, TypeError, AttributeError, RecursionError, EOFError)
+
+
 def save_model(path: Path, model: Any, record: dict[str, Any]) -> None:
-    """Write `model` (a fitted scikit-learn estimator) and its `record` (settings, JSON values) to `path`, whole."""
+    """Write `model` (a fitted scikit-learn estimator) and its `record` (settings, JSON values) to `path`, whole.
+
+    The file is the zip that skops makes, with the record as one member more, which is read without skops.
+    """
     with whole_path(path) as temporary:
-        skops.io.dump({"model": model, "record": record}, temporary, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+        skops_io().dump(model, temporary, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(RECORD, json.dumps(record))
 
 
 def load_model(path: Path) -> tuple[Any, dict[str, Any]]:
     """Return (model, record) from `path`; raises InputError where it is damaged or holds other types than ours."""
+    record, io = load_record(path), skops_io()
     try:
-        content = skops.io.load(path, trusted=TRUSTED)
-        return content["model"], content["record"]
-    except UntrustedTypesFoundException as error:
+        model = io.load(path, trusted=TRUSTED)
+    except io.exceptions.UntrustedTypesFoundException as error:
         raise InputError(f"{path} was refused, nothing in it was run: {error}; train the model again") from None
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is not a model that can be read ({error}); train the model again") from None
+    except FAULTS as error:
+        raise _unreadable(path, error) from None
+    if not hasattr(model, "predict_proba"):
+        raise _unreadable(path, f"it holds a {type(model).__name__}")
+    return model, record
+
+
+def load_record(path: Path) -> dict[str, Any]:
+    """Return the record of the model at `path`; raises InputError where there is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return dict(json.loads(archive.read(RECORD)))
+    except FAULTS as error:
+        raise _unreadable(path, error) from None
+
+
+def skops_io() -> Any:
+    """Return skops.io, whose import takes more than a second."""
+    import skops.io
+    import skops.io.exceptions
+
+    return skops.io
+
+
+def _unreadable(path: Path, reason: object) -> InputError:
+    said = " ".join(str(reason).split())[:300]
+    return InputError(f"{path} is not a model that can be read ({said}); train the model again")

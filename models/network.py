@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from features.backbones import Weights
 
 
+MOST_UNITS = 10**6  # of a layer in a file that is to be loaded
 MOST_LOG_TEMPERATURE = 3.0  # beyond, float32 would tell the classes of an untrained network no longer apart
 
 
@@ -43,6 +44,12 @@ class Architecture:
     dropout: float = 0.3
     probe_dropout: float = 0.5
     precision: str = "float32"
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """The (H, W, C) that the head is given."""
+        backbone = get_backbone(self.backbone)
+        return backbone.output_shape(backbone.layers[-1].name, self.image_size)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -272,6 +279,19 @@ def save(path: Path, model: keras.Model, architecture: Architecture, record: dic
         file.write(json.dumps({"architecture": asdict(architecture), "record": record}, indent=2) + "\n")
 
 
+def _check_size(architecture: Architecture, weights_path: Path) -> None:
+    """Raise ValueError where the head would be larger than the file of its weights, before anything is allocated."""
+    sizes = (architecture.units, architecture.num_classes, architecture.image_size)
+    if any(not isinstance(size, int) or not 0 < size < MOST_UNITS for size in sizes):
+        raise ValueError(f"units, classes and image size are {sizes}")
+    get_backbone(architecture.backbone).check_image_size(architecture.image_size)
+    height, width, channels = architecture.output_shape
+    needed = 4 * architecture.units * (height * width * channels + architecture.num_classes)
+    held = weights_path.stat().st_size
+    if needed > held:
+        raise ValueError(f"its head takes {needed} bytes and its weights have {held}")
+
+
 def load(path: Path) -> tuple[keras.Model, Architecture, dict[str, Any]]:
     """Return (model, architecture, record): the network is built by this module, then filled with the file's numbers.
 
@@ -282,6 +302,7 @@ def load(path: Path) -> tuple[keras.Model, Architecture, dict[str, Any]]:
         fields = content["architecture"]
         probe = fields.pop("probe")
         architecture = Architecture(**fields, probe=ProbeShape(**probe) if probe else None)
+        _check_size(architecture, path.with_suffix(".weights.h5"))
         model = build(architecture, None, seed=0)
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras only warns where a part of the weights is missing

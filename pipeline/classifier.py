@@ -1,6 +1,7 @@
 """A trained strategy as one object: images in, class probabilities out, by the very steps that it was trained with."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,9 @@ from features.errors import InputError
 from features.extraction import Engine
 from features.images import DECODING, least_side, resize
 from features.preprocessing import normalize, pool
-from features.weights import Weights, load_weights
-from models.artifacts import load_model
+from features.weights import TensorsLater, Weights, load_weights
+from models.artifacts import MODEL_VERSION, load_model, load_record
 from pipeline import engine_choice
-from pipeline.evaluation import MODEL_VERSION
 from pipeline.schema import BASELINES, NEURAL, Report, read_report, remedy
 
 log = logging.getLogger("thaw")
@@ -181,9 +181,17 @@ def load_classifier(folder: Path, how: How | None = None) -> Classifier:
     Raises InputError where its model is missing, damaged, of another version of this program, or where the weights of
     the network below it cannot be had.
     """
-    trained = read_trained(folder)
-    layers = trained.frozen_layers
-    engine = _start_engine(folder, trained.record, how or How()) if layers else None
+    how, report = how or How(), read_report(folder / "report.json")
+    with ThreadPoolExecutor(1) as starting:  # of the engine, for seconds, while the model is read
+        ahead = None
+        if report.strategy not in NEURAL:
+            _check_there(folder / "model.skops", report)
+            record = load_record(folder / "model.skops")
+            _check_record(folder, report, record)
+            ahead = starting.submit(_start_engine, folder, record, how)
+        trained = read_trained(folder)
+        layers = trained.frozen_layers
+        engine = ahead.result() if ahead else _start_engine(folder, trained.record, how) if layers else None
     return Classifier(folder, trained.report, trained.record, trained.model, layers, engine)
 
 
@@ -236,9 +244,11 @@ def frozen_weights(folder: Path, record: dict[str, Any], source: str | None = No
 
 def _start_engine(folder: Path, record: dict[str, Any], how: How) -> Engine:
     """Return the engine that the features were made by, or another that gives the same where that is not there."""
-    backbone, weights = get_backbone(record["backbone"]), frozen_weights(folder, record, how.weights)
+    # A network that was converted before, for these very weights, is run without reading them again.
+    tensors = TensorsLater(lambda: frozen_weights(folder, record, how.weights).tensors)
+    weights = Weights(tensors, str(how.weights or record["weights"]), record["weights_sha256"])
     layers, size = tuple(record["engine_layers"]), int(record["image_size"])
-    network = Network(backbone, weights, layers, size, record["engine_precision"])
+    network = Network(get_backbone(record["backbone"]), weights, layers, size, record["engine_precision"], keep=True)
     batch_size = int(record["batch_size"])
     requested = _engine_of(record, how)
     engine, device = engine_choice.settle(

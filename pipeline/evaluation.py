@@ -15,6 +15,7 @@ import numpy as np
 from features.errors import InputError
 from features.preprocessing import layer_and_pooling
 from features.store import FeatureFile
+from models.artifacts import MODEL_VERSION
 from models.metrics import evaluate
 from models.selection import candidates, num_at_once
 from pipeline import extract, model_card
@@ -27,7 +28,6 @@ from pipeline.sums import write_sums
 
 log = logging.getLogger("thaw")
 
-MODEL_VERSION = 2  # to be raised where a model carries something else
 COPIES_PER_FIT = 3  # of the features: the fit rows, the same transformed, the same scaled
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import skops.io
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 
@@ -32,7 +31,7 @@ def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
 
 def test_a_model_that_brings_its_own_function_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.skops"
-    skops.io.dump({"model": FunctionTransformer(print), "record": {}}, path)
+    save_model(path, FunctionTransformer(print), {})
     with pytest.raises(InputError, match="was refused, nothing in it was run"):
         load_model(path)
 

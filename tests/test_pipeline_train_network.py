@@ -60,7 +60,7 @@ def started(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_each_result_has_its_model_report_predictions_and_learning_curve(started: Path) -> None:
     for name in ("head", "finetune", "scratch"):
         assert {path.name for path in (started / name).iterdir() if not path.name.startswith(".")} == {
-            *("model.json", "model.weights.h5", "report.json", "predictions.csv"),
+            *("model.json", "model.weights.h5", "report.json", "predictions.csv", "SHA256SUMS"),
             *("learning_curve.csv", "learning_curve.png", "model_card.md", "reliability.png", "reliability.svg"),
         }
         report = report_of(started, name)

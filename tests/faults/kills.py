@@ -15,6 +15,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +84,13 @@ def trial(stage: str, ready: Path, pictures: Path, seconds: float, generator: ra
 outcomes: dict[str, Any] = {}
 
 
-def prepare(folder: Path, pictures: Path) -> tuple[dict[str, Path], dict[str, float]]:
-    """Run every stage unbroken; return for each the run as it was before, and how long it took."""
+def prepare(
+    folder: Path, pictures: Path, stages: Iterable[str] = small_run.STAGES
+) -> tuple[dict[str, Path], dict[str, float]]:
+    """Run the stages unbroken in `folder`/reference; return for each the run as it was before, and how long it took."""
     run_folder, ready, seconds = folder / "reference", {}, {}
     run_folder.mkdir()
-    for stage in small_run.STAGES:
+    for stage in stages:
         ready[stage] = folder / f"before-{stage}"
         shutil.copytree(run_folder, ready[stage])
         began = time.perf_counter()

@@ -1,0 +1,226 @@
+"""Hostile inputs, each with what has to come of it: `python tests/faults/corpus.py --out corpus.json`.
+
+Each is met by a process of its own, which may use so much memory and time and no more, and in which every file that is
+opened for writing, every program that is started and every connection is noted. It is read, or refused with one line;
+nothing else may happen.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import small_run
+from corpus_artifacts import artifacts
+from corpus_datasets import datasets
+from corpus_images import READ, REFUSED, images
+from kills import prepare
+
+from features.errors import InputError
+
+MOST_SECONDS, MOST_MB = 10, 1500
+WATCHED = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "socket.connect", "os.fork")
+
+
+class Case(NamedTuple):
+    """One input: `meet(folder)` makes it in an empty folder and reads it; `expected` is `read` or `refused`."""
+
+    name: str
+    meet: Callable[[Path], object]
+    expected: str
+
+
+def cases(run_folder: Path) -> list[Case]:
+    """Return the whole corpus; artifacts are those of a copy of the run in `run_folder`."""
+    found = [Case(f"image: {name}", _image(content), expected) for name, content, expected in images()]
+    found += [Case(f"data: {name}", _dataset(make), expected) for name, make, expected in datasets()]
+    return found + [
+        Case(f"artifact: {name}", _artifact(run_folder, file, change), expected)
+        for name, file, change, expected in artifacts()
+    ]
+
+
+def _image(content: bytes) -> Callable[[Path], object]:
+    def meet(folder: Path) -> object:
+        from features.images import decode, resize
+
+        path = folder / "image.png"
+        path.write_bytes(content)
+        return lambda: resize(decode(path, path.name), 48, "bilinear")
+
+    return meet
+
+
+def _dataset(make: Callable[[Path], str]) -> Callable[[Path], object]:
+    def meet(folder: Path) -> object:
+        from features.datasets import load_dataset
+        from pipeline import split
+
+        word = make(folder)
+
+        def read() -> None:
+            dataset = load_dataset(word)
+            for row in range(len(dataset.ids)):
+                dataset.read(row)
+            dataset.digest()
+            (folder / "run").mkdir()
+            if len(dataset.ids) > 8:  # fewer cannot be split, which is said too
+                split.main(folder / "run", dataset, 0)
+
+        return read
+
+    return meet
+
+
+def _artifact(run_folder: Path, file: str, change: Callable[[Path], object]) -> Callable[[Path], object]:
+    def meet(folder: Path) -> object:
+        from models.artifacts import load_model
+        from pipeline.classifier import read_trained
+        from pipeline.verify import findings
+
+        copy = folder / "run"
+        shutil.copytree(run_folder, copy)
+        change(copy / file)
+
+        def read() -> None:
+            if file.endswith("model.skops"):
+                load_model(copy / file)
+            if "/model." in file:
+                read_trained((copy / file).parent)
+            wrong = [why for _, why in findings(copy) if why]
+            if wrong:
+                raise InputError(wrong[0])
+
+        return read
+
+    return meet
+
+
+class Met(NamedTuple):
+    """What came of an input: `read`, `refused`, or what should not be; what it said; what else it did."""
+
+    outcome: str
+    said: str
+    done: list[str]
+    seconds: float
+    megabytes: float
+
+
+def meet(case: Case) -> Met:
+    """Meet an input in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="thaw-corpus-") as temporary:
+        folder = Path(temporary).resolve()
+        reader, writer = os.pipe()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = time.perf_counter()
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            _child(case, folder, writer)
+        os.close(writer)
+        with os.fdopen(reader) as answers:
+            text = answers.read()
+        _, status, usage = os.wait4(child, 0)
+        seconds = time.perf_counter() - began
+        executed = [str(path) for path in folder.rglob("executed")]
+    megabytes = max(0, usage.ru_maxrss - before) / 1024
+    if not text:
+        return Met(f"ended by {os.waitstatus_to_exitcode(status)}", "", executed, seconds, megabytes)
+    outcome, said, done = json.loads(text)
+    return Met(outcome, said, [*done, *executed], seconds, megabytes)
+
+
+def _child(case: Case, folder: Path, writer: int) -> None:
+    """Meet the input, write what came of it to `writer`, and end."""
+    os.chdir(folder)
+    done: list[str] = []
+    watching = False
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if not watching:
+            return
+        if event == "open" and _writes(arguments) and not str(arguments[0]).startswith((str(folder), "/dev/null")):
+            done.append(f"wrote {arguments[0]}")
+        elif event in WATCHED:
+            done.append(event)
+
+    try:
+        read: Any = case.meet(folder)
+        sys.addaudithook(watch)
+        signal.alarm(MOST_SECONDS + 5)
+        watching = True
+        answer = _answer(read)
+    except BaseException as error:
+        answer = (f"could not be made: {type(error).__name__}", str(error)[:300])
+    watching = False
+    os.write(writer, json.dumps([*answer, done[:5]]).encode())
+    os._exit(0)
+
+
+def _writes(arguments: tuple[Any, ...]) -> bool:
+    name, mode, flags = arguments
+    flags = flags if isinstance(flags, int) else 0
+    wanted = isinstance(mode, str) and any(letter in mode for letter in "wax+")
+    return not isinstance(name, int) and (wanted or bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)))
+
+
+def _answer(read: Callable[[], object]) -> tuple[str, str]:
+    try:
+        read()
+    except InputError as error:
+        return REFUSED, str(error)[:300]
+    except OSError as error:  # the command line says it in one line too
+        return (REFUSED if error.strerror else f"raised {type(error).__name__}"), str(error)[:300]
+    except MemoryError as error:
+        return "raised MemoryError", str(error)[:300]
+    except BaseException as error:
+        return f"raised {type(error).__name__}", str(error)[:300]
+    return READ, ""
+
+
+def faults_of(case: Case, met: Met) -> list[str]:
+    """Return what is wrong with what came of an input."""
+    found = [] if met.outcome == case.expected else [f"{met.outcome} in place of {case.expected}: {met.said}"]
+    found += [f"took {met.seconds:.0f} s"] if met.seconds > MOST_SECONDS else []
+    found += [f"took {met.megabytes:.0f} MB"] if met.megabytes > MOST_MB else []
+    found += [f"said more than one line: {met.said!r}"] if len(met.said.splitlines()) > 1 else []
+    return found + met.done
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="the inputs whose names hold this text")
+    parser.add_argument("--out", type=Path, help="JSON with the counts")
+    options = parser.parse_args()
+    small_run.import_everything()
+    counts: Counter[str] = Counter()
+    faults: dict[str, list[str]] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        pictures = small_run.make_pictures(Path(temporary) / "pictures")
+        prepare(Path(temporary), pictures, ("features", "svm", "head"))
+        for case in cases(Path(temporary) / "reference"):
+            if options.only not in case.name:
+                continue
+            met = meet(case)
+            counts[met.outcome] += 1
+            if wrong := faults_of(case, met):
+                faults[case.name] = wrong
+                print(f"{case.name}: {'; '.join(wrong)}", flush=True)
+    print(f"{sum(counts.values())} hostile inputs: {dict(counts)}; {len(faults)} with faults")
+    if options.out:
+        options.out.write_text(json.dumps({"inputs": counts, "faults": faults}, indent=1) + "\n")
+    raise SystemExit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()

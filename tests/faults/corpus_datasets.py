@@ -1,0 +1,244 @@
+"""Hostile and odd data sets: name -> what makes one in a folder and returns its word, and what has to come of it."""
+
+import io
+import json
+import os
+import stat
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from corpus_images import PIXELS, READ, REFUSED, saved
+from PIL import Image
+
+Make = Callable[[Path], str]
+Case = tuple[str, Make, str]
+PNG = saved(Image.fromarray(PIXELS), "PNG")
+
+
+def datasets() -> Iterator[Case]:
+    """Yield every case."""
+    yield from _folders()
+    yield from _zips()
+    yield from _tables()
+    yield from _arrays()
+
+
+def _write(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(PNG)
+
+
+def _folder(*names: str, then: Callable[[Path], object] = lambda folder: None) -> Make:
+    def make(folder: Path) -> str:
+        _write(folder / "pictures", *names)
+        (folder / "pictures").mkdir(exist_ok=True)
+        then(folder / "pictures")
+        return f"folder:{folder / 'pictures'}"
+
+    return make
+
+
+def _folders() -> Iterator[Case]:
+    two = ("ant/1.png", "bee/1.png")
+    yield "folder of two classes", _folder(*two), READ
+    for what, name in (
+        ("line break", "ant\nbee"),
+        ("HTML", "<script>alert(1)<"),
+        ("quotes", 'it\'s "so"'),
+        ("comma", "a,b;c"),
+        ("formula", "=HYPERLINK(1)"),
+        ("right-to-left mark", "a\u202eb"),
+        ("emoji", "\U0001f41c"),
+        ("combining letters", "e\u0301"),
+        ("spaces", "  ant  "),
+        ("percent", "%s%n%d{0}"),
+        ("shell", "$(touch executed)`touch executed`"),
+        ("backslash", "a\\b"),
+        ("tab", "a\tb"),
+        ("escape codes", "\x1b[31mred\x1b[0m"),
+        ("200 letters", "x" * 200),
+        ("dash", "-rf"),
+    ):
+        yield f"folder whose class has {what} in its name", _folder(f"{name}/1.png", "bee/1.png"), READ
+        yield f"folder whose image has {what} in its name", _folder("ant/1.png", f"bee/{name}.png"), READ
+    yield "folder that is empty", _folder(), REFUSED
+    yield "folder of one class", _folder("ant/1.png"), REFUSED
+    yield "folder without classes", _folder("1.png", "2.png"), REFUSED
+    yield "folder of one split", _folder("test/ant/1.png", "test/bee/1.png"), REFUSED
+    yield "folder that mixes splits and classes", _folder("train/ant/1.png", "cat/1.png"), REFUSED
+    links: dict[str, tuple[str, str]] = {
+        "a link out of the folder": ("ant/2.png", "/etc/passwd"),
+        "a link to a folder outside": ("ant/etc", "/etc"),
+        "a link to itself": ("ant/2.png", "2.png"),
+        "a link to nothing": ("ant/2.png", "gone.png"),
+        "a link up and out": ("ant/2.png", "../../../../etc/hostname"),
+    }
+    for what, (name, target) in links.items():
+        link = lambda folder, name=name, target=target: (folder / name).symlink_to(target)  # noqa: E731
+        yield f"folder with {what}", _folder(*two, then=link), REFUSED
+    yield "folder with a link that loops", _folder(*two, then=lambda f: (f / "ant" / "again").symlink_to(f)), REFUSED
+    inside = _folder(*two, then=lambda f: (f / "ant" / "2.png").symlink_to("1.png"))
+    yield "folder with a link to an image inside", inside, READ
+    yield "folder with a pipe", _folder(*two, then=lambda f: os.mkfifo(f / "ant" / "pipe.png")), READ
+    raw = lambda f: (Path(os.fsdecode(os.fsencode(f) + b"/ant/\xff\xfe.png"))).write_bytes(PNG)  # noqa: E731
+    yield "folder with a name that is not UTF-8", _folder(*two, then=raw), REFUSED
+    yield "path that is not there", lambda folder: f"folder:{folder / 'gone'}", REFUSED
+    yield "path with a NUL", lambda folder: f"folder:{folder}\0x", REFUSED
+    yield "device in place of a folder", lambda folder: "folder:/dev/zero", REFUSED
+    yield "word that is none", lambda folder: "imagenet; rm -rf", REFUSED
+
+
+def _zip(fill: Callable[[zipfile.ZipFile], object]) -> Make:
+    def make(folder: Path) -> str:
+        with zipfile.ZipFile(folder / "pictures.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("ant/1.png", PNG)
+            archive.writestr("bee/1.png", PNG)
+            fill(archive)
+        return f"folder:{folder / 'pictures.zip'}"
+
+    return make
+
+
+def _changed(change: Callable[[bytes], bytes]) -> Make:
+    def make(folder: Path) -> str:
+        word = _zip(lambda archive: None)(folder)
+        path = folder / "pictures.zip"
+        path.write_bytes(change(path.read_bytes()))
+        return word
+
+    return make
+
+
+def _link_member(archive: zipfile.ZipFile) -> None:
+    member = zipfile.ZipInfo("ant/2.png")
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    archive.writestr(member, "/etc/passwd")
+
+
+def _zips() -> Iterator[Case]:
+    yield "zip of two classes", _zip(lambda archive: None), READ
+    for name in ("/ant/2.png", "../ant/2.png", "ant/../../2.png", "C:/2.png", "ant\\..\\2.png", "//server/ant/2.png"):
+        yield f"zip with the member {name}", _zip(lambda a, name=name: a.writestr(name, PNG)), REFUSED
+    yield "zip with a link", _zip(_link_member), REFUSED
+    yield "zip with an image that unpacks to 2 GB", _zip(_bomb), REFUSED
+    yield "zip cut short", _changed(lambda data: data[: len(data) // 2]), REFUSED
+    yield "zip without its directory", _changed(lambda data: data[:-30]), REFUSED
+    yield "zip of zeros", _changed(lambda data: bytes(len(data))), REFUSED
+    yield "zip whose first image is damaged", _changed(lambda data: data[:60] + b"\0" * 40 + data[100:]), REFUSED
+    yield (
+        "zip whose directory counts 65,000",
+        _changed(lambda d: d[:-14] + struct.pack("<HH", 65000, 65000) + d[-10:]),
+        REFUSED,
+    )
+    yield "zip with an encrypted flag", _changed(_encrypted), REFUSED
+    yield "zip of 20,000 empty folders", _zip(lambda a: [a.writestr(f"x{i}/", b"") for i in range(20_000)]), REFUSED
+
+
+def _bomb(archive: zipfile.ZipFile) -> None:
+    with archive.open("ant/2.png", "w", force_zip64=True) as member:
+        for _ in range(2000):
+            member.write(bytes(1_000_000))
+
+
+def _encrypted(data: bytes) -> bytes:
+    place = data.index(b"PK\x01\x02")
+    return data[:6] + b"\x01" + data[7 : place + 8] + b"\x01" + data[place + 9 :]
+
+
+def _table(*lines: str, encoding: str = "utf-8") -> Make:
+    def make(folder: Path) -> str:
+        _write(folder, "1.png", "2.png")
+        (folder / "table.csv").write_bytes("\n".join(lines).encode(encoding) + b"\n")
+        return f"csv:{folder / 'table.csv'}"
+
+    return make
+
+
+def _tables() -> Iterator[Case]:
+    good = ("1.png,ant", "2.png,bee")
+    yield "table of two images", _table("path,label", *good), READ
+    yield "table with HTML in a label", _table("path,label", "1.png,<b>ant</b>", "2.png,bee"), READ
+    yield "table with a line break in a label", _table("path,label", '1.png,"a\nb"', "2.png,bee"), READ
+    for what, line in (
+        ("an absolute path", "/etc/passwd,ant"),
+        ("a path that leaves", "../../etc/passwd,ant"),
+        ("a path that is a folder", ".,ant"),
+        ("a file that is gone", "3.png,ant"),
+        ("a NUL in a path", "1.png\0,ant"),
+        ("an image twice", "1.png,bee"),
+        ("too few fields", "1.png"),
+        ("too many fields", "1.png,ant,train,x,y"),
+        ("an empty label", "1.png,"),
+        ("a quote that is not closed", '"1.png,ant'),
+    ):
+        yield f"table with {what}", _table("path,label", *good, line), REFUSED
+    yield "table with an unknown split", _table("path,label,split", "1.png,ant,exam", "2.png,bee,train"), REFUSED
+    yield "table with a misspelt column", _table("path,label,gruop", "1.png,ant,x", "2.png,bee,y"), REFUSED
+    yield "table with a column twice", _table("path,label,label", "1.png,ant,x", "2.png,bee,y"), REFUSED
+    yield "table without lines", _table("path,label"), REFUSED
+    yield "table that is empty", _table(), REFUSED
+    yield "table in UTF-16", _table("path,label", *good, encoding="utf-16"), REFUSED
+    yield "table with a field of 10 MB", _table("path,label", *good, "1.png," + "x" * 10_000_000), REFUSED
+    yield (
+        "table of a group on two sides",
+        _table("path,label,split,group", "1.png,ant,train,g", "2.png,bee,test,g"),
+        READ,
+    )
+
+
+def _npz(**arrays: object) -> Make:
+    def make(folder: Path) -> str:
+        np.savez(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]
+        return f"npz:{folder / 'arrays.npz'}"
+
+    return make
+
+
+def _declared(shape: tuple[int, ...], descr: str = "|u1") -> Make:
+    """Return what makes an archive whose array claims a shape that its bytes do not have."""
+
+    def make(folder: Path) -> str:
+        header = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode().ljust(117) + b"\n"
+        array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(100)
+        labels = io.BytesIO()
+        np.save(labels, np.array([0, 1]))
+        with zipfile.ZipFile(folder / "arrays.npz", "w") as archive:
+            archive.writestr("x.npy", array)
+            archive.writestr("y.npy", labels.getvalue())
+        return f"npz:{folder / 'arrays.npz'}"
+
+    return make
+
+
+class _Executes:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch executed",)
+
+
+def _arrays() -> Iterator[Case]:
+    x, y = np.stack([PIXELS] * 4), np.array([0, 1, 0, 1])
+    yield "arrays of four images", _npz(x=x, y=y), READ
+    yield "arrays with a pickle that runs", _npz(x=np.array([_Executes()] * 2, object), y=y[:2]), REFUSED
+    yield "arrays with labels that are objects", _npz(x=x, y=np.array([_Executes()] * 4, object)), REFUSED
+    yield "arrays with NaN", _npz(x=np.full((4, 8, 8, 3), np.nan), y=y), REFUSED
+    yield "arrays of floats", _npz(x=x / 255, y=y), REFUSED
+    yield "arrays of other lengths", _npz(x=x, y=y[:3]), REFUSED
+    yield "arrays of five dimensions", _npz(x=x[..., np.newaxis], y=y), REFUSED
+    yield "arrays of four channels", _npz(x=np.zeros((4, 8, 8, 4), np.uint8), y=y), REFUSED
+    yield "arrays by other names", _npz(images=x, labels=y), REFUSED
+    yield "arrays without images", _npz(x=x[:0], y=y[:0]), REFUSED
+    yield "arrays of one class", _npz(x=x, y=np.zeros(4, int)), REFUSED
+    yield "array that claims 10^12 bytes", _declared((10**6, 1000, 1000, 3)), REFUSED
+    yield "array that claims a negative length", _declared((-2, 8, 8, 3)), REFUSED
+    yield "array of structures", _declared((2,), "|V64"), REFUSED
+    yield "archive of JSON", _json_archive, REFUSED
+
+
+def _json_archive(folder: Path) -> str:
+    (folder / "arrays.npz").write_text(json.dumps({"x": [1, 2], "y": [0, 1]}))
+    return f"npz:{folder / 'arrays.npz'}"
