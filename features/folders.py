@@ -32,7 +32,7 @@ def list_folder(word: str, path: Path, max_pixels: int) -> Listing:
         rows = _layout(word, _walk(path))
         ids = tuple(row[0] for row in rows)
         images: Images = ImageFiles(path, ids, max_pixels)
-    elif path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
+    elif path.suffix.lower() == ".zip" or (path.is_file() and zipfile.is_zipfile(path)):  # a device has no end
         archive, members = _open_zip(path)
         members = {name: member for name, member in members.items() if not _is_hidden(name)}
         top = _common_top(members)

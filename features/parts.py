@@ -93,5 +93,5 @@ def _read(path: Path, what: Callable[[h5py.File], Found]) -> Found | None:
     try:
         with h5py.File(path, "r") as file:
             return what(file)
-    except (OSError, KeyError, ValueError, TypeError):
+    except (OSError, KeyError, ValueError, TypeError, RecursionError):
         return None

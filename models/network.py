@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from features.backbones import Weights
 
 
+# What reading a file that somebody made up may raise; Keras only warns where a part of the weights is missing.
+FAULTS = (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError, UserWarning, zipfile.BadZipFile)
 MOST_UNITS = 10**6  # of a layer in a file that is to be loaded
 MOST_LOG_TEMPERATURE = 3.0  # beyond, float32 would tell the classes of an untrained network no longer apart
 
@@ -308,6 +310,6 @@ def load(path: Path) -> tuple[keras.Model, Architecture, dict[str, Any]]:
             warnings.simplefilter("error", UserWarning)  # Keras only warns where a part of the weights is missing
             model.load_weights(path.with_suffix(".weights.h5"))
         return model, architecture, content["record"]
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, UserWarning, zipfile.BadZipFile) as error:
+    except FAULTS as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is not a network that can be read ({reason}); train the model again") from None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from features.errors import InputError
 from features.images import decode
@@ -44,7 +45,13 @@ def main(settings: Predict, lines: Iterable[str] | None = None, out: TextIO | No
     classifier = load_classifier(folder, How(settings.engine, settings.device, settings.weights))
     writer = FORMATS[settings.format](out or sys.stdout, classifier.class_names, settings.top)
     began, count, num_faults = time.perf_counter(), 0, 0
-    with Behind() as behind, closing(_load(classifier, _chain(first, paths), settings.max_pixels)) as loaded:
+    # A second thread of OpenBLAS would wait for its next product in a busy loop, on a core that the network needs.
+    one_thread = threadpool_limits(1, user_api="blas")
+    with (
+        one_thread,
+        Behind() as behind,
+        closing(_load(classifier, _chain(first, paths), settings.max_pixels)) as loaded,
+    ):
         for batch in loaded:
             views = classifier.views(batch.inputs) if len(batch.inputs) else []
             behind.hand(_answer, classifier, batch, views, writer, settings.reject)

@@ -84,7 +84,7 @@ def read_run_settings(folder: Path) -> dict[str, Any] | None:
         return {name: content[name] for name in RUN_FIELDS}
     except FileNotFoundError:
         return None
-    except (ValueError, ValidationError, KeyError, TypeError) as error:
+    except (ValueError, ValidationError, KeyError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{path} is damaged ({reason}); remove it and type the first command of the run again"

@@ -121,7 +121,6 @@ def meet(case: Case) -> Met:
         folder = Path(temporary).resolve()
         reader, writer = os.pipe()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        began = time.perf_counter()
         child = os.fork()
         if child == 0:
             os.close(reader)
@@ -130,12 +129,11 @@ def meet(case: Case) -> Met:
         with os.fdopen(reader) as answers:
             text = answers.read()
         _, status, usage = os.wait4(child, 0)
-        seconds = time.perf_counter() - began
         executed = [str(path) for path in folder.rglob("executed")]
     megabytes = max(0, usage.ru_maxrss - before) / 1024
     if not text:
-        return Met(f"ended by {os.waitstatus_to_exitcode(status)}", "", executed, seconds, megabytes)
-    outcome, said, done = json.loads(text)
+        return Met(f"ended by {os.waitstatus_to_exitcode(status)}", "", executed, MOST_SECONDS, megabytes)
+    outcome, said, done, seconds = json.loads(text)
     return Met(outcome, said, [*done, *executed], seconds, megabytes)
 
 
@@ -143,7 +141,7 @@ def _child(case: Case, folder: Path, writer: int) -> None:
     """Meet the input, write what came of it to `writer`, and end."""
     os.chdir(folder)
     done: list[str] = []
-    watching = False
+    watching, began = False, time.perf_counter()
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if not watching:
@@ -158,11 +156,12 @@ def _child(case: Case, folder: Path, writer: int) -> None:
         sys.addaudithook(watch)
         signal.alarm(MOST_SECONDS + 5)
         watching = True
+        began = time.perf_counter()
         answer = _answer(read)
     except BaseException as error:
         answer = (f"could not be made: {type(error).__name__}", str(error)[:300])
     watching = False
-    os.write(writer, json.dumps([*answer, done[:5]]).encode())
+    os.write(writer, json.dumps([*answer, done[:5], time.perf_counter() - began]).encode())
     os._exit(0)
 
 
