@@ -151,7 +151,7 @@ class Network:
         """Return the engine of that name, ready to run."""
         given = (self.backbone, self.weights, self.layers, self.image_size, batch_size)
         if engine == "mnn":
-            return MNNEngine(*given, self.keep)
+            return MNNEngine(*given, keep=self.keep)
         with _arithmetic(self.precision):
             return KerasEngine(*given, device)
 

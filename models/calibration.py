@@ -3,11 +3,13 @@
 from typing import Any, Self
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_expit, log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+LOG_POWER = float(np.log(2.0))  # of the power's logarithm, to each side
+FEWEST_FOR_POWER = 500  # images
 LOG_RANGE = 10.0  # of the factor's logarithm, to each side
 
 
@@ -28,6 +30,32 @@ def fit_temperature(
         return float(-(1 - smoothing) * right - smoothing * any_class)
 
     return float(np.exp(-minimize_scalar(log_loss, bounds=(-log_range, log_range), method="bounded").x))
+
+
+def fit_margins(logits: np.ndarray, codes: np.ndarray, smoothing: float, log_range: float) -> tuple[float, float]:
+    """Return the temperature and the power of the least log loss for `logits` (N, K) and class numbers (N,).
+
+    The logits become -((highest - logit) / temperature) ** power: a power below 1 makes a network less sure where it is
+    surest and surer elsewhere, which no temperature can, and no label changes. With few images the power is 1.
+    """
+    rows = np.arange(len(codes))
+    start = np.log(fit_temperature(logits, codes, smoothing, log_range))
+    if len(codes) < FEWEST_FOR_POWER:
+        return float(np.exp(start)), 1.0
+
+    def log_loss(unknowns: np.ndarray) -> float:
+        log_probabilities = log_softmax(powered(logits / np.exp(unknowns[0]), float(np.exp(unknowns[1]))), axis=1)
+        right, any_class = log_probabilities[rows, codes].mean(), log_probabilities.mean()
+        return float(-(1 - smoothing) * right - smoothing * any_class)
+
+    bounds = [(-log_range, log_range), (-LOG_POWER, LOG_POWER)]
+    found = minimize(log_loss, [start, 0.0], method="Nelder-Mead", bounds=bounds).x
+    return float(np.exp(found[0])), float(np.exp(found[1]))
+
+
+def powered(logits: np.ndarray, power: float) -> np.ndarray:
+    """Return -(highest - logit) ** power of each row of `logits` (N, K)."""
+    return -((logits.max(axis=1, keepdims=True) - logits) ** power)
 
 
 class TemperatureScaled(ClassifierMixin, BaseEstimator):

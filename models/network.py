@@ -15,7 +15,7 @@ from keras import ops
 
 from features.backbones import Backbone, build_frozen, get_backbone
 from features.store import InputError, whole_path, write_whole
-from models.calibration import fit_temperature
+from models.calibration import fit_margins
 from models.probe import Probe, ProbeShape
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Architecture:
     dropout: float = 0.3
     probe_dropout: float = 0.5
     precision: str = "float32"
+    power: float = 1.0
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
@@ -93,6 +94,20 @@ class DropBranch(keras.layers.Layer):
         return inputs * ops.cast(drawn >= self.rate, inputs.dtype)
 
 
+class Probabilities(keras.layers.Layer):
+    """Class probabilities of logits (N, K): in training their softmax, else that of -(highest - logit) ** `power`."""
+
+    def __init__(self, power: float = 1.0, **options: Any):
+        super().__init__(**options)
+        self.power = power
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Return the probabilities."""
+        if training or self.power == 1:
+            return ops.softmax(inputs)
+        return ops.softmax(-ops.power(ops.max(inputs, axis=1, keepdims=True) - inputs, self.power))
+
+
 def build(
     architecture: Architecture,
     weights: "Weights | None",
@@ -115,7 +130,7 @@ def build(
         inputs = outputs_of[architecture.input_layer] if architecture.input_layer else base.input
         probed = outputs_of[architecture.probe.layer] if architecture.probe else None
         logits = _head(architecture, base.output, probed, seed)
-        probabilities = keras.layers.Activation("softmax", dtype="float32", name="probabilities")(logits)
+        probabilities = Probabilities(architecture.power, dtype="float32", name="probabilities")(logits)
         model = keras.Model(inputs, probabilities, name=architecture.backbone)
     if probe:
         model.get_layer("probe_scale").set_weights([probe.mean, probe.scale])
@@ -250,21 +265,23 @@ def predict(model: keras.Model, batches: Iterator[np.ndarray]) -> np.ndarray:
     return probabilities / probabilities.sum(axis=1, keepdims=True)
 
 
-def calibrate(model: keras.Model, probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Scale the network's logits by one temperature, so that its probabilities mean what they say, and return it.
+def calibrate(model: keras.Model, probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Make the network's probabilities mean what they say; return the temperature and the power of its margins.
 
     `probabilities` (n, K) float64 are the network's own of images that it was not trained on, `labels` (n,) their
-    classes. The logits are sums of what linear layers give: their weights are divided by the temperature, and no label
+    classes. The logits are sums of what linear layers give: their weights are divided by the temperature. No label
     changes.
     """
     logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
     smoothing = 1 / (len(labels) + 2)  # Laplace's rule of succession
-    temperature = fit_temperature(logits, labels, smoothing, MOST_LOG_TEMPERATURE)
+    temperature, power = fit_margins(logits, labels, smoothing, MOST_LOG_TEMPERATURE)
     for name in ("predictions", "probe"):
         if name in [layer.name for layer in model.layers]:
             layer = model.get_layer(name)
             layer.set_weights([weights / temperature for weights in layer.get_weights()])
-    return temperature
+    model.get_layer("probabilities").power = power
+    model.make_predict_function(force=True)  # the one that was compiled has the former power in it
+    return temperature, power
 
 
 def save(path: Path, model: keras.Model, architecture: Architecture, record: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from models.onnx_head import Graph, affine, signed_roots, standardized
 from models.probe import ProbeShape
 
@@ -24,4 +26,8 @@ def network_probabilities(graph: Graph, flat: str, probe: str | None, model: Any
     logits = affine(graph, hidden, *model.get_layer("predictions").get_weights())
     if probe:
         logits = graph.add("Add", logits, affine(graph, probe, *model.get_layer("probe").get_weights()))
+    power = model.get_layer("probabilities").power
+    if power != 1:
+        margins = graph.add("Sub", graph.add("ReduceMax", logits, axes=[1], keepdims=1), logits)
+        logits = graph.add("Neg", graph.add("Pow", margins, graph.hold(power, np.float32)))
     return graph.add("Softmax", logits, axis=1)

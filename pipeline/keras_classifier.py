@@ -131,6 +131,10 @@ def _network_head(trained: Trained, base: Any, inputs: Any) -> Any:
     logits = _copied(hidden, model.get_layer("predictions"))
     if probe:
         logits = keras.ops.add(logits, _copied(features, model.get_layer("probe")))
+    power = model.get_layer("probabilities").power
+    if power != 1:
+        margins = keras.ops.max(logits, axis=1, keepdims=True) - logits
+        logits = -keras.ops.power(margins, power)
     return keras.layers.Activation("softmax", name=OUTPUT)(logits)
 
 

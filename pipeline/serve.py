@@ -1,5 +1,6 @@
 """The serve stage: a trained model behind a local page and a JSON API, until it is stopped."""
 
+import contextlib
 import errno
 import logging
 import socket
@@ -45,10 +46,9 @@ def main(settings: Serve) -> None:
         log.info("serving %s; Ctrl-C stops it", folder)
         if settings.open:
             webbrowser.open(address)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it anew once all is closed
             server.run(sockets=[listening])
-        except KeyboardInterrupt:
-            log.info("stopped")
+        log.info("stopped")
 
 
 def make_server(app: "FastAPI") -> "uvicorn.Server":

@@ -86,28 +86,29 @@ def train(settings: Neural, plan: Plan, sources: Sources, folder: Path) -> tuple
     checkpoint = Checkpoint(folder / "checkpoint.npz", _settings_digest(settings, plan, sources, source))
     run = Training(model, plan.recipe, training, watched, seed, checkpoint)
     state = _run(settings, plan, run, folder)
-    temperature = _calibrate(model, plan, watched) if plan.watched == "validation" else None
+    temperature, power = _calibrate(model, plan, watched) if plan.watched == "validation" else (None, 1.0)
+    architecture = replace(plan.architecture, power=power)
     began = time.perf_counter()
     test = sources.select(features.split == 2, 0.0)
     probabilities = _averaged(model, test, plan.recipe.batch_size)
     outcome = Outcome(
         _origin(plan, sources),
         probabilities,
-        {**_hyperparameters(settings, plan, sources, state), "temperature": temperature},
+        {**_hyperparameters(settings, plan, sources, state), "temperature": temperature, "margin_power": power},
         state.seconds + _probe_seconds(plan),
         time.perf_counter() - began,
-        save=lambda path, record: network.save(path, model, plan.architecture, record),
+        save=lambda path, record: network.save(path, model, architecture, record),
         model_file="model.json",
     )
     return outcome, state
 
 
-def _calibrate(model: keras.Model, plan: Plan, watched: Samples) -> float:
-    """Calibrate on the validation images, which chose the epoch but trained nothing, and return the temperature."""
+def _calibrate(model: keras.Model, plan: Plan, watched: Samples) -> tuple[float, float]:
+    """Calibrate on the validation images, which chose the epoch but trained nothing; return temperature and power."""
     probabilities = network.predict(model, watched.source.in_order(plan.recipe.batch_size))
-    temperature = network.calibrate(model, probabilities, watched.labels)
-    log.info("temperature of the probabilities: %.3f, by the %s images", temperature, plan.watched)
-    return temperature
+    found = network.calibrate(model, probabilities, watched.labels)
+    log.info("calibrated by the %s images: temperature %.3f, power %.3f", plan.watched, *found)
+    return found
 
 
 def _probe_seconds(plan: Plan) -> float:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,6 +154,9 @@ def test_mnn_passes_and_is_not_asked_twice(network: Network, monkeypatch: pytest
 @pytest.mark.skipif(mnn_version() is None, reason="MNN is not installed: make setup, where it has a wheel")
 def test_an_engine_that_computes_something_else_is_found_out(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(KerasEngine):
+        def __init__(self, *given: Any, keep: bool = False):
+            super().__init__(*given)
+
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
             return {name: values * np.float32(1.002) for name, values in super().__call__(images).items()}
 

@@ -119,7 +119,7 @@ def test_a_changed_copy_is_found_among_projected_rows(monkeypatch: pytest.Monkey
 def test_rows_come_from_a_feature_file_without_the_test_images(tmp_path: Path) -> None:
     values, split = features(5, 40, 8), np.array([0, 1, 2, 0] * 10, np.uint8)
     ids = [f"train/{row:05d}" for row in range(40)]
-    columns = {"labels": np.arange(40), "ids": ids, "split": split, "class_names": ["a"]}
+    columns = {"labels": np.arange(40), "ids": ids, "split": split, "class_names": [str(k) for k in range(40)]}
     with create_feature_file(tmp_path / "features.h5", {"block5_pool": (40, 8)}, "float32", columns, {}) as file:
         file["features/block5_pool"][...] = values
     with FeatureFile(tmp_path / "features.h5") as opened:

@@ -1,12 +1,14 @@
 """The network in training: the same through cached activations, the same start as the probe, nothing frozen moves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -20,6 +22,7 @@ from features.preprocessing import normalize
 from features.preprocessing import pool as feature_pool
 from features.weights import Weights, load_weights
 from models import network
+from models.calibration import powered
 from models.network import Architecture
 from models.probe import ProbeShape, from_fitted
 
@@ -189,3 +192,22 @@ def test_a_dropped_branch_is_whole_at_inference_and_drops_rows_in_training() -> 
     dropped = np.asarray(layer(ones, training=True))
     assert set(np.unique(dropped.sum(axis=1))) == {0.0, 3.0}
     assert 0.45 < (dropped[:, 0] == 0).mean() < 0.55
+
+
+def test_calibration_changes_probabilities_and_no_label(tmp_path: Path) -> None:
+    architecture = Architecture("vgg16", 32, 3, "block5_pool", None, units=16)
+    model = network.build(architecture, None, seed=0)
+    inputs = np.random.default_rng(0).normal(size=(900, 1, 1, 512)).astype(np.float32)
+    before = network.predict(model, iter([inputs]))
+    labels = np.where(np.random.default_rng(1).random(900) < 0.6, before.argmax(axis=1), 0)
+    temperature, power = network.calibrate(model, before, labels)
+    after = network.predict(model, iter([inputs]))
+    assert power != 1
+    np.testing.assert_array_equal(before.argmax(axis=1), after.argmax(axis=1))
+    expected = softmax(powered(np.log(np.maximum(before, 1e-30)) / temperature, power), axis=1)
+    np.testing.assert_allclose(after, expected, atol=1e-3)
+    losses = [-np.log(np.maximum(p[np.arange(900), labels], 1e-12)).mean() for p in (before, after)]
+    assert losses[1] < losses[0]
+    network.save(tmp_path / "model.json", model, replace(architecture, power=power), {})
+    loaded, _, _ = network.load(tmp_path / "model.json")
+    np.testing.assert_allclose(network.predict(loaded, iter([inputs])), after, atol=1e-6)

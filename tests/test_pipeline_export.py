@@ -107,6 +107,23 @@ def test_onnx_gives_the_predictions_of_the_run(trained: Path, name: str, capsys:
     np.testing.assert_allclose(label(session, ODD), wanted, atol=1e-4)
 
 
+def test_a_calibrated_network_keeps_its_power_everywhere(trained: Path, tmp_path: Path) -> None:
+    """Validation images are too few here for a power to be fitted: it is put in by hand."""
+    shutil.copytree(trained, tmp_path / "run")
+    path = tmp_path / "run" / "head" / "model.json"
+    content = json.loads(path.read_text())
+    content["architecture"]["power"] = 0.7
+    path.write_text(json.dumps(content))
+    classifier = load_classifier(path.parent, How("keras"))
+    wanted = classifier(np.stack([classifier.prepare(image) for image in ODD]))
+    plain = load_classifier(trained / "head", How("keras"))
+    assert np.abs(wanted - plain(np.stack([plain.prepare(image) for image in ODD]))).max() > 1e-3
+    assert thaw("export", tmp_path / "run", "--name", "head") == 0
+    np.testing.assert_allclose(label(session_of(path.parent / "model.onnx"), ODD), wanted, atol=1e-4)
+    received = keras_classifier(read_trained(path.parent)).predict_on_batch(ODD)
+    np.testing.assert_allclose(np.asarray(received), wanted, atol=1e-4)
+
+
 def test_onnx_says_what_it_is(trained: Path) -> None:
     assert thaw("export", trained, "--name", "logreg") == 0
     given = session_of(trained / "logreg" / "model.onnx").get_modelmeta().custom_metadata_map
