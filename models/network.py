@@ -16,6 +16,7 @@ from keras import ops
 from features.backbones import Backbone, build_frozen, get_backbone
 from features.store import InputError, whole_path, write_whole
 from models.calibration import fit_margins
+from models.layers import DropBranch, Probabilities, Standardize
 from models.probe import Probe, ProbeShape
 
 if TYPE_CHECKING:
@@ -60,52 +61,6 @@ class Architecture:
         if self.input_layer is None:
             return (self.image_size, self.image_size, 3)
         return get_backbone(self.backbone).output_shape(self.input_layer, self.image_size)
-
-
-class Standardize(keras.layers.Layer):
-    """(x - mean) / scale for (N, D), with `mean` and `scale` (D,) that no training changes."""
-
-    def build(self, input_shape: tuple[int, ...]) -> None:
-        """Make the two vectors, for `set_weights([mean, scale])`."""
-        self.mean = self.add_weight(shape=input_shape[-1:], initializer="zeros", trainable=False, name="mean")
-        self.scale = self.add_weight(shape=input_shape[-1:], initializer="ones", trainable=False, name="scale")
-
-    def call(self, inputs: Any) -> Any:
-        """Return the standardised inputs."""
-        return (inputs - self.mean) / self.scale
-
-
-class DropBranch(keras.layers.Layer):
-    """In training, sets whole rows of (N, K) to zero with probability `rate`, without scaling up the others.
-
-    The probe has seen the training images and is surer of them than of others. Beside it the convolutions would find
-    nothing to learn; without it, on a random share of the images, they learn all that it knows and more.
-    """
-
-    def __init__(self, rate: float, seed: int, **options: Any):
-        super().__init__(**options)
-        self.rate, self.seed_generator = rate, keras.random.SeedGenerator(seed)
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """Return the inputs, in training with rows left out."""
-        if not training:
-            return inputs
-        drawn = keras.random.uniform((ops.shape(inputs)[0], 1), seed=self.seed_generator)
-        return inputs * ops.cast(drawn >= self.rate, inputs.dtype)
-
-
-class Probabilities(keras.layers.Layer):
-    """Class probabilities of logits (N, K): in training their softmax, else that of -(highest - logit) ** `power`."""
-
-    def __init__(self, power: float = 1.0, **options: Any):
-        super().__init__(**options)
-        self.power = power
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """Return the probabilities."""
-        if training or self.power == 1:
-            return ops.softmax(inputs)
-        return ops.softmax(-ops.power(ops.max(inputs, axis=1, keepdims=True) - inputs, self.power))
 
 
 def build(

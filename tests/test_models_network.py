@@ -23,6 +23,7 @@ from features.preprocessing import pool as feature_pool
 from features.weights import Weights, load_weights
 from models import network
 from models.calibration import powered
+from models.layers import DropBranch
 from models.network import Architecture
 from models.probe import ProbeShape, from_fitted
 
@@ -187,7 +188,7 @@ def test_the_dtype_policy_is_put_back() -> None:
 
 
 def test_a_dropped_branch_is_whole_at_inference_and_drops_rows_in_training() -> None:
-    layer, ones = network.DropBranch(0.5, seed=0), np.ones((2000, 3), np.float32)
+    layer, ones = DropBranch(0.5, seed=0), np.ones((2000, 3), np.float32)
     assert np.array_equal(layer(ones, training=False), ones)
     dropped = np.asarray(layer(ones, training=True))
     assert set(np.unique(dropped.sum(axis=1))) == {0.0, 3.0}
