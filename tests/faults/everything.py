@@ -1,4 +1,4 @@
-"""Both harnesses, one after the other: `python tests/faults/everything.py --kills 500 --flips 1000`."""
+"""All harnesses, one after the other: `python tests/faults/everything.py --kills 500 --flips 1000`."""
 
 import argparse
 import subprocess
@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--flips", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    codes = []
+    codes = [subprocess.run([sys.executable, str(HERE / "corpus.py")], check=False).returncode]
     for script, name, count in (("flips.py", "--flips", options.flips), ("kills.py", "--kills", options.kills)):
         command = [sys.executable, str(HERE / script), name, str(count), "--seed", str(options.seed)]
         codes.append(subprocess.run(command, check=False).returncode)
