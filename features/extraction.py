@@ -180,6 +180,7 @@ class Extraction:
             raise InputError(f"none of the {len(skipped)} images of {self.dataset.word} can be read")
         shapes = {name: (len(rows), *shape) for name, shape in self.recipe.shapes.items()}
         seconds = sum(record["seconds"] for record in records)
+        remove_leftovers(self.path.parent, self.path.name)  # of a process that was killed while it joined
         check_space(self.path, self.recipe.image_bytes * len(rows))
         with whole_path(self.path) as temporary:
             columns = self._columns(rows, split)
