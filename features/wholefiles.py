@@ -1,5 +1,6 @@
 """Files that are whole or not there: written under another name first, by one process at a time."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -78,3 +79,9 @@ def check_space(path: Path, num_bytes: int) -> None:
             f"{path} needs {needed / 1e6:,.0f} MB and the disk has {free / 1e6:,.0f} MB left; make room and type the "
             "command again: finished parts are kept"
         )
+
+
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Return the hexadecimal digest of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()

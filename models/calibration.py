@@ -22,14 +22,11 @@ def fit_temperature(
     target that is given to all classes alike: images that are all labelled rightly would otherwise ask for a
     temperature of 0.
     """
-    rows = np.arange(len(codes))
 
-    def log_loss(log_factor: float) -> float:
-        log_probabilities = log_softmax(np.exp(log_factor) * logits, axis=1)
-        right, any_class = log_probabilities[rows, codes].mean(), log_probabilities.mean()
-        return float(-(1 - smoothing) * right - smoothing * any_class)
+    def loss(log_factor: float) -> float:
+        return _log_loss(np.exp(log_factor) * logits, codes, smoothing)
 
-    return float(np.exp(-minimize_scalar(log_loss, bounds=(-log_range, log_range), method="bounded").x))
+    return float(np.exp(-minimize_scalar(loss, bounds=(-log_range, log_range), method="bounded").x))
 
 
 def fit_margins(logits: np.ndarray, codes: np.ndarray, smoothing: float, log_range: float) -> tuple[float, float]:
@@ -38,19 +35,22 @@ def fit_margins(logits: np.ndarray, codes: np.ndarray, smoothing: float, log_ran
     The logits become -((highest - logit) / temperature) ** power: a power below 1 makes a network less sure where it is
     surest and surer elsewhere, which no temperature can, and no label changes. With few images the power is 1.
     """
-    rows = np.arange(len(codes))
     start = np.log(fit_temperature(logits, codes, smoothing, log_range))
     if len(codes) < FEWEST_FOR_POWER:
         return float(np.exp(start)), 1.0
 
-    def log_loss(unknowns: np.ndarray) -> float:
-        log_probabilities = log_softmax(powered(logits / np.exp(unknowns[0]), float(np.exp(unknowns[1]))), axis=1)
-        right, any_class = log_probabilities[rows, codes].mean(), log_probabilities.mean()
-        return float(-(1 - smoothing) * right - smoothing * any_class)
+    def loss(unknowns: np.ndarray) -> float:
+        return _log_loss(powered(logits / np.exp(unknowns[0]), float(np.exp(unknowns[1]))), codes, smoothing)
 
     bounds = [(-log_range, log_range), (-LOG_POWER, LOG_POWER)]
-    found = minimize(log_loss, [start, 0.0], method="Nelder-Mead", bounds=bounds).x
+    found = minimize(loss, [start, 0.0], method="Nelder-Mead", bounds=bounds).x
     return float(np.exp(found[0])), float(np.exp(found[1]))
+
+
+def _log_loss(logits: np.ndarray, codes: np.ndarray, smoothing: float) -> float:
+    log_probabilities = log_softmax(logits, axis=1)
+    right, any_class = log_probabilities[np.arange(len(codes)), codes].mean(), log_probabilities.mean()
+    return float(-(1 - smoothing) * right - smoothing * any_class)
 
 
 def powered(logits: np.ndarray, power: float) -> np.ndarray:

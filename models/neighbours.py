@@ -1,6 +1,7 @@
 """The training images most like an image by its features: a query takes milliseconds, memory is bounded."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,14 @@ MOST_BYTES = 200 * 10**6  # of features as they are; more are projected
 PROJECTED = 512
 SEED = 0
 PRODUCT_BYTES = 2**25  # of the similarities that are held at a time
+
+
+class Likeness(NamedTuple):
+    """An image that is not test: its id, its class's name, and how like another it is, a cosine from -1 to 1."""
+
+    id: str
+    label: str
+    similarity: float
 
 
 class Neighbours:

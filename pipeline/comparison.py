@@ -1,6 +1,5 @@
 """All strategies of a run: reading their results, checking that they can be compared, comparing each pair."""
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from features.errors import InputError
+from features.wholefiles import file_digest
 from models.metrics import compare, confusion_matrix, holm
 from pipeline.predictions import read_predictions
 from pipeline.schema import Report, read_report, remedy
@@ -53,7 +53,7 @@ def _check_splits(run: Path, reports: Sequence[tuple[Path, Report]]) -> None:
     """Refuse a report that was made on another split than split.csv's, or failing that than most others'."""
     counts = Counter(report.split_sha256 for _, report in reports)
     file = run / "split.csv"
-    digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
+    digest = file_digest(file) if file.exists() else ""
     expected = digest if digest in counts else counts.most_common(1)[0][0]
     same = next(path for path, report in reports if report.split_sha256 == expected)
     for path, report in reports:

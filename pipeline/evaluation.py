@@ -154,15 +154,15 @@ def _counts(features: FeatureFile) -> dict[str, int]:
 def model_record(settings: Shared, strategy: str, features: FeatureFile, outcome: Outcome) -> dict[str, Any]:
     """Return what a model carries so that new images go through the same steps."""
     kept = ("image_size", "resize", "normalize", "pooling", "dtype")
-    given = features.attributes
+    given = {**extract.UNSAID, **features.attributes}
     return {
         "model_version": MODEL_VERSION,
         "strategy": strategy,
         **{name: given[name] for name in kept},
-        "decoding": given.get("decoding", 1),
+        "decoding": given["decoding"],
         "engine": outcome.origin.engine or given["engine"],
         "engine_layers": list(outcome.origin.engine_layers),
-        "engine_precision": given.get("engine_precision", "float32"),
+        "engine_precision": given["engine_precision"],
         "batch_size": min(shared_settings(settings).batch_size, len(features.ids)),
         "backbone": outcome.origin.backbone,
         "weights": "random" if strategy == "random" else settings.weights,

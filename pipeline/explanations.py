@@ -13,7 +13,7 @@ from features.backbones import get_backbone
 from features.errors import InputError
 from features.store import FeatureFile, FeatureRows
 from models.blocks import Blocks, SquareRoots, signed_roots
-from models.neighbours import find_once
+from models.neighbours import Likeness, find_once
 from models.strategies import STRATEGIES
 from pipeline.comparison import Entry
 from pipeline.galleries import SMALL_SIDE, LikeShot, Pictures, Shot, overlay, place_of
@@ -26,14 +26,6 @@ T = TypeVar("T")
 NUM_LIKE = 3
 
 Shown = tuple[str, int]  # a strategy's name and the row of one of its test images
-
-
-class Like(NamedTuple):
-    """An image that is not test and is like another one: its id, its class, and the cosine of their features."""
-
-    id: str
-    label: str
-    similarity: float
 
 
 class Space(NamedTuple):
@@ -49,7 +41,7 @@ class Explanations(NamedTuple):
     `layers` says by which layers a strategy's images are compared, `missing` in a line each why something is not there.
     """
 
-    like: dict[Shown, list[Like]]
+    like: dict[Shown, list[Likeness]]
     heat: dict[Shown, np.ndarray]
     layers: dict[str, str]
     missing: list[str]
@@ -115,11 +107,13 @@ def _attempt(what: str, make: Callable[[], T]) -> Part[T]:
 # Training images that are like a test image.
 
 
-def _like(folder: Path, wanted: Sequence[tuple[Entry, list[int]]]) -> tuple[dict[Shown, list[Like]], dict[str, str]]:
+def _like(
+    folder: Path, wanted: Sequence[tuple[Entry, list[int]]]
+) -> tuple[dict[Shown, list[Likeness]], dict[str, str]]:
     path = folder / "features.h5"
     if not path.exists():
         raise InputError(f"they need {path}, which is gone; type: make features RUN={shlex.quote(str(folder))}")
-    found: dict[Shown, list[Like]] = {}
+    found: dict[Shown, list[Likeness]] = {}
     layers: dict[str, str] = {}
     spaces: dict[Space, list[tuple[Entry, int]]] = {}
     with FeatureFile(path) as features:
@@ -143,7 +137,7 @@ def _space(features: FeatureFile, report: Report) -> Space:
     return Space((max(features.layers, key=order.index),), "none")
 
 
-def _like_in(features: FeatureFile, space: Space, members: Sequence[tuple[Entry, int]]) -> dict[Shown, list[Like]]:
+def _like_in(features: FeatureFile, space: Space, members: Sequence[tuple[Entry, int]]) -> dict[Shown, list[Likeness]]:
     places = {name: place for place, name in enumerate(features.ids)}
     others = np.flatnonzero(features.split != 2)
     rows: Blocks = FeatureRows(features, space.layers, features.split != 2)
@@ -153,7 +147,7 @@ def _like_in(features: FeatureFile, space: Space, members: Sequence[tuple[Entry,
     near, similarities = find_once(rows, queries, NUM_LIKE)
     return {
         (entry.report.name, row): [
-            Like(features.ids[place], features.class_names[features.labels[place]], float(similarity))
+            Likeness(features.ids[place], features.class_names[features.labels[place]], float(similarity))
             for place, similarity in zip(others[near[number]].tolist(), similarities[number], strict=True)
         ]
         for number, (entry, row) in enumerate(members)

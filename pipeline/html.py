@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-import jinja2
 from markupsafe import Markup
 
 from features.errors import InputError
@@ -17,6 +16,7 @@ from pipeline.advice import Advice
 from pipeline.comparison import Comparison, Entry
 from pipeline.drawing import draw, label
 from pipeline.figures import plain
+from pipeline.pages import environment, source
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -126,30 +126,11 @@ def _remove_old_charts(folder: Path) -> None:
 
 def render(context: dict[str, Any]) -> str:
     """Return the page; every text in `context` is escaped, and freed of what could steer its reading direction."""
-    loader = jinja2.PackageLoader("pipeline")
-    environment = jinja2.Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_printable,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["name"] = _name
-    style, script = (_source(environment, name) for name in ("style.css", "sort.js"))
+    environment().filters["name"] = _name
+    style, script = source("style.css"), source("sort.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = environment.get_template("report.html")
+    page = environment().get_template("report.html")
     return page.render(**context, style=Markup(style), script=Markup(script), script_sha256=digest)  # noqa: S704 (ours)
-
-
-def _source(environment: jinja2.Environment, name: str) -> str:
-    if environment.loader is None:
-        raise RuntimeError("the environment has no loader")
-    return environment.loader.get_source(environment, name)[0]
-
-
-def _printable(value: object) -> object:
-    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _name(text: object) -> Markup:

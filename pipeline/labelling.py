@@ -11,8 +11,9 @@ import numpy as np
 
 from features.errors import InputError
 from features.images import decode
+from models.neighbours import Likeness
 from pipeline.classifier import Classifier
-from pipeline.nearest import MOST_NEIGHBOURS, Likeness, Nearest
+from pipeline.nearest import MOST_NEIGHBOURS, Nearest
 
 NUM_DECODERS = 2  # each may hold an image of the most pixels several times over
 CALLED = "the image"  # in errors, since an upload has no name

@@ -4,7 +4,6 @@ import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -12,8 +11,9 @@ from features.backbones import get_backbone
 from features.errors import InputError
 from features.preprocessing import pooled_shape
 from features.store import FeatureFile, FeatureRows
-from models.neighbours import Neighbours
+from models.neighbours import Likeness, Neighbours
 from pipeline.classifier import Classifier
+from pipeline.extract import UNSAID
 from pipeline.galleries import Pictures, open_pictures
 from pipeline.rundir import read_run_settings
 from pipeline.schema import NEURAL
@@ -23,14 +23,6 @@ log = logging.getLogger("thaw")
 MOST_NEIGHBOURS = 12
 MADE_OF = ("backbone", "weights_sha256", "image_size", "resize", "normalize", "engine_precision", "decoding")
 KEPT_THUMBNAILS = 2048  # of a few kB each
-
-
-class Likeness(NamedTuple):
-    """A training image, its class's name, and how like the new image it is, a cosine from -1 to 1."""
-
-    id: str
-    label: str
-    similarity: float
 
 
 class Nearest:
@@ -84,7 +76,7 @@ def _check(features: FeatureFile, classifier: Classifier) -> None:
     missing = [name for name in classifier.layers if name not in features.layers]
     if missing or not classifier.layers:
         raise InputError(f"{features.path} does not have what the model sees ({', '.join(missing) or 'images'})")
-    record, given = classifier.record, {"engine_precision": "float32", **features.attributes}
+    record, given = classifier.record, {**UNSAID, **features.attributes}
     neural = classifier.report.strategy in NEURAL
     differing = [name for name in (*MADE_OF, *(() if neural else ("pooling",))) if given.get(name) != record[name]]
     if differing or features.class_names != tuple(classifier.class_names):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TextIO
 
@@ -46,11 +46,10 @@ def main(settings: Predict, lines: Iterable[str] | None = None, out: TextIO | No
     writer = FORMATS[settings.format](out or sys.stdout, classifier.class_names, settings.top)
     began, count, num_faults = time.perf_counter(), 0, 0
     # A second thread of OpenBLAS would wait for its next product in a busy loop, on a core that the network needs.
-    one_thread = threadpool_limits(1, user_api="blas")
     with (
-        one_thread,
+        threadpool_limits(1, user_api="blas"),
         Behind() as behind,
-        closing(_load(classifier, _chain(first, paths), settings.max_pixels)) as loaded,
+        closing(_load(classifier, chain([first], paths), settings.max_pixels)) as loaded,
     ):
         for batch in loaded:
             views = classifier.views(batch.inputs) if len(batch.inputs) else []
@@ -61,11 +60,6 @@ def main(settings: Predict, lines: Iterable[str] | None = None, out: TextIO | No
     if num_faults:
         log.warning("%d of %s images could not be read; their lines say why", num_faults, f"{count:,}")
     return num_faults
-
-
-def _chain(first: Path, others: Iterator[Path]) -> Iterator[Path]:
-    yield first
-    yield from others
 
 
 def _load(classifier: Classifier, paths: Iterator[Path], max_pixels: int) -> Generator[_Loaded, None, None]:

@@ -1,7 +1,6 @@
 """The split stage: which image is for training, validation and test, drawn once and kept in split.csv."""
 
 import csv
-import hashlib
 import math
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from features.datasets import Dataset
 from features.errors import InputError
 from features.store import SPLITS
-from features.wholefiles import write_whole
+from features.wholefiles import file_digest, write_whole
 from pipeline.rundir import another_run
 
 TEST_SHARE = 0.2
@@ -40,7 +39,7 @@ def digest(folder: Path) -> str:
     path = folder / "split.csv"
     if not path.exists():
         raise InputError(f"{path} is gone; put it back, or start another run: {another_run(folder)}")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_digest(path)
 
 
 def draw_split(dataset: Dataset, seed: int) -> np.ndarray:

@@ -1,26 +1,19 @@
 """SHA256SUMS: the digests of a result's files, as `sha256sum --check` reads them, so that a changed byte shows."""
 
-import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from features.errors import InputError
-from features.wholefiles import write_whole
+from features.wholefiles import file_digest, write_whole
 
 NAME = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  ([^/\n]+)")
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_sums(folder: Path, paths: Iterable[Path]) -> None:
     """Write the digests of `paths`, all of them in `folder`, to its SHA256SUMS."""
-    lines = [f"{file_sha256(path)}  {path.name}\n" for path in sorted(paths)]
+    lines = [f"{file_digest(path)}  {path.name}\n" for path in sorted(paths)]
     with write_whole(folder / NAME) as file:
         file.writelines(lines)
 
@@ -42,5 +35,5 @@ def changed_files(folder: Path) -> list[str]:
     return [
         name
         for name, digest in expected.items()
-        if not (folder / name).is_file() or file_sha256(folder / name) != digest
+        if not (folder / name).is_file() or file_digest(folder / name) != digest
     ]

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from features.errors import InputError
-from features.store import FeatureFile, check_digests
+from features.store import FeatureFile
 from pipeline import split
 from pipeline.advice import read_advice
 from pipeline.comparison import load_entry
@@ -31,8 +31,6 @@ def main(run: Path) -> int:
 
     Raises InputError where there is no run.
     """
-    if read_run_settings(run) is None:
-        raise InputError(f"there is no run in {run}; expected a folder with a run.json: mend the name")
     num_problems = 0
     for name, problem in findings(run):
         print(f"{name}: {problem or 'whole'}")
@@ -43,14 +41,20 @@ def main(run: Path) -> int:
 
 
 def findings(run: Path) -> Iterator[Finding]:
-    """Yield what is found of run.json, split.csv, every feature file, every result, and the advice."""
+    """Yield what is found of run.json, split.csv, every feature file, every result, and the advice.
+
+    Raises InputError where run.json is missing or damaged, since all else is held against it.
+    """
+    settings = read_run_settings(run)
+    if settings is None:
+        raise InputError(f"there is no run in {run}; expected a folder with a run.json: mend the name")
     yield Finding("run.json", None)
     yield _checked("split.csv", partial(split.check_table, run / "split.csv"))
     for path in sorted((*run.glob("*.h5"), *run.glob("*/*.h5"))):
         if not path.name.endswith(".weights.h5") and path.parent.suffix != ".parts":
-            yield _checked(str(path.relative_to(run)), partial(_check_features, run, path))
+            yield _checked(str(path.relative_to(run)), partial(_check_features, run, settings, path))
     for path in sorted(run.glob("*/report.json")):
-        yield _checked(str(path.parent.relative_to(run)), partial(_check_result, run, path.parent))
+        yield _checked(str(path.parent.relative_to(run)), partial(_check_result, run, settings, path.parent))
     if (run / "advice.json").exists():
         yield _checked("advice.json", partial(_check_advice, run))
 
@@ -63,11 +67,10 @@ def _checked(name: str, check: Callable[[], None]) -> Finding:
     return Finding(name, None)
 
 
-def _check_features(run: Path, path: Path) -> None:
+def _check_features(run: Path, settings: dict[str, Any], path: Path) -> None:
     """Check a feature file's values against its digests, and that it is of this run's split and settings."""
-    check_digests(path)
-    settings = read_run_settings(run) or {}
     with FeatureFile(path) as features:
+        features.check_digests()
         given = features.attributes
     if given["split_sha256"] != split.digest(run):
         raise InputError(f"{path} is of another split than split.csv; remove it and type: make features RUN={run}")
@@ -80,14 +83,14 @@ def _check_features(run: Path, path: Path) -> None:
             )
 
 
-def _check_result(run: Path, folder: Path) -> None:
+def _check_result(run: Path, settings: dict[str, Any], folder: Path) -> None:
     """Check a result's files against SHA256SUMS, its report against its predictions, and both against the split."""
     report = read_report(folder / "report.json")
     load_entry(folder / "report.json", report)
     again = remedy(folder / "report.json", report.strategy)
     if report.split_sha256 != split.digest(run):
         raise InputError(f"{folder} is of another split than split.csv; type: {again}")
-    if report.seed != (read_run_settings(run) or {}).get("seed"):
+    if report.seed != settings["seed"]:
         raise InputError(f"{folder} was made with the seed {report.seed}, which is not run.json's; type: {again}")
     if not (folder / SUMS).exists():
         raise InputError(f"{folder} has no {SUMS}, so that its files cannot be checked; type: {again}")

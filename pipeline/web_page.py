@@ -1,11 +1,8 @@
 """The local page: its HTML, one file with everything in it, around the model that it tells of."""
 
-import functools
-
-import jinja2
 from markupsafe import Markup
 
-from pipeline.figures import plain
+from pipeline.pages import environment, source
 from pipeline.web_answers import Model
 
 MOST_NAMED = 40  # classes
@@ -13,41 +10,23 @@ MOST_NAMED = 40  # classes
 
 def page(model: Model, address: str, nonce: str) -> str:
     """Return the page that talks to the API at `address`; only what carries `nonce` in it is meant to run."""
-    environment = _environment()
-    style, look, script = (Markup(_source(name)) for name in ("style.css", "serve.css", "serve.js"))  # noqa: S704 (ours)
-    return environment.get_template("serve.html").render(
-        model=model,
-        address=address,
-        nonce=nonce,
-        style=style + look,
-        script=script,
-        accuracy=_percent(model.accuracy, model.num_test),
-        interval=[_percent(value, model.num_test) for value in model.accuracy_ci95],
-        max_mb=f"{model.limits.max_bytes / 1e6:g}",
-        most_named=MOST_NAMED,
+    style, look, script = (Markup(source(name)) for name in ("style.css", "serve.css", "serve.js"))  # noqa: S704 (ours)
+    return (
+        environment()
+        .get_template("serve.html")
+        .render(
+            model=model,
+            address=address,
+            nonce=nonce,
+            style=style + look,
+            script=script,
+            accuracy=_percent(model.accuracy, model.num_test),
+            interval=[_percent(value, model.num_test) for value in model.accuracy_ci95],
+            max_mb=f"{model.limits.max_bytes / 1e6:g}",
+            most_named=MOST_NAMED,
+        )
     )
 
 
 def _percent(share: float, num_test: int) -> str:
     return f"{100 * share:.{2 if num_test >= 1000 else 1}f}"
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    """Return where templates come from; every text is escaped, and freed of what could steer its reading direction."""
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-@functools.cache
-def _source(name: str) -> str:
-    environment = _environment()
-    if environment.loader is None:
-        raise RuntimeError("the environment has no loader")
-    return environment.loader.get_source(environment, name)[0]

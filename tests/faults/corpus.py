@@ -19,11 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import small_run
 from corpus_artifacts import artifacts
 from corpus_datasets import datasets
 from corpus_images import READ, REFUSED, images
-from kills import prepare
+from kills import prepared
 
 from features.errors import InputError
 
@@ -201,13 +200,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="the inputs whose names hold this text")
     parser.add_argument("--out", type=Path, help="JSON with the counts")
     options = parser.parse_args()
-    small_run.import_everything()
     counts: Counter[str] = Counter()
     faults: dict[str, list[str]] = {}
-    with tempfile.TemporaryDirectory() as temporary:
-        pictures = small_run.make_pictures(Path(temporary) / "pictures")
-        prepare(Path(temporary), pictures, ("features", "svm", "head"))
-        for case in cases(Path(temporary) / "reference"):
+    with prepared(("features", "svm", "head")) as made:
+        for case in cases(made.run_folder):
             if options.only not in case.name:
                 continue
             met = meet(case)

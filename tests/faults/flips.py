@@ -8,13 +8,10 @@ read, so that all values, names and settings that are read still have their dige
 import argparse
 import json
 import random
-import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 
-import small_run
-from kills import prepare
+from kills import prepared
 
 from features.errors import InputError
 from pipeline.verify import findings
@@ -38,12 +35,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON with the counts")
     options = parser.parse_args()
     generator = random.Random(options.seed)
-    small_run.import_everything()
     counts: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as temporary:
-        pictures = small_run.make_pictures(Path(temporary) / "pictures")
-        prepare(Path(temporary), pictures)
-        run_folder = Path(temporary) / "reference"
+    with prepared() as made:
+        run_folder = made.run_folder
         if found := problems(run_folder):
             raise SystemExit(f"before any flip verify finds {found}")
         files = sorted(path for path in run_folder.rglob("*") if path.is_file() and path.stat().st_size)
@@ -63,7 +57,6 @@ def main() -> None:
             if kind == "missed":
                 missed[name] = missed.get(name, 0) + 1
                 print(f"missed: bit {bit} of {name}", flush=True)
-        shutil.rmtree(run_folder)
     print(f"{options.flips} flips over {len(files)} files: {dict(counts)}")
     if options.out:
         options.out.write_text(json.dumps({"flips": counts, "files": len(files), "missed": missed}, indent=1) + "\n")

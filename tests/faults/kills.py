@@ -15,9 +15,10 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import small_run
 
@@ -55,14 +56,14 @@ def whole_parts(run_folder: Path) -> set[str]:
     return {path.name for path in run_folder.glob("**/*.parts/part-*.h5") if peek_part(path) is not None}
 
 
-def trial(stage: str, ready: Path, pictures: Path, seconds: float, generator: random.Random) -> list[str]:
+def trial(stage: str, made: "Prepared", generator: random.Random) -> list[str]:
     """Kill a stage once, and go on; return what went wrong."""
     with tempfile.TemporaryDirectory() as folder:
         run_folder = Path(folder) / "run"
-        shutil.copytree(ready, run_folder)
-        command = small_run.arguments(stage, pictures, run_folder)
+        shutil.copytree(made.ready[stage], run_folder)
+        command = small_run.arguments(stage, made.pictures, run_folder)
         child = small_run.in_a_child(command)
-        time.sleep(generator.uniform(0, seconds))
+        time.sleep(generator.uniform(0, made.seconds[stage]))
         before = whole_parts(run_folder)
         os.kill(child, generator.choice(SIGNALS))
         wait(child)
@@ -84,21 +85,32 @@ def trial(stage: str, ready: Path, pictures: Path, seconds: float, generator: ra
 outcomes: dict[str, Any] = {}
 
 
-def prepare(
-    folder: Path, pictures: Path, stages: Iterable[str] = small_run.STAGES
-) -> tuple[dict[str, Path], dict[str, float]]:
-    """Run the stages unbroken in `folder`/reference; return for each the run as it was before, and how long it took."""
-    run_folder, ready, seconds = folder / "reference", {}, {}
-    run_folder.mkdir()
-    for stage in stages:
-        ready[stage] = folder / f"before-{stage}"
-        shutil.copytree(run_folder, ready[stage])
-        began = time.perf_counter()
-        if code := wait(small_run.in_a_child(small_run.arguments(stage, pictures, run_folder))):
-            raise SystemExit(f"{stage} ended with {code} without being killed")
-        seconds[stage] = time.perf_counter() - began
-        outcomes[stage] = outcome(run_folder, stage)
-    return ready, seconds
+class Prepared(NamedTuple):
+    """A whole run on pictures of our own; for each stage the run as it was before, and how long the stage took."""
+
+    run_folder: Path
+    pictures: Path
+    ready: dict[str, Path]
+    seconds: dict[str, float]
+
+
+@contextmanager
+def prepared(stages: Iterable[str] = small_run.STAGES) -> Iterator[Prepared]:
+    """Run the stages unbroken in a temporary folder and yield what they leave."""
+    small_run.import_everything()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        made = Prepared(folder / "reference", small_run.make_pictures(folder / "pictures"), {}, {})
+        made.run_folder.mkdir()
+        for stage in stages:
+            made.ready[stage] = folder / f"before-{stage}"
+            shutil.copytree(made.run_folder, made.ready[stage])
+            began = time.perf_counter()
+            if code := wait(small_run.in_a_child(small_run.arguments(stage, made.pictures, made.run_folder))):
+                raise SystemExit(f"{stage} ended with {code} without being killed")
+            made.seconds[stage] = time.perf_counter() - began
+            outcomes[stage] = outcome(made.run_folder, stage)
+        yield made
 
 
 def main() -> None:
@@ -109,16 +121,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON with the counts")
     options = parser.parse_args()
     generator = random.Random(options.seed)
-    small_run.import_everything()
     kills: Counter[str] = Counter()
     faults: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as temporary:
-        pictures = small_run.make_pictures(Path(temporary) / "pictures")
-        ready, seconds = prepare(Path(temporary), pictures)
-        stages = list(small_run.STAGES)
+    stages = list(small_run.STAGES)
+    with prepared() as made:
         for number in range(options.kills):
             stage = stages[number % len(stages)]
-            found = trial(stage, ready[stage], pictures, seconds[stage], generator)
+            found = trial(stage, made, generator)
             kills[stage] += 1
             for fault in found:
                 faults[f"{stage}: {fault}"] += 1
