@@ -9,7 +9,10 @@ from features.wholefiles import whole_path
 
 BEGIN, END = "<!-- advice cases -->", "<!-- end of advice cases -->"
 FROZEN = ("svm", "logreg", "knn", "ridge", "head")
-CLOTHES = ("cifar-100", "grey-100", "negative-100", "turned-100", "upside-down-100", "blocks-100", "pixels-100")
+CLOTHES = tuple(
+    f"{name}-250"
+    for name in ("cifar", "grey", "swapped", "negative", "coarse", "turned", "upside-down", "blocks", "pixels")
+)
 
 
 def markdown(results: CaseResults) -> str:
@@ -131,7 +134,7 @@ def draw(path: Path, cases: Sequence[CaseResult]) -> None:
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     axes = figure.subplots()
     for same, colour, label in (
-        (True, "#1f5fa8", "CIFAR-10, 100 training images a class, in several clothes"),
+        (True, "#1f5fa8", "CIFAR-10, 250 training images a class, in several clothes"),
         (False, "#8a8a8a", "other cases (other classes and numbers of images)"),
     ):
         chosen = [case for case in cases if case.advised and (case.name in CLOTHES) == same]

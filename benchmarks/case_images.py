@@ -14,7 +14,7 @@ from PIL import Image
 
 from features.wholefiles import write_whole
 
-SEED = 0
+SEED = 1
 Picture = np.ndarray  # uint8 (H, W, 3)
 Change = Callable[[Picture, np.random.Generator], Picture]
 Labelled = Iterable[tuple[str, str, Picture]]  # side (train or test), class, picture
@@ -92,6 +92,18 @@ def invert(picture: Picture, _: np.random.Generator) -> Picture:
 def grey(picture: Picture, _: np.random.Generator) -> Picture:
     """Return the picture without colours."""
     return np.asarray(Image.fromarray(picture).convert("L").convert("RGB"))
+
+
+def swap_colours(picture: Picture, _: np.random.Generator) -> Picture:
+    """Return the picture with red and blue exchanged."""
+    return np.ascontiguousarray(picture[:, :, ::-1])
+
+
+def coarsen(picture: Picture, _: np.random.Generator, side: int = 2) -> Picture:
+    """Return the picture, of as many pixels, with the mean of each block of `side` x `side` in the block's place."""
+    height, width = picture.shape[0] // side, picture.shape[1] // side
+    means = picture.reshape(height, side, width, side, 3).mean(axis=(1, 3)).round().astype(np.uint8)
+    return means.repeat(side, axis=0).repeat(side, axis=1)
 
 
 def quarter_turns(picture: Picture, generator: np.random.Generator) -> Picture:

@@ -1,6 +1,10 @@
 """The cases that advice is judged on: data sets and sub-samples that fill all four cells of the rule of thumb.
 
 CIFAR-10's pictures have 32 x 32 pixels; most cases of them run at that size, which halves what they cost.
+
+Their sizes follow from what they are to decide: whether intervals of 3 points to each side hold. Accuracies near 70 %,
+measured on n images and then on m others, differ by sqrt(0.21 / n + 0.21 / m) as one standard deviation: 2.0 points at
+1,000 and 1,000, where 3 points hold 86 % even of perfect estimates, and 1.2 at 2,500 and 3,000, where they hold 98 %.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -48,17 +52,19 @@ class Case:
 
 def _clothes() -> Iterator[Case]:
     """CIFAR-10 in other clothes: the same classes and numbers of images throughout."""
-    counts, similar, different = equal_counts(CIFAR, 100, 150), "small-similar", "small-different"
+    counts, similar, different = equal_counts(CIFAR, 250, 300), "small-similar", "small-different"
     for name, change, what, cell in (
-        ("cifar-100", None, "100 training images a class", similar),
-        ("grey-100", case_images.grey, "without colours", similar),
-        ("negative-100", case_images.invert, "negatives", similar),
-        ("turned-100", case_images.quarter_turns, "each turned by 0, 90, 180 or 270 degrees", similar),
-        ("upside-down-100", case_images.upside_down, "turned by 180 degrees", similar),
-        ("blocks-100", case_images.permute_blocks, "8x8 blocks in another order, the same for all", different),
-        ("pixels-100", case_images.permute_pixels, "pixels in another order, the same for all", different),
+        ("cifar", None, "250 training images a class", similar),
+        ("grey", case_images.grey, "without colours", similar),
+        ("swapped", case_images.swap_colours, "red and blue exchanged", similar),
+        ("negative", case_images.invert, "negatives", similar),
+        ("coarse", case_images.coarsen, "blocks of 2x2 pixels averaged", similar),
+        ("turned", case_images.quarter_turns, "each turned by 0, 90, 180 or 270 degrees", similar),
+        ("upside-down", case_images.upside_down, "turned by 180 degrees", similar),
+        ("blocks", case_images.permute_blocks, "8x8 blocks in another order, the same for all", different),
+        ("pixels", case_images.permute_pixels, "pixels in another order, the same for all", different),
     ):
-        yield _cifar(name, counts, what, cell, change)
+        yield _cifar(f"{name}-250", counts, what, cell, change)
 
 
 def _cifar(name: str, counts: Counts, what: str, cell: str = "small-similar", change: Change | None = None) -> Case:
@@ -71,14 +77,15 @@ def _cifar_free(name: str, counts: Counts, what: str) -> Case:
 
 
 def _small_cifar() -> Iterator[Case]:
-    yield _cifar("vehicles-200", equal_counts(VEHICLES, 200, 400), "the four vehicles")
-    yield _cifar("animals-150", equal_counts(ANIMALS, 150, 250), "the six animals")
-    yield _cifar("uneven-250", falling_counts(CIFAR, 250, 400, 10), "250 training images of a class down to 25")
-    yield _cifar("cifar-30", equal_counts(CIFAR, 30, 150), "30 training images a class")
-    yield _cifar("cifar-200", equal_counts(CIFAR, 200, 150), "200 training images a class")
-    yield _cifar_free("three-100", equal_counts(("automobile", "horse", "ship"), 100, 300), "automobile, horse or ship")
-    yield _cifar_free("cat-dog-200", equal_counts(("cat", "dog"), 200, 500), "cat or dog")
-    yield _cifar_free("cifar-50", equal_counts(CIFAR, 50, 100), "50 training images a class, at 48 pixels")
+    yield _cifar("vehicles-600", equal_counts(VEHICLES, 600, 750), "the four vehicles")
+    yield _cifar("animals-400", equal_counts(ANIMALS, 400, 500), "the six animals")
+    yield _cifar("uneven-600", falling_counts(CIFAR, 600, 750, 10), "600 training images of a class down to 60")
+    yield _cifar("cifar-150", equal_counts(CIFAR, 150, 300), "150 training images a class")
+    yield _cifar("cifar-400", equal_counts(CIFAR, 400, 300), "400 training images a class")
+    three = equal_counts(("automobile", "horse", "ship"), 500, 600)
+    yield _cifar_free("three-500", three, "automobile, horse or ship, at 48 pixels")
+    yield _cifar_free("cat-dog-1000", equal_counts(("cat", "dog"), 1000, 1000), "cat or dog, at 48 pixels")
+    yield _cifar_free("cifar-200", equal_counts(CIFAR, 200, 200), "200 training images a class, at 48 pixels")
 
 
 def _made(name: str, pictures: Callable[[], Labelled], what: str, size_given: bool = True) -> Case:
@@ -87,24 +94,15 @@ def _made(name: str, pictures: Callable[[], Labelled], what: str, size_given: bo
 
 def _others() -> Iterator[Case]:
     digits, synthetic = case_images.digits, synthetic_images.pictures
-    yield _made("digits-10", partial(digits, 10, 100), "digits, 10 training images a class")
-    yield _made("digits-30", partial(digits, 30, 100), "digits, 30 training images a class", size_given=False)
-    patches = "24x24 patches of two photographs, class: the quarter of which"
-    yield Case("photographs", patches, "small-similar", lambda _: case_images.photograph_parts(40, 64))
-    slopes = partial(synthetic, synthetic_images.TEXTURES, 50, 170)
+    yield Case("digits", "digits, whole", "small-different", options=("--dataset", "digits"))
+    yield _made("digits-90", partial(digits, 90, 80), "digits, 90 training images a class", size_given=False)
+    patches = "16x16 patches of two photographs, class: the quarter of which"
+    yield Case("photographs", patches, "small-similar", lambda _: case_images.photograph_parts(200, 60, side=16))
+    slopes = partial(synthetic, synthetic_images.TEXTURES, 250, 250)
     yield _made("textures", slopes, "synthetic: noise of six spectral slopes")
-    tones = partial(synthetic, synthetic_images.SPECTROGRAMS, 50, 200)
+    tones = partial(synthetic, synthetic_images.SPECTROGRAMS, 250, 250)
     yield _made("spectrograms", tones, "synthetic: spectrograms of five tones in noise", size_given=False)
-    yield _made("elpv-400", partial(case_images.solar_cells, 400, 1000), "elpv, 400 training images, 96x96 pixels")
-
-
-def _words() -> Iterator[Case]:
-    for name, what, options in (
-        ("digits", "digits, whole", ("--dataset", "digits")),
-        ("elpv", "elpv, functional or defective", ("--dataset", "elpv")),
-        ("elpv-four", "elpv, four degrees", ("--dataset", "elpv", "--target", "four")),
-    ):
-        yield Case(name, what, "small-different", options=options)
+    yield _made("elpv-1600", partial(case_images.solar_cells, 1600, 1024), "elpv, 1,600 training images, 96x96 pixels")
 
 
 def _large() -> Iterator[Case]:
@@ -117,4 +115,4 @@ def _large() -> Iterator[Case]:
         yield Case(name, f"CIFAR-10, {what}", cell, make, image_size=32, few_epochs=3, scratch_epochs=1)
 
 
-CASES: Sequence[Case] = (*_clothes(), *_small_cifar(), *_others(), *_words(), *_large())
+CASES: Sequence[Case] = (*_clothes(), *_small_cifar(), *_others(), *_large())

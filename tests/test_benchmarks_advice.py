@@ -44,6 +44,13 @@ def test_blocks_are_moved_whole_and_alike_in_every_picture():
     assert again[:8, :8].tobytes() == (255 - given)[order[0] // 4 * 8 :, order[0] % 4 * 8 :][:8, :8].tobytes()
 
 
+def test_a_coarse_picture_has_the_mean_of_each_block_in_its_place():
+    given = picture()
+    coarse = case_images.coarsen(given, GENERATOR)
+    assert np.array_equal(coarse[4:6, 6:8], np.broadcast_to(coarse[4, 6], (2, 2, 3)))
+    assert np.allclose(coarse[4, 6], given[4:6, 6:8].mean(axis=(0, 1)), atol=0.5)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -52,6 +59,8 @@ def test_blocks_are_moved_whole_and_alike_in_every_picture():
         case_images.grey,
         case_images.quarter_turns,
         case_images.upside_down,
+        case_images.swap_colours,
+        case_images.coarsen,
     ],
 )
 def test_changes_keep_shape_and_type_and_leave_the_original(change):
@@ -220,16 +229,16 @@ def test_the_tables_count_what_was_met_and_stand_between_their_markers(tmp_path)
 
 
 def test_the_plot_is_the_same_each_time(tmp_path):
-    cases = [result(0.89), result(0.87).model_copy(update={"name": "cifar-100"})]
+    cases = [result(0.89), result(0.87).model_copy(update={"name": "cifar-250"})]
     drawn = []
     for name in ("a.svg", "b.svg"):
         advice_table.draw(tmp_path / name, cases)
         drawn.append((tmp_path / name).read_bytes())
     assert drawn[0] == drawn[1]
-    assert b"cifar-100" in drawn[0]
+    assert b"cifar-250" in drawn[0]
     fewer = {name: cases[0].strategies[name] for name in ("svm", "logreg", "finetune")}
     advice_table.draw(tmp_path / "a.svg", [cases[0].model_copy(update={"strategies": fewer})])  # no point of one kind
-    assert b"cifar-100" not in (tmp_path / "a.svg").read_bytes()
+    assert b"cifar-250" not in (tmp_path / "a.svg").read_bytes()
 
 
 def test_what_is_published_is_of_this_schema_and_in_the_page():
