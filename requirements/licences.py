@@ -181,8 +181,8 @@ HEAD = """# Licences
 
 Thaw itself is under [Apache-2.0](../LICENSE). This page is made by `make licences` from the lock files and from what
 the installed packages say of themselves. A test holds it to the locks, and lets no package into the first table whose
-terms ask for more than a notice, but for those named in `requirements/licences.py` with their reason. Nothing of what is
-listed is copied into this repository. Packages carry libraries of their own, whose licences lie beside them in their
+terms ask for more than a notice, but for those named in `requirements/licences.py` with their reason. Nothing of what
+is listed is copied into this repository. Packages carry libraries of their own, whose licences lie beside them in their
 wheels (among them GCC's runtime, which is under the GPL with an exception for programs that use it).
 """
 WEIGHTS = """None come with this repository; each is fetched where its network is first used, or given by `--weights`.

@@ -1,10 +1,21 @@
-"""Every package is pinned by a hash, and nothing installs one without."""
+"""Every package is pinned by a hash, and nothing that is installed or fetched is used without one."""
 
+import hashlib
+import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from features.backbones import BACKBONES
+from features.datasets import load_dataset
+from features.errors import InputError
+from features.weight_files import WHEEL_NAME, WHEEL_SHA256
+from features.weights import _imagenet as load_imagenet
+from features.weights import load_weights
+from tests.test_architecture import imported
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
@@ -101,3 +112,64 @@ def test_commit_hooks_run_what_is_installed_and_fetch_nothing() -> None:
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     assert re.findall(r"repo: (.*)", hooks) == ["local"]
     assert set(re.findall(r"language: (.*)", hooks)) == {"system"}
+
+
+CLIENTS = ("urllib.request", "http.client", "requests", "httpx", "aiohttp", "urllib3", "pooch", "huggingface_hub")
+FETCHES = re.compile(r"\b(urlopen|urlretrieve|get_file|hf_hub_download|snapshot_download|fetch_openml)\(")
+
+
+def test_two_places_alone_fetch_anything() -> None:
+    """What they fetch is checked below."""
+    fetching = {path.relative_to(ROOT).as_posix() for path in CODE if FETCHES.search(path.read_text(encoding="utf-8"))}
+    assert fetching == {"features/weights.py", "features/archives.py"}
+    clients = [path for path in CODE if any(name.startswith(CLIENTS) for name in imported(path))]
+    assert [path.relative_to(ROOT).as_posix() for path in clients] == ["features/weights.py"]
+
+
+@pytest.fixture
+def untouched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty Keras cache, a network that always answers with foreign bytes, and readers that must not run."""
+
+    def read(*arguments: object, **options: object) -> None:
+        raise AssertionError("what was fetched was read before its digest was checked")
+
+    def keras_file(fname: str, origin: str, file_hash: str) -> str:
+        assert re.fullmatch("[0-9a-f]{64}", file_hash)
+        path = tmp_path / "datasets" / fname
+        path.parent.mkdir()
+        path.write_bytes(FOREIGN)
+        return str(path)
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: io.BytesIO(FOREIGN))
+    monkeypatch.setattr("keras.utils.get_file", keras_file)
+    for reader in ("features.weights.read_tensors", "features.archives._unpickled", "features.weight_files._read_onnx"):
+        monkeypatch.setattr(reader, read)
+    load_imagenet.cache_clear()
+    yield
+    load_imagenet.cache_clear()
+
+
+FOREIGN = b"not what was asked for"
+
+
+@pytest.mark.parametrize("name", [name for name, backbone in BACKBONES.items() if backbone.published])
+def test_weights_from_the_network_are_used_only_with_their_digest(untouched: None, tmp_path: Path, name: str) -> None:
+    digest = hashlib.md5(FOREIGN).hexdigest()  # noqa: S324
+    with pytest.raises(InputError, match=f"its download failed .what came has the MD5 {digest}, not "):
+        load_weights("imagenet", BACKBONES[name])
+    assert list(tmp_path.rglob("*.h5")) == []
+
+
+def test_the_wheel_of_weights_is_used_only_with_its_digest(untouched: None, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / WHEEL_NAME).write_bytes(FOREIGN)
+    with pytest.raises(InputError, match=f"is damaged: its sha256 is {hashlib.sha256(FOREIGN).hexdigest()}"):
+        load_weights("imagenet", BACKBONES["vgg16"])
+    assert WHEEL_SHA256 in (ROOT / "requirements" / "weights.lock").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("word", ["cifar10", "cifar100"])
+def test_archives_from_the_network_are_used_only_with_their_digest(untouched: None, word: str) -> None:
+    with pytest.raises(InputError, match=f"has sha256 {hashlib.sha256(FOREIGN).hexdigest()}; .*it was not unpacked"):
+        load_dataset(word)
