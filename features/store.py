@@ -146,7 +146,8 @@ class FeatureRows:
     def read(self, rows: slice) -> np.ndarray:
         """Return consecutive rows (n, D), float32."""
         places = self._places[rows]
-        return np.hstack([self._file.read_rows(name, places).reshape(len(places), -1) for name in self._layers])
+        blocks = ((self._file.read_rows(name, places), self._file.row_bytes([name]) // 4) for name in self._layers)
+        return np.hstack([block.reshape(len(places), width) for block, width in blocks])
 
 
 class FeatureFile:

@@ -59,8 +59,8 @@ def minimise(evaluate: Evaluate, start: np.ndarray, tolerances: np.ndarray, max_
     """Minimise G smooth convex problems from `start` (G, k, D).
 
     A problem ends where its gradient's largest entry is at most its tolerance (G,) and its objective hardly decreases,
-    or where rounding, in the precision of `start`, leaves no decrease. Every round evaluates all problems that are left
-    at once; each accepts its step or tries a shorter one by itself.
+    or where nothing is gained and the direction promises no more than rounding in the precision of `start` would hide.
+    Every round evaluates all problems that are left at once; each accepts its step or tries a shorter one by itself.
     """
     num = len(start)
     everything = np.arange(num)
@@ -99,7 +99,8 @@ def _round(live: _Live, evaluate: Evaluate, slot: int, result: Minimum, toleranc
     change = live.lengths[:, None, None] * live.directions
     values, gradients = evaluate(live.unknowns + change, live.problems)
     precision = np.finfo(live.steps.dtype).eps  # what rounding may add to the objective, relative to it
-    promised = live.lengths * _dot(live.gradients, live.directions)
+    slope = _dot(live.gradients, live.directions)
+    promised = live.lengths * slope
     accepted = values <= live.values + SUFFICIENT * promised + precision * np.abs(live.values)
     gain = np.where(accepted, (live.values - values) / np.maximum(np.abs(values), np.finfo(float).tiny), np.inf)
     shorter = _shorter(live.lengths, promised, values - live.values)
@@ -108,7 +109,9 @@ def _round(live: _Live, evaluate: Evaluate, slot: int, result: Minimum, toleranc
     live.unknowns += np.where(mine, change, 0)
     live.gradients = np.where(mine, gradients, live.gradients)
     live.values = np.where(accepted, values, live.values)
-    flat = gain <= NO_GAIN * precision
+    # A step may gain nothing by overshooting, far from the minimum; the slope along a quasi-Newton direction is about
+    # twice what is left to gain (Boyd and Vandenberghe 2004, section 9.5.1), so that it tells whether that is rounding.
+    flat = (gain <= NO_GAIN * precision) & (-slope <= precision * np.abs(values))
     stuck = (live.refused >= GIVE_UP) | (flat & (live.refused >= RESTART))  # at last so short that it changes nothing
     live.refused = np.where(accepted, 0, live.refused + 1)
     result.num_iterations[live.problems] += accepted

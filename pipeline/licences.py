@@ -32,6 +32,9 @@ _OWN = "Images: the user's own; their licence is not known here. Whoever passes 
 _WEIGHTS = {
     "vgg16": "ImageNet weights of VGG16: K. Simonyan and A. Zisserman, CC BY 4.0.",
     "vgg19": "ImageNet weights of VGG19: K. Simonyan and A. Zisserman, CC BY 4.0.",
+    "resnet50": "ImageNet weights of ResNet50: K. He and others, MIT licence (by Keras' documentation).",
+    "inceptionv3": "ImageNet weights of InceptionV3: Apache-2.0 (by Keras' documentation).",
+    "densenet121": "ImageNet weights of DenseNet121: G. Huang and others, BSD-3-Clause (by Keras' documentation).",
 }
 
 
@@ -41,13 +44,20 @@ def data_licence(dataset: str) -> Licence:
     return _DATA.get(dataset, Licence(UNKNOWN, own))
 
 
+def weights_licence(backbone: str) -> str:
+    """Return a sentence on the licence of a network's published ImageNet weights."""
+    return _WEIGHTS.get(backbone, _unknown_weights(backbone))
+
+
+def _unknown_weights(backbone: str) -> str:
+    return f"Weights of {backbone}: from a source whose licence is not known here; it must be stated."
+
+
 def licence_lines(report: Report, record: dict[str, Any]) -> list[str]:
     """Return a sentence on the images and one on the network's weights."""
     weights, backbone = str(record.get("weights")), str(report.backbone)
     if report.strategy in ("random", "scratch") or weights == "random":
         of_weights = "Weights of the network: seeded random ones, and what was trained from them; no one else's."
-    elif weights == "imagenet" and backbone in _WEIGHTS:
-        of_weights = _WEIGHTS[backbone]
     else:
-        of_weights = f"Weights of {backbone}: from a source whose licence is not known here; it must be stated."
+        of_weights = weights_licence(backbone) if weights == "imagenet" else _unknown_weights(backbone)
     return [data_licence(report.dataset).text, of_weights]

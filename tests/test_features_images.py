@@ -112,6 +112,34 @@ def test_area_keeps_the_mean(image, size):
     np.testing.assert_allclose(resize(image, size, "area").mean(), image.mean(), rtol=1e-5, atol=1e-3)
 
 
+def plain_area(image: np.ndarray, size: int) -> np.ndarray:
+    """Every new pixel as the mean of what it covers: by each old pixel's share of its area."""
+    height, width = image.shape[:2]
+
+    def shares(old: int) -> list[list[float]]:
+        scale = old / size
+        spans = [(k * scale, (k + 1) * scale) for k in range(size)]
+        return [[max(0.0, min(end, j + 1) - max(start, j)) / scale for j in range(old)] for start, end in spans]
+
+    return np.einsum("ih,jw,hwc->ijc", shares(height), shares(width), image.astype(float))
+
+
+@settings(max_examples=60, deadline=None)
+@given(PICTURES, st.integers(1, 24))
+def test_any_size_is_its_formula(image, size):
+    np.testing.assert_allclose(resize(image, size, "area"), plain_area(image, size), atol=2e-3)
+    weights = triangle_weights(image.shape[0], size), triangle_weights(image.shape[1], size)
+    np.testing.assert_allclose(resize(image, size, "bilinear"), np.einsum("ih,jw,hwc->ijc", *weights, image), atol=2e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.tuples(*[st.integers(0, 255)] * 3), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+def test_one_colour_stays_one_at_any_size(colour, height, width, size):
+    image = np.broadcast_to(np.array(colour, np.uint8), (height, width, 3))
+    for method in RESIZES:
+        np.testing.assert_allclose(resize(image, size, method), np.broadcast_to(colour, (size, size, 3)), atol=1e-3)
+
+
 def test_area_splits_a_pixel_between_two():
     image = np.zeros((1, 5, 3), np.uint8)
     image[0, 2] = 100

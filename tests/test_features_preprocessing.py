@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from features.errors import InputError
-from features.preprocessing import normalize, pool, pooled_shape, resolve_pooling
+from features.preprocessing import NORMALIZATIONS, normalize, pool, pooled_shape, resolve_pooling
 
 
 def test_caffe_is_keras_own_preprocessing() -> None:
@@ -82,3 +83,46 @@ def test_the_shape_announced_is_the_shape_given(pooling: str) -> None:
 def test_a_grid_finer_than_the_map_is_refused() -> None:
     with pytest.raises(InputError, match="--pooling grid4 needs a map of 4x4 or more and a layer has 3x3; choose"):
         pooled_shape("grid4", (3, 3, 512))
+
+
+IMAGES = arrays(
+    np.float32,
+    st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6), st.just(3)),
+    elements=st.floats(0, 255, width=32),
+)
+
+
+def plain_pixel(pixel: list[float], method: str) -> list[float]:
+    """One pixel of a network's input by the published formulas, in float64."""
+    if method == "caffe":
+        return [pixel[2] - 103.939, pixel[1] - 116.779, pixel[0] - 123.68]
+    if method == "tf":
+        return [value / 127.5 - 1 for value in pixel]
+    if method == "torch":
+        statistics = zip(pixel, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)
+        return [(value / 255 - mean) / deviation for value, mean, deviation in statistics]
+    return [value / 255 for value in pixel]
+
+
+@settings(max_examples=40, deadline=None)
+@given(IMAGES, st.sampled_from(NORMALIZATIONS))
+def test_normalize_is_its_formula_pixel_by_pixel(images: np.ndarray, method: str) -> None:
+    expected = [plain_pixel(pixel, method) for pixel in images.reshape(-1, 3).tolist()]
+    result = normalize(images, method)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, np.reshape(expected, images.shape), atol=3e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(IMAGES, st.sampled_from(NORMALIZATIONS))
+def test_flips_and_parts_of_a_batch_are_normalised_alike(images: np.ndarray, method: str) -> None:
+    result = normalize(images, method)
+    for part in (np.s_[:, ::-1], np.s_[:, :, ::-1], np.s_[:1], np.s_[:, :1]):
+        np.testing.assert_array_equal(normalize(images[part], method), result[part])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.tuples(*[st.integers(0, 255)] * 3), st.integers(1, 9), st.sampled_from(NORMALIZATIONS))
+def test_an_image_of_one_colour_stays_one(colour: tuple[int, ...], side: int, method: str) -> None:
+    result = normalize(np.broadcast_to(np.float32(colour), (2, side, side + 1, 3)), method)
+    assert (result == result[0, 0, 0]).all()

@@ -3,11 +3,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.store import (
     FeatureFile,
+    FeatureRows,
     InputError,
     create_feature_file,
     row_blocks,
@@ -134,3 +135,48 @@ def test_a_flipped_bit_is_found_when_the_file_is_read(tmp_path: Path) -> None:
         pytest.raises(InputError, match=r"is damaged in /features/x .*; remove it, then:"),
     ):
         features.read(["x"], np.ones(4, bool))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 40),
+    st.lists(st.tuples(st.integers(1, 5)) | st.tuples(*[st.integers(1, 3)] * 3), min_size=1, max_size=3),
+    st.sampled_from(["float16", "float32"]),
+    st.sampled_from([1, 64, 2**18]),
+    st.sampled_from([1, 100, 2**25]),
+    st.integers(0, 2**31),
+)
+def test_any_chunks_and_blocks_give_back_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory,
+    num_rows: int,
+    shapes: list[tuple[int, ...]],
+    dtype: str,
+    chunk_bytes: int,
+    block_bytes: int,
+    seed: int,
+) -> None:
+    generator = np.random.default_rng(seed)
+    layers = {f"layer{i}": generator.standard_normal((num_rows, *s)).astype(dtype) for i, s in enumerate(shapes)}
+    names, mask = list(layers), generator.random(num_rows) < 0.6
+    columns = {
+        "labels": generator.integers(0, 2, num_rows),
+        "ids": [f"{'é' * (i % 4)}{i}" for i in range(num_rows)],
+        "split": generator.integers(0, 3, num_rows).astype(np.uint8),
+        "class_names": ["a", "b"],
+    }
+    path = tmp_path_factory.mktemp("store") / "features.h5"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("features.store.CHUNK_BYTES", chunk_bytes)
+        patch.setattr("features.store.BLOCK_BYTES", block_bytes)
+        with create_feature_file(path, {n: v.shape for n, v in layers.items()}, dtype, columns, {}) as file:
+            for name, values in layers.items():
+                file[f"features/{name}"][...] = values
+        with FeatureFile(path) as features:
+            assert features.ids == columns["ids"]
+            np.testing.assert_array_equal(features.split, columns["split"])
+            flat = np.hstack([values.reshape(num_rows, -1).astype(np.float32) for values in layers.values()])
+            np.testing.assert_array_equal(features.read(names, mask), flat[mask])
+            rows = FeatureRows(features, names, mask)
+            assert rows.shape == flat[mask].shape
+            start = int(generator.integers(0, num_rows))
+            np.testing.assert_array_equal(rows.read(slice(start, None)), flat[mask][start:])

@@ -5,11 +5,14 @@ from hypothesis import strategies as st
 
 from models.lbfgs import minimise
 
+LEAST, MOST = 0.01, 100.0  # curvatures
+
 
 def quadratics(num: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Curvatures (G, D) over four orders of magnitude, and the minimisers (G, 1, D)."""
     generator = np.random.default_rng(seed)
-    return 10 ** generator.uniform(-2, 2, (num, size)), generator.standard_normal((num, 1, size))
+    curvatures = 10 ** generator.uniform(np.log10(LEAST), np.log10(MOST), (num, size))
+    return curvatures, generator.standard_normal((num, 1, size))
 
 
 def evaluator(curvatures: np.ndarray, best: np.ndarray, calls: list[list[int]]):
@@ -22,14 +25,35 @@ def evaluator(curvatures: np.ndarray, best: np.ndarray, calls: list[list[int]]):
     return evaluate
 
 
+def check_minima(curvatures: np.ndarray, best: np.ndarray) -> None:
+    """Raise AssertionError where a problem ended further from its minimum than the rule of minimise allows.
+
+    Let e be the precision, f the objective, 1 at its minimum, A the curvatures and H the approximate inverse Hessian.
+    A problem ends with a gradient g of 1e-8, so that what is left is g A^-1 g / 2 < 30 (1e-8)^2 / LEAST / 2 = 1.5e-13,
+    or with g H g <= e f. The eigenvalues of A^1/2 H A^1/2 are within LEAST / MOST and MOST / LEAST in H's first form,
+    and no update on a quadratic takes one further from 1 (Fletcher 1970, "A new approach to variable metric
+    algorithms"). So g A^-1 g <= e f MOST / LEAST, and half of that is left, 1.1e-12: the sum over the unknowns of half
+    the curvature times the squared distance. Thirty terms of f round too.
+    """
+    result = minimise(evaluator(curvatures, best, []), np.zeros_like(best), np.full(len(best), 1e-8), 5000)
+    assert result.converged.all()
+    left = 0.5 * np.finfo(float).eps * MOST / LEAST
+    parts = 0.5 * curvatures[:, None] * np.square(result.unknowns - best)
+    assert parts.sum(axis=(1, 2)).max() <= 1.01 * left
+    np.testing.assert_allclose(result.values, 1 + parts.sum(axis=(1, 2)), atol=30 * np.finfo(float).eps, rtol=0)
+
+
 @settings(max_examples=25, deadline=None)
 @given(num=st.integers(1, 6), size=st.integers(1, 30), seed=st.integers(0, 1000))
 def test_finds_every_minimum(num: int, size: int, seed: int) -> None:
-    curvatures, best = quadratics(num, size, seed)
-    result = minimise(evaluator(curvatures, best, []), np.zeros((num, 1, size)), np.full(num, 1e-8), 5000)
-    assert result.converged.all()
-    np.testing.assert_allclose(result.unknowns, best, atol=1e-5)
-    np.testing.assert_allclose(result.values, 1, atol=1e-9)
+    check_minima(*quadratics(num, size, seed))
+
+
+@pytest.mark.parametrize(("size", "problem"), [(16, 55), (25, 314), (30, 172)])
+def test_a_step_that_gains_nothing_far_from_the_minimum_ends_nothing(size: int, problem: int) -> None:
+    """Each has a step that overshoots to a point that is as high as the one before it, as one in a thousand has."""
+    curvatures, best = quadratics(400, size, seed=size)
+    check_minima(curvatures[[problem]], best[[problem]])
 
 
 def test_each_problem_takes_its_own_way_and_leaves_when_it_is_done() -> None:

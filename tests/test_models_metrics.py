@@ -57,6 +57,35 @@ def test_evaluate_agrees_with_scikit_learn_where_all_classes_occur() -> None:
 
 @EXAMPLES
 @given(samples())
+def test_evaluate_agrees_with_scikit_learn_on_any_labels(case: tuple[np.ndarray, np.ndarray, list[str]]) -> None:
+    labels, probabilities, names = case
+    result, predicted, classes = evaluate(labels, probabilities, names), probabilities.argmax(axis=1), range(len(names))
+    matrix = reference.confusion_matrix(labels, predicted, labels=classes)
+    assert result["confusion_matrix"] == matrix.tolist()
+    assert result["accuracy"] == reference.accuracy_score(labels, predicted)
+    assert result["log_loss"] == pytest.approx(reference.log_loss(labels, probabilities, labels=classes))
+    columns = reference.precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
+    for name, column in zip(("precision", "recall", "f1", "support"), columns, strict=True):
+        assert [row[name] for row in result["per_class"]] == pytest.approx(column.tolist())
+    if len(names) == 2 and len(set(labels.tolist())) == 2:
+        assert result["roc_auc"] == pytest.approx(reference.roc_auc_score(labels, probabilities[:, 1]))
+
+
+@EXAMPLES
+@given(samples())
+def test_every_figure_keeps_its_bounds(case: tuple[np.ndarray, np.ndarray, list[str]]) -> None:
+    labels, probabilities, names = case
+    result = evaluate(labels, probabilities, names)
+    low, high = result["accuracy_ci95"]
+    assert 0 <= low <= result["accuracy"] <= high <= 1
+    assert all(0 <= result[name] <= 1 for name in ("balanced_accuracy", "macro_f1", "ece"))
+    assert result["log_loss"] >= 0
+    assert result["roc_auc"] is None or 0 <= result["roc_auc"] <= 1
+    assert np.sum(result["confusion_matrix"]) == len(labels) == sum(row["support"] for row in result["per_class"])
+
+
+@EXAMPLES
+@given(samples())
 def test_evaluate_agrees_with_plain_counting(case: tuple[np.ndarray, np.ndarray, list[str]]) -> None:
     labels, probabilities, names = case
     result, classes = evaluate(labels, probabilities, names), range(len(names))

@@ -1,7 +1,11 @@
 import functools
+from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -10,7 +14,7 @@ from sklearn.svm import LinearSVC
 
 from models.blocks import ArrayBlocks, BlockPool
 from models.linear import LinearModel, LinearSVM, SoftmaxRegression
-from models.objective import solve
+from models.objective import TOLERANCE, Fold, Problems, Rows, slope_at_zero, solve
 from models.paths import LinearPath
 from models.selection import make_folds
 
@@ -107,3 +111,74 @@ def test_a_final_fit_that_did_not_converge_says_so(
         solved = functools.partial(solve, max_iterations=2)
         monkeypatch.setattr("models.paths.solve", solved)
         assert not path.fit(0.01, held_out=False).converged
+
+
+CASES = st.tuples(st.integers(0, 2**31), st.integers(40, 120), st.integers(2, 12), st.integers(2, 4))
+
+
+def random_rows(seed: int, num_rows: int, num_features: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Classes that overlap, as float64, so that the solver's tolerance and not rounding decides."""
+    generator = np.random.default_rng(seed)
+    y = np.concatenate([np.arange(num_classes), generator.integers(0, num_classes, num_rows - num_classes)])
+    return generator.standard_normal((num_classes, num_features))[y] + generator.standard_normal(
+        (num_rows, num_features)
+    ), y
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=8, deadline=None)
+@given(case=CASES)
+def test_more_c_buys_less_loss_for_more_penalty(kind: type[LinearModel], case: tuple[int, int, int, int]) -> None:
+    """The minimum of penalty + C loss grows with C, its penalty too, and its loss falls, whatever the data."""
+    X, y = random_rows(*case)
+    values, penalties, minima = [1e-3, 1e-2, 1e-1, 1.0], [], []
+    with BlockPool(ArrayBlocks(X)) as pool:
+        rows = Rows(pool, y)
+        for C in values:
+            problems = Problems(kind.loss(len(set(y.tolist()))), C, [Fold(None, np.ones(case[3]))])
+            minimum = solve(rows, problems, TOLERANCE * slope_at_zero(rows, problems))
+            used = minimum.unknowns if problems.loss.penalises_intercept else minimum.unknowns[:, :, :-1]
+            penalties.append(0.5 * float(np.square(used).sum()))
+            minima.append(float(minimum.values.sum()))
+    losses = [(total - penalty) / C for total, penalty, C in zip(minima, penalties, values, strict=True)]
+    assert all(more > less for less, more in pairwise(minima))
+    assert all(more >= less * (1 - 1e-3) for less, more in pairwise(penalties))
+    assert all(less >= more * (1 - 1e-3) for less, more in pairwise(losses))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=8, deadline=None)
+@given(case=CASES, C=st.sampled_from([1e-3, 1e-2, 1e-1]))
+def test_a_warm_start_ends_where_a_cold_one_ends(
+    kind: type[LinearModel], case: tuple[int, int, int, int], C: float
+) -> None:
+    X, y = random_rows(*case)
+    with BlockPool(ArrayBlocks(X)) as pool:
+        rows, start, ends = Rows(pool, y), None, []
+        for value in (C / 10, C):
+            problems = Problems(kind.loss(case[3]), value, [Fold(None, np.ones(case[3]))])
+            tolerances = 1e-2 * TOLERANCE * slope_at_zero(rows, problems)
+            ends.append(solve(rows, problems, tolerances))
+            warm = solve(rows, problems, tolerances, start)
+            start = warm.unknowns
+    assert warm.converged.all()
+    np.testing.assert_allclose(warm.values, ends[-1].values, rtol=1e-6)
+    np.testing.assert_allclose(warm.unknowns, ends[-1].unknowns, atol=1e-3 * np.abs(ends[-1].unknowns).max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=8, deadline=None)
+@given(case=CASES, random=st.randoms(use_true_random=False))
+def test_the_order_of_rows_and_classes_does_not_matter(
+    kind: type[LinearModel], case: tuple[int, int, int, int], random: Random
+) -> None:
+    X, y = random_rows(*case)
+    order, names = random.sample(range(len(y)), len(y)), np.array(random.sample(range(case[3]), case[3]))
+    with BlockPool(ArrayBlocks(X)) as pool, BlockPool(ArrayBlocks(X[order])) as shuffled:
+        plain = LinearPath(kind, pool, y, [], None).fit(0.01, held_out=False)
+        other = LinearPath(kind, shuffled, names[y[order]], [], None).fit(0.01, held_out=False)
+    scores = plain.classifier.decision_function(plain.scaler.transform(X))
+    renamed = other.classifier.decision_function(other.scaler.transform(X))
+    expected = scores if case[3] > 2 else np.stack([-scores, scores], axis=1)
+    received = renamed if case[3] > 2 else np.stack([-renamed, renamed], axis=1)
+    np.testing.assert_allclose(received[:, names], expected, atol=5e-3 * max(1.0, float(np.abs(expected).max())))
