@@ -1,5 +1,6 @@
 """Files that are whole or not there: written under another name first, by one process at a time."""
 
+import glob
 import hashlib
 import os
 import shutil
@@ -29,6 +30,7 @@ def whole_path(path: Path) -> Iterator[Path]:
     `path` is what it was before or whole. On an error the temporary file is removed.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove_of_the_dead(path)
     try:
         yield temporary
         _sync(temporary)
@@ -49,6 +51,24 @@ def write_whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     with whole_path(path) as temporary, temporary.open(mode, encoding=encoding, newline=newline) as file:
         yield file
         file.flush()
+
+
+def _remove_of_the_dead(path: Path) -> None:
+    """Remove what killed processes left of `path`; a file of a process that runs is left to it."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        number = leftover.name.removesuffix(".tmp").rpartition(".")[2]
+        if number.isdigit() and not _is_running(int(number)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:

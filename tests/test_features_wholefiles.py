@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -61,3 +62,15 @@ def test_one_process_at_a_time_makes_a_file(tmp_path: Path) -> None:
         other.kill()
     with writing_alone(path):
         pass
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_and_what_another_writes_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        ended.wait()
+    dead, living = (tmp_path / f".file.txt.{process}.tmp" for process in (ended.pid, os.getppid()))
+    for leftover in (dead, living):
+        leftover.write_text("half")
+    with write_whole(path) as file:
+        file.write("whole")
+    assert sorted(tmp_path.iterdir()) == sorted([living, path])
