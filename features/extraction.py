@@ -20,7 +20,7 @@ from features.overlap import Behind, load_ahead
 from features.parts import GrowingPart, peek_part, read_part
 from features.preprocessing import normalize
 from features.store import create_feature_file, record_digest, values_digest
-from features.wholefiles import check_space, remove_leftovers, whole_path
+from features.wholefiles import check_space, remove_leftovers, reserve, whole_path
 
 PART_ROWS = 512
 PART_BYTES = 2**26
@@ -181,11 +181,13 @@ class Extraction:
         shapes = {name: (len(rows), *shape) for name, shape in self.recipe.shapes.items()}
         seconds = sum(record["seconds"] for record in records)
         remove_leftovers(self.path.parent, self.path.name)  # of a process that was killed while it joined
-        check_space(self.path, self.recipe.image_bytes * len(rows))
+        needed = self.recipe.image_bytes * len(rows)
+        check_space(self.path, needed)
         with whole_path(self.path) as temporary:
             columns = self._columns(rows, split)
             recorded = {**attributes, "decoding": DECODING}
             with create_feature_file(temporary, shapes, self.recipe.dtype, columns, recorded) as file:
+                reserve(temporary, needed)  # check_space may have counted on room that another process took
                 file.attrs["seconds"] = seconds
                 self._copy_parts(file, rows)
             _seal(temporary, tuple(shapes))

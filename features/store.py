@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 
 from features.errors import InputError
-from features.wholefiles import whole_path, write_whole
+from features.wholefiles import check_space, whole_path, write_whole
 
 # What `models` needs of `features` to keep files comes through here.
-__all__ = ["SPLITS", "FeatureFile", "InputError", "create_feature_file", "whole_path", "write_whole"]
+__all__ = ["SPLITS", "FeatureFile", "InputError", "check_space", "create_feature_file", "whole_path", "write_whole"]
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "validation", "test")
@@ -165,6 +165,9 @@ class FeatureFile:
             self._read_columns()
         except FileNotFoundError:
             raise InputError(f"no feature file {path}; type: make features") from None
+        except PermissionError as error:
+            error.filename = str(path)  # which HDF5 says in the text alone
+            raise
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path} is not a whole feature file ({error}); remove it and type: make features"

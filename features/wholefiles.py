@@ -1,16 +1,21 @@
-"""Files that are whole or not there: written under another name first, by one process at a time."""
+"""Files that are whole or not there: written under another name first, and then given its name."""
 
+import ctypes
+import errno
+import glob
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import FileLock, Timeout
-
 from features.errors import InputError
+
+KEEP_LENGTH = 1  # FALLOC_FL_KEEP_SIZE
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _sync(path: Path) -> None:
@@ -22,20 +27,22 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def whole_path(path: Path) -> Iterator[Path]:
+def whole_path(path: Path, ending: str = "") -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its name only when the block ends well.
 
     The file is flushed to the disk before it is renamed, and the folder after it, so that after a crash or a kill
-    `path` is what it was before or whole. On an error the temporary file is removed.
+    `path` is what it was before or whole. On an error the temporary file is removed. The temporary name has the
+    `ending`, on which some libraries insist.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{ending}")
+    _remove_of_the_dead(path)
     try:
         yield temporary
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
-        if error.filename is None:  # a failed write does not say where
+        if error.filename in (None, str(temporary)):  # a failed write does not say where, a refused one too much
             error.filename = str(path)
         raise
     finally:
@@ -51,24 +58,56 @@ def write_whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         file.flush()
 
 
-def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Remove the temporary files of `name` (of all names unless given) that a killed process left in `folder`."""
-    for path in folder.glob(f".{name}.*.tmp"):
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield the temporary path of a folder, to be made and filled, that takes the name `path` when the block ends well.
+
+    A folder that had the name is removed then; after a kill there may be none, but never half of one.
+    """
+    temporary, former = (path.with_name(f".{path.name}.{os.getpid()}.{word}") for word in ("tmp", "tmp.former"))
+    _remove_of_the_dead(path)
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            _sync(file)
+        if path.exists():
+            path.replace(former)
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        for folder in (temporary, former):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_of_the_dead(path: Path) -> None:
+    """Remove what killed processes left of `path`; what belongs to a process that runs is left to it."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp*"):
+        number = leftover.name.removeprefix(f".{path.name}.").partition(".")[0]
+        if number.isdigit() and not _is_running(int(number)):
+            _remove(leftover)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
         path.unlink(missing_ok=True)
 
 
-@contextmanager
-def writing_alone(path: Path) -> Iterator[None]:
-    """Hold the right to make `path`; raises InputError where another process has it. A dead process loses it."""
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+def _is_running(process: int) -> bool:
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"another process is making {path}; wait for its end and type the command again") from None
-    try:
-        yield
-    finally:
-        lock.release()
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove the temporary files of `name` (of all names unless given) that a killed process left in `folder`."""
+    for path in folder.glob(f".{name}.*.tmp*"):
+        _remove(path)
 
 
 def check_space(path: Path, num_bytes: int) -> None:
@@ -79,6 +118,23 @@ def check_space(path: Path, num_bytes: int) -> None:
             f"{path} needs {needed / 1e6:,.0f} MB and the disk has {free / 1e6:,.0f} MB left; make room and type the "
             "command again: finished parts are kept"
         )
+
+
+def reserve(path: Path, num_bytes: int) -> None:
+    """Take room on the disk for `num_bytes` of the file at `path`, whose length stays what it is.
+
+    Raises OSError where there is no room: HDF5 crashes the process where it meets a full disk itself. Where the system
+    or the disk cannot reserve, nothing is done.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    with path.open("rb+") as file:
+        library = ctypes.CDLL(None, use_errno=True)
+        bounds = (ctypes.c_int64(0), ctypes.c_int64(num_bytes))
+        failed = library.fallocate64(file.fileno(), KEEP_LENGTH, *bounds)
+        number = ctypes.get_errno()
+    if failed and number in NO_ROOM:
+        raise OSError(number, os.strerror(number), str(path))
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:

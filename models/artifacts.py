@@ -52,6 +52,8 @@ def load_record(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             return dict(json.loads(archive.read(RECORD)))
+    except PermissionError:  # the command line says what to do
+        raise
     except FAULTS as error:
         raise _unreadable(path, error) from None
 

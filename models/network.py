@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from features.backbones import Backbone, build_frozen, get_backbone
-from features.store import InputError, whole_path, write_whole
+from features.store import InputError, check_space, whole_path, write_whole
 from models.calibration import fit_margins
 from models.layers import DropBranch, Probabilities, Standardize
 from models.probe import Probe, ProbeShape
@@ -242,13 +242,10 @@ def calibrate(model: keras.Model, probabilities: np.ndarray, labels: np.ndarray)
 def save(path: Path, model: keras.Model, architecture: Architecture, record: dict[str, Any]) -> None:
     """Write `path`, the architecture and the `record` as JSON, and its weights beside it as `.weights.h5`."""
     weights_path = path.with_suffix(".weights.h5")
-    with whole_path(weights_path) as temporary:
-        named = temporary.with_name(f"{temporary.name}.weights.h5")  # Keras insists on the ending
-        try:
-            model.save_weights(named)
-            named.replace(temporary)
-        finally:
-            named.unlink(missing_ok=True)
+    # HDF5 crashes the process where the disk fills up under it.
+    check_space(weights_path, 4 * sum(int(np.prod(weight.shape)) for weight in model.weights))
+    with whole_path(weights_path, ".weights.h5") as temporary:
+        model.save_weights(temporary)
     with write_whole(path) as file:
         file.write(json.dumps({"architecture": asdict(architecture), "record": record}, indent=2) + "\n")
 
@@ -282,6 +279,9 @@ def load(path: Path) -> tuple[keras.Model, Architecture, dict[str, Any]]:
             warnings.simplefilter("error", UserWarning)  # Keras only warns where a part of the weights is missing
             model.load_weights(path.with_suffix(".weights.h5"))
         return model, architecture, content["record"]
+    except PermissionError as error:
+        error.filename = error.filename or str(path.with_suffix(".weights.h5"))  # HDF5 says it in the text alone
+        raise
     except FAULTS as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is not a network that can be read ({reason}); train the model again") from None

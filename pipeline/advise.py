@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from features.locks import held
 from features.store import FeatureFile
 from pipeline import evaluation, extract
 from pipeline.advice import Advice, Candidate, LearningCurve, Pilot, write_advice
@@ -48,7 +49,8 @@ def main(settings: Advise, given: frozenset[str] = frozenset(), console: Console
     audit alone, which compares images and reads no label to choose by.
     """
     began = time.perf_counter()
-    with FeatureFile(extract.ready_features(settings)) as features:
+    features_path = extract.ready_features(settings)
+    with held(settings.run_folder / "advice.json"), FeatureFile(features_path) as features:
         evaluation.write_chance(settings, features)
         survey = Survey(shared_settings(settings), features, given)
         budget = settings.budget or usual_budget(survey)

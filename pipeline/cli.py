@@ -264,7 +264,7 @@ def explain(error: Exception) -> str:
     if not isinstance(error, OSError):
         return str(error)
     where = error.filename or "the run directory"
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full at {where}; make room and type the command again: finished parts are kept"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to use {where}; change its permissions, or choose another place by --run"

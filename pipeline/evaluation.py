@@ -6,6 +6,7 @@ import resource
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from features.errors import InputError
+from features.locks import held
 from features.preprocessing import layer_and_pooling
 from features.store import FeatureFile
 from models.artifacts import MODEL_VERSION
@@ -23,7 +25,7 @@ from pipeline.config import Linear, Shared, Strategy
 from pipeline.exported import remove_exports
 from pipeline.predictions import write_predictions
 from pipeline.rundir import shared_settings
-from pipeline.schema import ALL_STRATEGIES, Report, read_report, write_report
+from pipeline.schema import ALL_STRATEGIES, Report, read_report, report_text, write_report
 from pipeline.sums import write_sums
 
 log = logging.getLogger("thaw")
@@ -83,6 +85,11 @@ def result_folder(settings: Strategy, strategy: str) -> tuple[str, Path]:
     return name, folder
 
 
+def making(folder: Path) -> AbstractContextManager[None]:
+    """Return what holds the right to write a result's folder; entering it raises InputError where another has it."""
+    return held(folder, otherwise=", or give this one a name of its own by --name")
+
+
 def write_outcome(
     settings: Shared, folder: Path, name: str, strategy: str, features: FeatureFile, outcome: Outcome
 ) -> Path:
@@ -128,8 +135,10 @@ def write_outcome(
             "command": command(),
         }
     )
-    path = write_report(folder, report)
-    write_sums(folder, [path, folder / "predictions.csv", *folder.glob("model.*")])
+    # The report comes last: a result without one is none.
+    listed = [folder / "predictions.csv", *folder.glob("model.*")]
+    write_sums(folder, listed, {"report.json": report_text(report)})
+    write_report(folder, report)
     low, high = report.accuracy_ci95
     log.info(
         "%s: accuracy %.2f %% [%.2f, %.2f] on %d test images",
@@ -179,13 +188,22 @@ def model_record(settings: Shared, strategy: str, features: FeatureFile, outcome
 def write_chance(settings: Shared, features: FeatureFile) -> None:
     """Write the baseline `chance`, the most frequent class of the training split, unless this split's is there."""
     folder = settings.run_folder / "chance"
-    path = folder / "report.json"
-    if path.exists() and read_report(path).split_sha256 == features.attributes["split_sha256"]:
+    if _has_chance(folder, features):
         return
+    with held(folder, wait=True):  # each strategy of the run comes by here
+        if not _has_chance(folder, features):
+            write_outcome(settings, folder, "chance", "chance", features, _chance(features))
+
+
+def _has_chance(folder: Path, features: FeatureFile) -> bool:
+    path = folder / "report.json"
+    return path.exists() and read_report(path).split_sha256 == features.attributes["split_sha256"]
+
+
+def _chance(features: FeatureFile) -> Outcome:
     counts = np.bincount(features.labels[features.split == 0], minlength=len(features.class_names))
     probabilities = np.tile(counts / counts.sum(), (int((features.split == 2).sum()), 1))
-    outcome = Outcome(Origin(), probabilities, {}, 0.0, 0.0)
-    write_outcome(settings, folder, "chance", "chance", features, outcome)
+    return Outcome(Origin(), probabilities, {}, 0.0, 0.0)
 
 
 def peak_memory_mb() -> float:

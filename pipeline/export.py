@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import shutil
 import statistics
 import time
 import warnings
@@ -16,11 +15,11 @@ import numpy as np
 
 from features.errors import InputError
 from features.processor import num_cores
-from features.wholefiles import write_whole
+from features.wholefiles import whole_folder, whole_path, write_whole
 from pipeline import model_card
 from pipeline.classifier import Trained, find_result, read_trained
 from pipeline.config import Export
-from pipeline.evaluation import command
+from pipeline.evaluation import command, making
 from pipeline.exported import BATCH_SIZE, IMAGE_SIDE, Exported, record_export
 from pipeline.figures import size
 from pipeline.onnx_classifier import INPUT, onnx_classifier
@@ -44,6 +43,13 @@ def main(settings: Export) -> Path:
     folder = find_result(settings.run, settings.name)
     path = settings.out or folder / FILES[settings.format]
     _check_path(path, settings.format)
+    with making(folder):
+        exported = _export(settings, folder, path)
+    print(path, size(exported.bytes), *latencies(exported), sep="\n")
+    return path
+
+
+def _export(settings: Export, folder: Path, path: Path) -> Exported:
     trained = read_trained(folder)
     run, runtime = _WRITERS[settings.format](path, trained, settings.weights)
     one, many = (_latency(run, count) if run else None for count in (1, BATCH_SIZE))
@@ -60,8 +66,7 @@ def main(settings: Export) -> Path:
         command=command(),
     )
     record_export(folder, exported)
-    print(path, size(exported.bytes), *latencies(exported), sep="\n")
-    return path
+    return exported
 
 
 def latencies(exported: Exported) -> list[str]:
@@ -119,14 +124,10 @@ def _write_keras(path: Path, trained: Trained, weights: str | None) -> tuple[Run
     from pipeline.keras_classifier import keras_classifier
 
     model = keras_classifier(trained, weights)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.keras")  # Keras insists on the ending
-    try:
+    with whole_path(path, ".keras") as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr("class_names.json", json.dumps(trained.record["class_names"], ensure_ascii=False))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return _keras_runtime(model)
 
 
@@ -134,8 +135,7 @@ def _write_savedmodel(path: Path, trained: Trained, weights: str | None) -> tupl
     from pipeline.keras_classifier import keras_classifier
 
     model = keras_classifier(trained, weights)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole_folder(path) as temporary:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of TensorFlow about its own code
             model.export(temporary, verbose=False)
@@ -143,10 +143,6 @@ def _write_savedmodel(path: Path, trained: Trained, weights: str | None) -> tupl
         extra.mkdir(exist_ok=True)
         names = json.dumps(trained.record["class_names"], ensure_ascii=False)
         (extra / "class_names.json").write_text(names, encoding="utf-8")
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return _keras_runtime(model)
 
 

@@ -17,14 +17,15 @@ from features.engines import Network, choose_engine
 from features.errors import InputError
 from features.extraction import Extraction, Recipe
 from features.images import DECODING
+from features.locks import held
 from features.preprocessing import layer_and_pooling, pooled_shape
 from features.store import FeatureFile
 from features.weights import Weights, load_weights
-from features.wholefiles import write_whole, writing_alone
+from features.wholefiles import write_whole
 from pipeline import engine_choice, split
 from pipeline.config import Shared
 from pipeline.progress import counting
-from pipeline.rundir import another_run, write_run_settings
+from pipeline.rundir import another_run, check_same_run, write_run_settings
 
 log = logging.getLogger("thaw")
 
@@ -123,18 +124,27 @@ def main(settings: Shared, wanted: Wanted | None = None) -> Path:
         "dataset_sha256": dataset.digest(),
         "split_sha256": split.digest(settings.run_folder),
     }
-    if wanted.path.exists():
-        check_features(wanted.path, made_of, settings.run_folder)
-        if not wanted.sample:
-            log.info("%s is whole and up to date", wanted.path)
+    if _is_there(settings, wanted, made_of):
         return wanted.path
     wanted.path.parent.mkdir(parents=True, exist_ok=True)
-    with writing_alone(wanted.path):
+    with held(wanted.path, wait=True):
+        if _is_there(settings, wanted, made_of):  # by the process that this one waited for
+            return wanted.path
         skipped = _extract(settings, wanted, dataset, sides, weights, Made(shapes, made_of))
-    _write_skipped(wanted.path.with_name("skipped.csv"), skipped)
+        _write_skipped(wanted.path.with_name("skipped.csv"), skipped)
     if not wanted.sample:
         log.info("wrote %s: %s", wanted.path, ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
     return wanted.path
+
+
+def _is_there(settings: Shared, wanted: Wanted, made_of: dict[str, Any]) -> bool:
+    """Return whether the file is there; raises InputError where it was made of anything else."""
+    if not wanted.path.exists():
+        return False
+    check_features(wanted.path, made_of, settings.run_folder)
+    if not wanted.sample:
+        log.info("%s is whole and up to date", wanted.path)
+    return True
 
 
 def _shapes(settings: Shared, wanted: Wanted) -> dict[str, tuple[int, ...]]:
@@ -205,8 +215,10 @@ def _prepare_run(settings: Shared, dataset: Dataset) -> np.ndarray:
     run.mkdir(parents=True, exist_ok=True)
     if not (run / "run.json").exists():
         log.info("new run %s on %s", run, settings.dataset)
-    sides = split.main(run, dataset, settings.seed)
-    write_run_settings(settings)
+    with held(run / "run.json", wait=True):  # both files, since each says what the other is of
+        check_same_run(settings)
+        sides = split.main(run, dataset, settings.seed)
+        write_run_settings(settings)
     counts = np.bincount(sides, minlength=3)
     log.info(
         "%s: %d images, %d classes; %d train, %d validation, %d test",

@@ -54,6 +54,8 @@ def read_predictions(path: Path, class_names: Sequence[str]) -> Predictions:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return _parse(csv.reader(file, strict=True), class_names)
+    except PermissionError:  # the command line says what to do
+        raise
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); type: {remedy(path)}") from error
     except (ValueError, csv.Error) as error:

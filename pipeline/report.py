@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from features.errors import InputError
+from features.locks import held
 from features.wholefiles import write_whole
 from pipeline.advice import Advice, read_advice
 from pipeline.comparison import SIGNIFICANCE, Comparison, compare_all, load_run
@@ -48,7 +49,8 @@ def main(run: Path, as_json: bool = False, console: Console | None = None) -> Pa
         log.info("compared %d strategies; wrote %s", len(reports), path)
         return path
     _print(console or console_for(), reports, comparisons, hindsight)
-    page = write_html(Run(run, entries, comparisons, advice, missing, hindsight, _settings(run)))
+    with held(run / "report.html", wait=True):  # and the plots
+        page = write_html(Run(run, entries, comparisons, advice, missing, hindsight, _settings(run)))
     log.info("compared %d strategies; wrote %s and %s", len(reports), path, page)
     return path
 

@@ -33,6 +33,18 @@ def with_run_settings(settings: Settings) -> Settings:
     return type(settings).model_validate({**settings.model_dump(exclude_unset=True), **update, "run": folder})
 
 
+def check_same_run(settings: Shared) -> None:
+    """Raise InputError where run.json contradicts settings that were complete before it was there.
+
+    Another process has begun the run then, since this one read its command line.
+    """
+    stored = read_run_settings(settings.run_folder) or {}
+    received = settings.model_dump(mode="json")
+    differing = sorted(name for name in FIXED_FIELDS if name in stored and received[name] != stored[name])
+    if differing:
+        raise InputError(_contradiction(settings.run_folder, differing, received, stored))
+
+
 def shared_settings(settings: Shared) -> Shared:
     """Return the run's own settings, without what a stage adds to them or means otherwise."""
     stored = read_run_settings(settings.run_folder) or {}

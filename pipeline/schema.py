@@ -123,6 +123,8 @@ def read_report(path: Path) -> Report:
     """
     try:
         return Report.model_validate_json(path.read_bytes())
+    except PermissionError:  # the command line says what to do
+        raise
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); type: {remedy(path)}") from error
     except ValidationError as error:
@@ -134,10 +136,15 @@ def read_report(path: Path) -> Report:
         raise InputError(f"{path} is not a valid report: {problem}; type: {remedy(path)}") from error
 
 
+def report_text(report: Report) -> str:
+    """Return the content of report.json."""
+    return report.model_dump_json(indent=2, by_alias=True) + "\n"
+
+
 def write_report(folder: Path, report: Report) -> Path:
     """Write `report` to `folder`/report.json, whole or not at all, making the folder, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.json"
     with write_whole(path) as file:
-        file.write(report.model_dump_json(indent=2, by_alias=True) + "\n")
+        file.write(report_text(report))
     return path

@@ -1,7 +1,8 @@
 """SHA256SUMS: the digests of a result's files, as `sha256sum --check` reads them, so that a changed byte shows."""
 
+import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from features.errors import InputError
@@ -11,9 +12,14 @@ NAME = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  ([^/\n]+)")
 
 
-def write_sums(folder: Path, paths: Iterable[Path]) -> None:
-    """Write the digests of `paths`, all of them in `folder`, to its SHA256SUMS."""
-    lines = [f"{file_digest(path)}  {path.name}\n" for path in sorted(paths)]
+def write_sums(folder: Path, paths: Iterable[Path], coming: Mapping[str, str]) -> None:
+    """Write the digests of `paths`, all of them in `folder`, to its SHA256SUMS.
+
+    `coming` is the text, by name, of files that are written next, so that what they complete has its digests already.
+    """
+    digests = {path.name: file_digest(path) for path in paths}
+    digests |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in coming.items()}
+    lines = [f"{digests[name]}  {name}\n" for name in sorted(digests)]
     with write_whole(folder / NAME) as file:
         file.writelines(lines)
 
@@ -26,6 +32,8 @@ def changed_files(folder: Path) -> list[str]:
     path = folder / NAME
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
+    except PermissionError:  # the command line says what to do
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error})") from None
     parsed = [_LINE.fullmatch(line) for line in lines]

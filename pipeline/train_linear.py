@@ -47,7 +47,7 @@ def main(settings: Linear, strategy_name: str) -> Path:
     name, folder = evaluation.result_folder(settings, strategy_name)
     _check_options(settings, strategy_name, name)
     features_path = _features(settings, strategy_name)
-    with FeatureFile(features_path) as features:
+    with evaluation.making(folder), FeatureFile(features_path) as features:
         evaluation.write_chance(settings, features)
         outcome = train(settings, strategy_name, features)
         return evaluation.write_outcome(settings, folder, name, strategy_name, features, outcome)

@@ -16,7 +16,7 @@ import numpy as np
 from features.backbones import get_backbone
 from features.engines import resolve_device
 from features.store import FeatureFile
-from features.wholefiles import remove_leftovers, writing_alone
+from features.wholefiles import remove_leftovers
 from models import network
 from models.batches import CachedActivations, Source
 from models.checkpoints import Checkpoint, Epoch, State
@@ -45,11 +45,12 @@ def main(settings: Neural, strategy: str) -> Path:
     check_options(settings)
     cut = find_cut(backbone, strategy, settings)
     shared = shared_settings(settings)
-    folder.mkdir(parents=True, exist_ok=True)
+    features_path = extract.ready_features(shared)
     with ExitStack() as closing:
-        closing.enter_context(writing_alone(folder / "model.json"))
+        closing.enter_context(evaluation.making(folder))
+        folder.mkdir(exist_ok=True)
         remove_leftovers(folder)
-        features = closing.enter_context(FeatureFile(extract.ready_features(shared)))
+        features = closing.enter_context(FeatureFile(features_path))
         evaluation.write_chance(settings, features)
         device = resolve_device(settings.device)
         closing.enter_context(keras.device(f"{device}:0"))
@@ -60,9 +61,9 @@ def main(settings: Neural, strategy: str) -> Path:
             plan = plan.starting_from(warm_start(settings, features, cut.input_layer, folder))
         outcome, state = train(settings, plan, sources, folder)
         evaluation.write_outcome(shared, folder, name, strategy, features, outcome)
-    if not state.out_of_time:
-        for leftover in ("checkpoint.npz", "probe.npz"):
-            (folder / leftover).unlink(missing_ok=True)
+        if not state.out_of_time:
+            for leftover in ("checkpoint.npz", "probe.npz"):
+                (folder / leftover).unlink(missing_ok=True)
     return folder
 
 

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -5,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import InputError
-from features.wholefiles import whole_path, write_whole, writing_alone
+from features.wholefiles import reserve, whole_folder, whole_path, write_whole
 
 
 def test_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -43,21 +43,39 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_one_process_at_a_time_makes_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "features.h5"
-    code = (
-        "import sys; from pathlib import Path; from features.wholefiles import writing_alone\n"
-        "with writing_alone(Path(sys.argv[1])): print('holding', flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", code, str(path)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"holding\n"
-        with pytest.raises(InputError) as error, writing_alone(path):
-            pass
-        assert str(error.value) == f"another process is making {path}; wait for its end and type the command again"
-        other.kill()
-    with writing_alone(path):
-        pass
+def test_what_a_killed_writer_left_is_removed_by_the_next_and_what_another_writes_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        ended.wait()
+    dead, living = (tmp_path / f".file.txt.{process}.tmp" for process in (ended.pid, os.getppid()))
+    for leftover in (dead, living, dead.with_suffix(".tmp.keras")):
+        leftover.write_text("half")
+    dead.with_suffix(".tmp.former").mkdir()
+    with write_whole(path) as file:
+        file.write("whole")
+    assert sorted(tmp_path.iterdir()) == sorted([living, path])
+
+
+def test_a_folder_is_whole_or_what_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "savedmodel"
+    for content in ("first", "second"):
+        with whole_folder(path) as folder:
+            folder.mkdir()
+            (folder / content).write_text(content)
+            assert not (path / content).exists()
+    with pytest.raises(RuntimeError, match="stop"), whole_folder(path) as folder:
+        folder.mkdir()
+        raise RuntimeError("stop")
+    assert [entry.name for entry in path.iterdir()] == ["second"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["savedmodel"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="room is reserved on Linux alone")
+def test_room_is_taken_for_a_file_whose_length_stays(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    reserve(path, 10**6)
+    assert (path.stat().st_size, path.read_bytes()) == (3, b"abc")
+    with pytest.raises(OSError, match="No space left|File too large") as error:
+        reserve(path, 2**62)
+    assert error.value.filename == str(path)
