@@ -15,7 +15,7 @@ from pipeline.feature_rows import load_rows
 from pipeline.survey import Survey
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "faults"))
-from leaks import Held, judge  # noqa: E402
+from leaks import Held, judge
 
 
 def test_what_the_process_holds_already_counts(tmp_path: Path) -> None:
