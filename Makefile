@@ -12,9 +12,9 @@ $(if $(filter command,$(origin dataset) $(origin run) $(origin args)),$(error th
 WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
 STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) head finetune scratch random
 LOCKED := -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
-LATER := fuzz test-backends cluster-test
+LATER := test-backends cluster-test
 
-.PHONY: help setup demo test test-browser lint format lock licences features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup faults $(LATER) clean
+.PHONY: help setup demo test test-browser lint format lock licences features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup faults fuzz $(LATER) clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -120,6 +120,9 @@ $(PEERS): $(READY) requirements/bench.lock requirements/bench-torch.lock
 
 faults: $(READY) ## kill stages at random moments, flip bits in every artifact: an hour (ARGS="--kills 50 --flips 100")
 	$(VENV)/bin/python tests/faults/everything.py $(ARGS)
+
+fuzz: $(READY) ## a million made-up inputs over every parser, each in ten seconds and 2 GB at most: an hour (ARGS="--only image --runs 50000")
+	$(VENV)/bin/python tests/fuzz/everything.py $(ARGS)
 
 $(LATER):
 	@echo "error: make $@ is not part of this version; make help lists what is" >&2; exit 1

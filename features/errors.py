@@ -1,10 +1,19 @@
 """The one error that a user can mend, and what readers of files raise on bytes that they cannot use."""
 
+import lzma
 import struct
+import tokenize
+import zipfile
 import zlib
 
 FILE_FAULTS = (OSError, EOFError, ValueError, RuntimeError, MemoryError, struct.error, zlib.error)
 """What any of the libraries that read images and archives may raise on a torn or made-up file."""
+
+CONTAINER_FAULTS = (
+    *(*FILE_FAULTS, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, SyntaxError),
+    *(tokenize.TokenError, lzma.LZMAError, zipfile.BadZipFile),
+)
+"""What the libraries that read zips, .npy, HDF5, ONNX and models may raise besides, as fuzzing them has shown."""
 
 
 class InputError(ValueError):

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
+from features.errors import CONTAINER_FAULTS
+from features.heaps import check_heaps
 from features.preprocessing import layer_and_pooling, pool
-from features.store import create_dataset
+from features.store import check_array, create_dataset
 from features.wholefiles import write_whole
 
 Found = TypeVar("Found")
@@ -69,6 +71,9 @@ def read_part(path: Path, layers: Sequence[str]) -> tuple[dict[str, np.ndarray],
     """Read a part back as (`layers`, `rows`, `record`), or None where it is missing, damaged or not a part."""
 
     def whole(file: h5py.File) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]] | None:
+        check_array(file, "rows", "i", dimensions=(1,))
+        for name in layers:
+            check_array(file, name, "f", dimensions=(2, 4))
         rows, record = file["rows"][...], _record(file)
         values = {name: file[name][...] for name in layers}
         digest = hashlib.sha256(rows)
@@ -91,7 +96,10 @@ def _record(file: h5py.File) -> dict[str, Any]:
 def _read(path: Path, what: Callable[[h5py.File], Found]) -> Found | None:
     """Return what is asked of the part's open file, None where it is missing or not there to be read."""
     try:
+        check_heaps(path)
         with h5py.File(path, "r") as file:
             return what(file)
-    except (OSError, KeyError, ValueError, TypeError, RecursionError):
+    except MemoryError:  # says nothing of the part
+        raise
+    except CONTAINER_FAULTS:
         return None

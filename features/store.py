@@ -10,11 +10,22 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from features.errors import InputError
+from features.errors import CONTAINER_FAULTS, InputError
+from features.heaps import check_heaps
 from features.wholefiles import check_space, whole_path, write_whole
 
 # What `models` needs of `features` to keep files comes through here.
-__all__ = ["SPLITS", "FeatureFile", "InputError", "check_space", "create_feature_file", "whole_path", "write_whole"]
+__all__ = [
+    "CONTAINER_FAULTS",
+    "SPLITS",
+    "FeatureFile",
+    "InputError",
+    "check_heaps",
+    "check_space",
+    "create_feature_file",
+    "whole_path",
+    "write_whole",
+]
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "validation", "test")
@@ -98,14 +109,19 @@ def check_structure(file: h5py.File) -> None:
         {"groups": "S"} if "groups" in file else {}
     )
     for name, kind in kinds.items():
-        _check_array(file, name, kind, dimensions=(1,))
-    if not isinstance(file.get("features", getlink=True), h5py.HardLink) or not len(file["features"]):
+        check_array(file, name, kind, dimensions=(1,))
+    if not isinstance(file.get("features", getlink=True), h5py.HardLink) or not _is_group(file, "features"):
         raise ValueError("it has no layers")
     for name in file["features"]:
-        _check_array(file, f"features/{name}", "f", dimensions=(2, 4))
+        check_array(file, f"features/{name}", "f", dimensions=(2, 4))
 
 
-def _check_array(file: h5py.File, name: str, kind: str, dimensions: tuple[int, ...]) -> None:
+def _is_group(file: h5py.File, name: str) -> bool:
+    return isinstance(file[name], h5py.Group) and len(file[name]) > 0
+
+
+def check_array(file: h5py.File, name: str, kind: str, dimensions: tuple[int, ...]) -> None:
+    """Raise ValueError where `name` is no array of that kind in this very file, or claims more than the file holds."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"{name} is missing, or a link to elsewhere")
     array = file[name]
@@ -161,14 +177,21 @@ class FeatureFile:
     def __init__(self, path: Path):
         self.path = path
         try:
+            check_heaps(path)
             self._file = h5py.File(path, "r")
-            self._read_columns()
+            try:
+                self._read_columns()
+            except BaseException:
+                self._file.close()
+                raise
         except FileNotFoundError:
             raise InputError(f"no feature file {path}; type: make features") from None
         except PermissionError as error:
             error.filename = str(path)  # which HDF5 says in the text alone
             raise
-        except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        except MemoryError:  # says nothing of the file
+            raise
+        except CONTAINER_FAULTS as error:
             raise InputError(
                 f"{path} is not a whole feature file ({error}); remove it and type: make features"
             ) from None
@@ -210,7 +233,7 @@ class FeatureFile:
                 "record_sha256": record_digest(self._file),
             }
             changed = [name for name, digest in received.items() if self.attributes[name] != digest]
-        except (OSError, KeyError, ValueError, TypeError) as error:
+        except CONTAINER_FAULTS as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{self.path} is damaged ({reason}); remove it and type: make features") from None
         if changed:

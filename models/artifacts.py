@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from features.store import InputError, whole_path
+from features.store import CONTAINER_FAULTS, InputError, whole_path
 
 # What a model of ours consists of beyond the types that skops trusts by itself.
 TRUSTED = [
@@ -18,8 +18,6 @@ TRUSTED = [
 
 MODEL_VERSION = 2  # to be raised where a model carries something else
 RECORD = "record.json"
-# What reading a file that somebody made up may raise.
-FAULTS = (OSError, zipfile.BadZipFile, LookupError, ValueError, TypeError, AttributeError, RecursionError, EOFError)
 
 
 def save_model(path: Path, model: Any, record: dict[str, Any]) -> None:
@@ -40,7 +38,7 @@ def load_model(path: Path) -> tuple[Any, dict[str, Any]]:
         model = io.load(path, trusted=TRUSTED)
     except io.exceptions.UntrustedTypesFoundException as error:
         raise InputError(f"{path} was refused, nothing in it was run: {error}; train the model again") from None
-    except FAULTS as error:
+    except CONTAINER_FAULTS as error:
         raise _unreadable(path, error) from None
     if not hasattr(model, "predict_proba"):
         raise _unreadable(path, f"it holds a {type(model).__name__}")
@@ -54,7 +52,7 @@ def load_record(path: Path) -> dict[str, Any]:
             return dict(json.loads(archive.read(RECORD)))
     except PermissionError:  # the command line says what to do
         raise
-    except FAULTS as error:
+    except CONTAINER_FAULTS as error:
         raise _unreadable(path, error) from None
 
 

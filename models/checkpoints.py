@@ -1,7 +1,6 @@
 """How far a training has come, and the file from which a broken one ends as an unbroken one."""
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from features.store import write_whole
+from features.store import CONTAINER_FAULTS, write_whole
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Checkpoint:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 record = json.loads(arrays["record"].tobytes())
             return record if record["settings_sha256"] == self.settings_sha256 else None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except CONTAINER_FAULTS:
             return None
 
     def restore(self, model: keras.Model) -> State | None:

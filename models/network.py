@@ -3,7 +3,6 @@
 import contextlib
 import json
 import warnings
-import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from features.backbones import Backbone, build_frozen, get_backbone
-from features.store import InputError, check_space, whole_path, write_whole
+from features.store import CONTAINER_FAULTS, InputError, check_heaps, check_space, whole_path, write_whole
 from models.calibration import fit_margins
 from models.layers import DropBranch, Probabilities, Standardize
 from models.probe import Probe, ProbeShape
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 # What reading a file that somebody made up may raise; Keras only warns where a part of the weights is missing.
-FAULTS = (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError, UserWarning, zipfile.BadZipFile)
+FAULTS = (*CONTAINER_FAULTS, UserWarning)
 MOST_UNITS = 10**6  # of a layer in a file that is to be loaded
 MOST_LOG_TEMPERATURE = 3.0  # beyond, float32 would tell the classes of an untrained network no longer apart
 
@@ -274,11 +273,12 @@ def load(path: Path) -> tuple[keras.Model, Architecture, dict[str, Any]]:
         probe = fields.pop("probe")
         architecture = Architecture(**fields, probe=ProbeShape(**probe) if probe else None)
         _check_size(architecture, path.with_suffix(".weights.h5"))
+        check_heaps(path.with_suffix(".weights.h5"))
         model = build(architecture, None, seed=0)
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras only warns where a part of the weights is missing
             model.load_weights(path.with_suffix(".weights.h5"))
-        return model, architecture, content["record"]
+        return model, architecture, dict(content["record"])
     except PermissionError as error:
         error.filename = error.filename or str(path.with_suffix(".weights.h5"))  # HDF5 says it in the text alone
         raise

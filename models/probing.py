@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.blocks import ArrayBlocks, BlockPool, signed_roots
+from models.blocks import ArrayBlocks, BlockPool, Blocks, signed_roots
 from models.paths import LinearPath
 from models.selection import Folds, make_folds, past_best
 from models.strategies import Strategy
@@ -46,14 +46,19 @@ def standard_error(accuracy: float, num_images: int) -> float:
 
 
 def linear_probe(
-    strategy: Strategy, features: np.ndarray, labels: np.ndarray, folds: Folds, values: Sequence[float] = SCREENING
+    strategy: Strategy,
+    features: np.ndarray | Blocks,
+    labels: np.ndarray,
+    folds: Folds,
+    values: Sequence[float] = SCREENING,
 ) -> Probed:
     """Return the probe of `features` (N, D) float32 and `labels` (N,) int64 at the best of the ascending `values`.
 
-    As in a whole choice, the path over C ends where the accuracy has fallen.
+    Features are an array, or blocks of one that is read as it is wanted. As in a whole choice, the path over C ends
+    where the accuracy has fallen.
     """
     tried: list[np.ndarray] = []
-    with BlockPool(ArrayBlocks(features)) as pool:
+    with BlockPool(ArrayBlocks(features) if isinstance(features, np.ndarray) else features) as pool:
         path = LinearPath(strategy.kind(), pool, labels, folds, None)
         for right in path.right(values):
             tried.append(right[path.held_out])

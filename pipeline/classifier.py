@@ -17,15 +17,10 @@ from features.preprocessing import normalize, pool
 from features.weights import TensorsLater, Weights, load_weights
 from models.artifacts import MODEL_VERSION, load_model, load_record
 from pipeline import engine_choice
+from pipeline.model_record import NEEDED, fault_of
 from pipeline.schema import BASELINES, NEURAL, Report, read_report, remedy
 
 log = logging.getLogger("thaw")
-
-NEEDED = (
-    *("model_version", "strategy", "backbone", "weights", "weights_sha256", "seed", "layer", "class_names"),
-    *("image_size", "resize", "normalize", "pooling", "dtype", "decoding", "views"),
-    *("engine", "engine_layers", "engine_precision", "batch_size"),
-)
 
 
 @dataclass(frozen=True)
@@ -222,6 +217,8 @@ def _check_record(folder: Path, report: Report, record: dict[str, Any]) -> None:
             f"the model in {folder} is of version {version or 'unknown'} and this program reads version "
             f"{MODEL_VERSION}; train it again: {again}"
         )
+    if fault := fault_of(record):
+        raise InputError(f"the model in {folder} has a record that cannot be ({fault}); train it again: {again}")
     if record["decoding"] != DECODING:
         raise InputError(f"the model in {folder} was trained on pixels decoded by other rules; train it again: {again}")
     if record["class_names"] != report.class_names or record["strategy"] != report.strategy:

@@ -24,6 +24,14 @@ FIXED_FIELDS = (
 RUN_FIELDS = (*FIXED_FIELDS, "batch_size", "skip_bad", "max_pixels")
 
 
+def _absolute(path: str | Path) -> Path:
+    """Return a path as every working directory has it; raises ValueError where it names a user that is none."""
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{error} Expected a path") from None
+
+
 def _network(given: Mapping[str, Any]) -> Backbone:
     """Return the network that defaults follow; for a name that is none, which the stage refuses, the usual one."""
     return BACKBONES.get(given.get("backbone", USUAL_BACKBONE), BACKBONES[USUAL_BACKBONE])
@@ -126,17 +134,17 @@ class Shared(Options):
     @classmethod
     def _absolute_dataset(cls, word: str) -> str:
         kind, separator, path = word.partition(":")
-        return f"{kind}:{Path(path).expanduser().absolute()}" if separator and kind in PATH_KINDS else word
+        return f"{kind}:{_absolute(path)}" if separator and kind in PATH_KINDS else word
 
     @field_validator("weights")
     @classmethod
     def _absolute_weights(cls, source: str) -> str:
-        return source if source in ("imagenet", "random") else str(Path(source).expanduser().absolute())
+        return source if source in ("imagenet", "random") else str(_absolute(source))
 
     @field_validator("data")
     @classmethod
     def _absolute_data(cls, path: Path | None) -> Path | None:
-        return path.expanduser().absolute() if path else None
+        return _absolute(path) if path else None
 
     @property
     def run_folder(self) -> Path:

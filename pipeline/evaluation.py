@@ -218,6 +218,16 @@ def memory_budget_mb(settings: Shared) -> float:
     return settings.memory or 0.75 * total
 
 
+def spare_memory_mb(settings: Shared) -> float:
+    """Return the MB that a stage may use beyond what this process holds now, 0 where that is more already."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        held = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except OSError:  # not Linux
+        held = peak_memory_mb()
+    return max(0.0, memory_budget_mb(settings) - held)
+
+
 def check_memory(settings: Linear, features: FeatureFile) -> None:
     """Raise InputError where the features of the rows that are not test cannot fit the memory budget in copies."""
     tried = candidates(settings.layer, list(features.layers), settings.transform)

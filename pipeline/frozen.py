@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from models.blocks import ArrayBlocks, Blocks
 from models.learning_curve import PowerLaw, extrapolate
 from models.probing import SCREENING, Probed, linear_probe, nested_order, optimism, probe_folds, transformed
 from models.selection import TRANSFORMS, Folds
 from models.strategies import STRATEGIES
 from pipeline.advice import CurvePoint, LearningCurve
+from pipeline.evaluation import spare_memory_mb
+from pipeline.feature_rows import load_rows
 from pipeline.survey import Survey
 
 log = logging.getLogger("thaw")
@@ -22,6 +25,7 @@ SVM_VALUES = (1e-5, 1e-4, 1e-3, 1e-2)  # of C, whose best is lower than that of 
 FIT_VALUES = 15  # of C, that a strategy's own path has at most
 NEAR = (1.0, 10**0.5, 10.0)  # times the C of many rows, for few
 FEW = (0.1, 10**-0.5, 1.0)  # times the C of few rows, for many
+COPIES = 2  # of the features at once: all, and a share of them
 HELPS = 0.005  # a gain by twice the images, from which on more labels are worth having
 
 
@@ -80,7 +84,7 @@ def _on_all(survey: Survey, frozen: Frozen) -> Frozen:
     rows = np.sort(survey.order)
     labels, folds = survey.features.labels[rows], all_folds(survey, rows)
     values = [share * frozen.probed.value for share in FEW]
-    features = transformed(_read(survey, frozen.layer, rows), frozen.transform)
+    features = _load(survey, frozen, rows)
     probed = linear_probe(STRATEGIES[frozen.strategy], features, labels, folds, values)
     minutes = (time.perf_counter() - began) / 60 * FIT_VALUES / len(FEW) / 2  # the path ends where it falls
     return Frozen(frozen.strategy, frozen.layer, frozen.transform, probed, len(folds[0][0]), minutes)
@@ -100,6 +104,17 @@ def _read(survey: Survey, layer: str, rows: np.ndarray) -> np.ndarray:
     return survey.features.read([layer], mask)
 
 
+def _load(survey: Survey, frozen: Frozen, rows: np.ndarray) -> Blocks:
+    """Return the transformed rows of a layer, in memory where there is room for them and for the copies of parts."""
+    needed = COPIES * len(rows) * survey.features.row_bytes([frozen.layer]) / 1e6
+    in_memory = needed <= spare_memory_mb(survey.settings)
+    if not in_memory:
+        log.info("probing %s takes about %.0f MB: its features are read from the file", frozen.layer, needed)
+    mask = np.zeros(len(survey.features.ids), bool)
+    mask[rows] = True
+    return load_rows(survey.features, frozen.layer, frozen.transform, mask, in_memory)
+
+
 def learning_curve(survey: Survey, frozen: Frozen) -> tuple[LearningCurve, PowerLaw]:
     """Return the curve of a classifier over 1 % to 100 % of the rows that are not test, and the law fitted to it.
 
@@ -109,7 +124,7 @@ def learning_curve(survey: Survey, frozen: Frozen) -> tuple[LearningCurve, Power
     """
     rows = np.sort(survey.order)
     labels = survey.features.labels[rows]
-    features = transformed(_read(survey, frozen.layer, rows), frozen.transform)
+    features = _load(survey, frozen, rows)
     folds = all_folds(survey, rows)
     fitted, held_out = folds[0]
     ordered = fitted[nested_order(labels[fitted], survey.settings.seed)]
@@ -118,7 +133,10 @@ def learning_curve(survey: Survey, frozen: Frozen) -> tuple[LearningCurve, Power
         few = ordered[: int(share * len(fitted))]
         num_classes = len(np.unique(labels))
         if len(few) >= 2 * num_classes and len(np.unique(labels[few])) == num_classes:
-            probed = _probe_few(frozen, features, labels, few, held_out)
+            if isinstance(features, ArrayBlocks):
+                probed = _probe_few(frozen, features.array, labels, few, held_out)
+            else:
+                probed = _probe_few_of_file(survey, frozen, rows, few, held_out)
             points.append(_point(share, len(few), probed))
     known = np.sort(np.concatenate([held for _, held in folds]))
     right = frozen.probed.right[np.searchsorted(known, held_out)]
@@ -133,6 +151,18 @@ def _probe_few(
     folds = [(np.arange(len(few)), np.arange(len(few), len(used)))]
     values = [times * frozen.probed.value for times in NEAR]
     return linear_probe(STRATEGIES[frozen.strategy], features[used], labels[used], folds, values)
+
+
+def _probe_few_of_file(
+    survey: Survey, frozen: Frozen, rows: np.ndarray, few: np.ndarray, held_out: np.ndarray
+) -> Probed:
+    """Return the same, the rows in the order of the file, from which they are read."""
+    used = np.sort(np.concatenate([few, held_out]))
+    is_held = np.isin(used, held_out)
+    folds = [(np.flatnonzero(~is_held), np.flatnonzero(is_held))]
+    values = [times * frozen.probed.value for times in NEAR]
+    labels = survey.features.labels[rows[used]]
+    return linear_probe(STRATEGIES[frozen.strategy], _load(survey, frozen, rows[used]), labels, folds, values)
 
 
 def _point(share: float, num_images: int, probed: Probed) -> CurvePoint:

@@ -36,7 +36,10 @@ def list_images(words: Sequence[str], lines: Iterable[str]) -> Iterator[Path]:
 
 
 def _of_word(word: str) -> Iterator[Path]:
-    path = Path(word).expanduser()
+    try:
+        path = Path(word).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{shown(word)}: {error} Expected a file, a folder or a pattern: mend the name") from None
     if path.is_dir():
         yield from _not_none(_in_folder(path), f"{shown(path)} holds no image file")
     elif not os.path.lexists(path) and glob.has_magic(word):

@@ -90,6 +90,8 @@ def read_run_settings(folder: Path) -> dict[str, Any] | None:
     path = folder / "run.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
         if "engine" in content:  # written before there was a choice of precision
             content.setdefault("engine_precision", "float32")
         Shared.model_validate(content)

@@ -13,12 +13,13 @@ from features.backbones import get_backbone
 from features.errors import InputError
 from features.store import FeatureFile, FeatureRows
 from models.artifacts import save_model
-from models.blocks import ArrayBlocks, Blocks, SquareRoots, block_rows, signed_roots
+from models.blocks import Blocks, block_rows
 from models.selection import Fit, Folds, Trial, as_records, best_trial, candidates, final_fit, make_folds, try_candidate
 from models.strategies import STRATEGIES, Strategy, find_strategy
 from pipeline import evaluation, extract
 from pipeline.config import SVM, Linear
 from pipeline.evaluation import Origin, Outcome
+from pipeline.feature_rows import load_rows
 from pipeline.rundir import another_run
 
 log = logging.getLogger("thaw")
@@ -195,18 +196,13 @@ def load(settings: Linear, features: FeatureFile, layer: str, transform: str, ma
 
     They are held in memory where they fit the stage's budget; otherwise each pass over them reads the file.
     """
-    rows = FeatureRows(features, layer.split("+"), mask)
-    num_rows, num_features = rows.shape
+    num_rows, num_features = int(mask.sum()), features.row_bytes(layer.split("+")) // 4
     solver = SOLVER_BYTES * (settings.folds + 1) * len(features.class_names) * num_features
     needed = (4 * MEMORY_SHARE * num_rows * num_features + solver) / 1e6
-    if needed <= evaluation.memory_budget_mb(settings):
-        blocks = ArrayBlocks(features.read(layer.split("+"), mask))
-        if transform == "sqrt":
-            for part in block_rows(blocks):
-                signed_roots(blocks.array[part], out=blocks.array[part])
-        return blocks
-    log.info("training on %s takes about %.0f MB: its features are read from the file in blocks", layer, needed)
-    return SquareRoots(rows) if transform == "sqrt" else rows
+    in_memory = needed <= evaluation.spare_memory_mb(settings)
+    if not in_memory:
+        log.info("training on %s takes about %.0f MB: its features are read from the file in blocks", layer, needed)
+    return load_rows(features, layer, transform, mask, in_memory)
 
 
 def _hyperparameters(

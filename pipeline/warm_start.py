@@ -3,7 +3,6 @@
 import json
 import logging
 import time
-import zipfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from features.backbones import get_backbone
-from features.errors import InputError
+from features.errors import CONTAINER_FAULTS, InputError
 from features.preprocessing import resolve_pooling
 from features.store import FeatureFile
 from features.wholefiles import write_whole
@@ -167,5 +166,5 @@ def _read(path: Path, made_for: dict[str, Any]) -> WarmStart | None:
             probe = Probe(**{name: arrays[name] for name in ("mean", "scale", "kernel", "bias")})
         shape = ProbeShape(**content["shape"])
         return WarmStart(shape, probe, content["record"], content["fitted"], content["seconds"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except CONTAINER_FAULTS:
         return None

@@ -15,7 +15,8 @@ def main() -> None:
     parser.add_argument("--flips", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    codes = [subprocess.run([sys.executable, str(HERE / "corpus.py")], check=False).returncode]
+    alone = ("corpus.py", "bounds.py", "leaks.py")
+    codes = [subprocess.run([sys.executable, str(HERE / script)], check=False).returncode for script in alone]
     for script, name, count in (("flips.py", "--flips", options.flips), ("kills.py", "--kills", options.kills)):
         command = [sys.executable, str(HERE / script), name, str(count), "--seed", str(options.seed)]
         codes.append(subprocess.run(command, check=False).returncode)

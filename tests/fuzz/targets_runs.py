@@ -1,0 +1,134 @@
+"""The parsers of what a run directory holds: feature files, settings, tables, reports, models."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import mutations
+import numpy as np
+import seeds
+from targets import Target, file_target
+from test_pipeline_hindsight import advice as made_advice
+from test_pipeline_report import add
+
+from features import parts, store
+from features.datasets import Dataset
+from models import artifacts, checkpoints
+from pipeline import advice, classifier, exported, html_classes, predictions, rundir, schema, split, sums, verify
+from pipeline import warm_start as warm
+from pipeline.config import Shared
+from pipeline.model_record import NEEDED
+
+CLASSES = ["cat", "dog", "eel"]
+CURVE = b"epoch,loss,accuracy,validation_loss,validation_accuracy,validation_balanced_accuracy\n0,,,1.2,0.4,0.4\n"
+RECORD = dict.fromkeys(NEEDED, 0) | {
+    **{"model_version": artifacts.MODEL_VERSION, "strategy": "svm", "backbone": "vgg16", "weights": "random"},
+    **{"weights_sha256": "c" * 64, "layer": "block5_pool", "class_names": CLASSES, "image_size": 48, "views": 1},
+    **{"resize": "bilinear", "normalize": "caffe", "pooling": "max", "dtype": "float32", "decoding": 2},
+    **{"engine": "keras", "engine_layers": ["block5_pool"], "engine_precision": "float32", "batch_size": 8},
+}
+
+
+def feature_targets(folder: Path) -> Iterator[Target]:
+    """Yield those of HDF5 files of features."""
+    path, part = folder / "features.h5", folder / "part-000000000.h5"
+
+    def features() -> None:
+        with store.FeatureFile(path) as file:
+            rows = store.FeatureRows(file, list(file.layers)[:1], file.split != 2)
+            rows.read(slice(0, 3))
+            file.groups_of(file.split == 0)
+            file.check_digests()
+
+    def read_part() -> None:
+        parts.peek_part(part)
+        parts.read_part(part, ("block5_pool",))
+
+    for name, read, content in (
+        (path, features, seeds.feature_files(folder)),
+        (part, read_part, seeds.parts(folder)),
+    ):
+        target = file_target(name.name.partition("-")[0], name, read, content, 8)
+        yield target._replace(change=mutations.in_hdf5(content[0]))
+
+
+def make_run(folder: Path) -> Path:
+    """Write a run directory with a result, advice and all tables, as the stages would, and return it."""
+    run = folder / "run"
+    result = add(run, "svm", [0, 1])
+    rundir.write_run_settings(Shared(run=run, dataset="digits"))
+    (run / "split.csv").write_text("id,label,split\na,cat,train\nb,dog,test\n")
+    advice.write_advice(run, made_advice())
+    (result / "learning_curve.csv").write_bytes(CURVE)
+    sums.write_sums(result, [result / "report.json", result / "predictions.csv"])
+    times = {"cores": 2, "image_side": 256, "batch_size": 32, "milliseconds_one": 1.5, "milliseconds_batch": None}
+    entry = {"format": "onnx", "path": "model.onnx", "bytes": 9, "runtime": "onnxruntime", "command": "x", **times}
+    exported.record_export(result, exported.Exported.model_validate(entry))
+    return run
+
+
+def _nothing(*_: object) -> bytes:
+    return b""
+
+
+def run_targets(folder: Path) -> Iterator[Target]:
+    """Yield those of JSON and tables in a run directory, each in a run of its own."""
+    labels = np.array([0, 1])
+    dataset = Dataset("x", ("a", "b"), labels, ("cat", "dog"), ("", ""), None, _nothing, _nothing)  # type: ignore[arg-type]
+
+    def sides(path: Path) -> None:
+        split.check_table(path)
+        split.read_split(path, dataset)
+
+    kinds: list[tuple[str, Callable[[Path], object], int]] = [
+        ("run.json", lambda path: rundir.read_run_settings(path.parent), 90),
+        ("split.csv", sides, 140),
+        ("advice.json", lambda path: advice.read_advice(path.parent), 90),
+        ("svm/report.json", schema.read_report, 90),
+        ("svm/export.json", lambda path: exported.read_exports(path.parent), 90),
+        ("svm/predictions.csv", lambda path: predictions.read_predictions(path, CLASSES), 120),
+        ("svm/learning_curve.csv", html_classes.read_curve, 120),
+        ("svm/SHA256SUMS", lambda path: sums.changed_files(path.parent), 140),
+        ("run.json", lambda path: list(verify.findings(path.parent)), 5),
+        ("svm/report.json", lambda path: list(verify.findings(path.parent.parent)), 5),
+    ]
+    for number, (name, read, share) in enumerate(kinds):
+        path = make_run(folder / str(number)) / name
+        target = file_target(path.name, path, partial(read, path), [path.read_bytes()], share)
+        yield target._replace(name=f"verify, {path.name}") if share < 10 else target
+
+
+def _read_trained(folder: Path) -> object:
+    return classifier.read_trained(folder).frozen_layers
+
+
+def model_targets(folder: Path) -> Iterator[Target]:
+    """Yield those of trained models, of both kinds, and of what an interrupted training leaves."""
+    from models import network
+    from models.linear import LinearSVM
+    from models.strategies import STRATEGIES
+
+    linear = add(folder / "models", "svm", [0])
+    generator = np.random.default_rng(0)
+    model = STRATEGIES["logreg"].classifier(1.0, 0, None).fit(generator.normal(size=(12, 3)), np.arange(12) % 3)
+    artifacts.save_model(linear / "model.skops", model, RECORD)
+    machine = LinearSVM().fit(generator.normal(size=(12, 3)).astype(np.float32), np.arange(12) % 3)
+    artifacts.save_model(folder / "other.skops", machine, RECORD)
+    both = [(linear / "model.skops").read_bytes(), (folder / "other.skops").read_bytes()]
+    yield file_target("model.skops", linear / "model.skops", partial(_read_trained, linear), both, 6)
+
+    architecture = network.Architecture("alexnet", 63, 3, "pool5", None, units=2)
+    record = RECORD | {"strategy": "head", "backbone": "alexnet"}
+    built = network.build(architecture, None, 0)
+    for name in ("model.json", "model.weights.h5"):
+        neural = add(folder / f"for {name}", "head", [0], strategy="head")
+        network.save(neural / "model.json", built, architecture, record)
+        content = [(neural / name).read_bytes()]
+        target = file_target(name, neural / name, partial(_read_trained, neural), content, 1)
+        yield target._replace(change=mutations.in_hdf5(content[0])) if name.endswith(".h5") else target
+
+    probe, checkpoint = folder / "probe.npz", folder / "checkpoint.npz"
+    content = seeds.probes()
+    kept = checkpoints.Checkpoint(checkpoint, "a" * 64)
+    yield file_target("probe.npz", probe, lambda: warm._read(probe, {}), content[:1], 20)
+    yield file_target("checkpoint.npz", checkpoint, kept.peek, content[1:], 20)

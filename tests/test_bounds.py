@@ -1,0 +1,56 @@
+"""Memory that is bounded by what a stage may use, and a check of growth that can fail."""
+
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_pipeline_explanations import feature_file
+
+from features.store import FeatureFile
+from pipeline import evaluation, frozen
+from pipeline.config import Shared
+from pipeline.feature_rows import load_rows
+from pipeline.survey import Survey
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "faults"))
+from leaks import Held, judge
+
+
+def test_what_the_process_holds_already_counts(tmp_path: Path) -> None:
+    assert evaluation.spare_memory_mb(Shared(run=tmp_path, memory=1)) == 0
+    assert 0 < evaluation.spare_memory_mb(Shared(run=tmp_path, memory=10**6)) < 10**6
+
+
+@pytest.mark.parametrize("transform", ["none", "sqrt"])
+def test_rows_are_the_same_from_memory_and_from_the_file(tmp_path: Path, transform: str) -> None:
+    feature_file(tmp_path)
+    mask = np.arange(72) % 3 != 0
+    with FeatureFile(tmp_path / "features.h5") as features:
+        held, read = (load_rows(features, "block4_pool+block5_pool", transform, mask, place) for place in (True, False))
+        assert held.shape == read.shape == (48, 8)
+        np.testing.assert_array_equal(held.read(slice(5, 30)), read.read(slice(5, 30)))
+
+
+def test_advice_reads_features_that_do_not_fit_from_the_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feature_file(tmp_path)
+    monkeypatch.setattr(frozen, "CHOOSING_ROWS", 8)
+    curves = []
+    with caplog.at_level(logging.INFO), FeatureFile(tmp_path / "features.h5") as features:
+        features.split[:] = np.arange(72) % 6 // 5 * 2  # 60 rows that are not test
+        for memory in (10**6, 1):
+            survey = Survey(Shared(run=tmp_path, memory=memory), features)
+            curves.append(frozen.learning_curve(survey, frozen.best_frozen(survey)[0])[0])
+            assert ("its features are read from the file" in caplog.text) == (memory == 1)
+    assert [point.accuracy for point in curves[0].points] == [point.accuracy for point in curves[1].points]
+
+
+def test_growth_is_found() -> None:
+    calm = [Held(8, 9, 850 + (number % 2)) for number in range(12)]
+    assert judge(calm) == []
+    assert judge([Held(8 + number, 9, 850) for number in range(12)]) == ["open files grew from 11 to 19"]
+    assert judge([Held(8, 9 + number, 850) for number in range(12)]) == ["threads grew from 12 to 20"]
+    assert judge([Held(8, 9, 850 + 8 * number) for number in range(12)]) == ["memory grew by 8.0 MB a round"]
