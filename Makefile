@@ -12,9 +12,9 @@ $(if $(filter command,$(origin dataset) $(origin run) $(origin args)),$(error th
 WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
 STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) head finetune scratch random
 LOCKED := -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
-LATER := test-backends cluster-test
+LATER := test-backends
 
-.PHONY: help setup demo test test-browser lint format lock licences features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup faults fuzz $(LATER) clean
+.PHONY: help setup demo test test-browser lint format lock licences features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup faults fuzz cluster-test $(LATER) clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -123,6 +123,9 @@ faults: $(READY) ## kill stages at random moments, flip bits in every artifact: 
 
 fuzz: $(READY) ## a million made-up inputs over every parser, each in ten seconds and 2 GB at most: an hour (ARGS="--only image --runs 50000")
 	$(VENV)/bin/python tests/fuzz/everything.py $(ARGS)
+
+cluster-test: $(READY) ## stages over a scheduler and workers on hosts of their own, which are killed (ARGS="--runs 20")
+	$(VENV)/bin/python tests/cluster/everything.py $(ARGS)
 
 $(LATER):
 	@echo "error: make $@ is not part of this version; make help lists what is" >&2; exit 1

@@ -2,10 +2,13 @@
 
 import ctypes
 import errno
+import functools
 import glob
 import hashlib
 import os
+import secrets
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +37,7 @@ def whole_path(path: Path, ending: str = "") -> Iterator[Path]:
     `path` is what it was before or whole. On an error the temporary file is removed. The temporary name has the
     `ending`, on which some libraries insist.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{ending}")
+    temporary = path.with_name(f"{_temporary_name(path)}{ending}")
     _remove_of_the_dead(path)
     try:
         yield temporary
@@ -64,7 +67,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     A folder that had the name is removed then; after a kill there may be none, but never half of one.
     """
-    temporary, former = (path.with_name(f".{path.name}.{os.getpid()}.{word}") for word in ("tmp", "tmp.former"))
+    temporary, former = (path.with_name(f"{_temporary_name(path)}{ending}") for ending in ("", ".former"))
     _remove_of_the_dead(path)
     try:
         yield temporary
@@ -79,10 +82,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _temporary_name(path: Path) -> str:
+    """Return a name that no other writer of `path` has, on this machine or on another that shares the disk."""
+    return f".{path.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+@functools.cache
+def _machine() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
 def _remove_of_the_dead(path: Path) -> None:
-    """Remove what killed processes left of `path`; what belongs to a process that runs is left to it."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp*"):
-        number = leftover.name.removeprefix(f".{path.name}.").partition(".")[0]
+    """Remove what processes of this machine that were killed left of `path`."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{_machine()}-*.tmp*"):
+        number = leftover.name.removeprefix(f".{path.name}.{_machine()}-").partition("-")[0]
         if number.isdigit() and not _is_running(int(number)):
             _remove(leftover)
 

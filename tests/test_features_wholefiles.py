@@ -47,13 +47,17 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_and_what_another_write
     path = tmp_path / "file.txt"
     with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
         ended.wait()
-    dead, living = (tmp_path / f".file.txt.{process}.tmp" for process in (ended.pid, os.getppid()))
-    for leftover in (dead, living, dead.with_suffix(".tmp.keras")):
+    with whole_path(path) as temporary:
+        temporary.write_text("whole")
+        head, tail = temporary.name.split(f"-{os.getpid()}-")
+    dead, living = (tmp_path / f"{head}-{process}-{tail}" for process in (ended.pid, os.getppid()))
+    elsewhere = tmp_path / f".file.txt.{'0' * 8}-{ended.pid}-{tail}"  # a process of another machine, which may run
+    for leftover in (dead, living, elsewhere, dead.with_suffix(".tmp.keras")):
         leftover.write_text("half")
     dead.with_suffix(".tmp.former").mkdir()
     with write_whole(path) as file:
         file.write("whole")
-    assert sorted(tmp_path.iterdir()) == sorted([living, path])
+    assert sorted(tmp_path.iterdir()) == sorted([living, elsewhere, path])
 
 
 def test_a_folder_is_whole_or_what_it_was(tmp_path: Path) -> None:
