@@ -14,6 +14,7 @@ from features.images import MAX_PIXELS
 
 USUAL_BACKBONE = "vgg16"
 PATH_KINDS = ("folder", "csv", "npz")
+SCHEDULER = r"((tcp|tls)://)?([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}"
 
 # What determines the values of a run: kept in run.json, and refused where a later command says otherwise.
 FIXED_FIELDS = (
@@ -100,6 +101,19 @@ class Shared(Options):
         False, description="record images that cannot be read in skipped.csv and go on"
     )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="refuse images with more pixels")
+    workers: int | None = Field(
+        None, ge=1, le=1024, description="spread the work over this many Dask worker processes on this machine"
+    )
+    cluster: str | None = Field(None, description="spread the work over the workers of the Dask scheduler at HOST:PORT")
+
+    @field_validator("cluster")
+    @classmethod
+    def _one_cluster(cls, address: str | None, info: ValidationInfo) -> str | None:
+        if address is not None and not re.fullmatch(SCHEDULER, address):
+            raise ValueError("expected the address of a Dask scheduler, for example 10.0.0.1:8786 or tls://HOST:8786")
+        if address is not None and info.data.get("workers") is not None:
+            raise ValueError(f"expected it without --workers {info.data['workers']}; leave one of the two out")
+        return address
 
     @field_validator("run", "data")
     @classmethod
