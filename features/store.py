@@ -14,7 +14,16 @@ from features.errors import InputError
 from features.wholefiles import whole_path, write_whole
 
 # What `models` needs of `features` to keep files comes through here.
-__all__ = ["SPLITS", "FeatureFile", "InputError", "create_feature_file", "whole_path", "write_whole"]
+__all__ = [
+    "SPLITS",
+    "FeatureFile",
+    "FeatureLayers",
+    "FeatureRows",
+    "InputError",
+    "create_feature_file",
+    "whole_path",
+    "write_whole",
+]
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "validation", "test")
@@ -134,19 +143,25 @@ def record_digest(file: h5py.File) -> str:
 class FeatureRows:
     """The rows of some layers where a mask holds, flattened side by side, read from the file when they are wanted.
 
-    `shape` is (n, D), `dtype` float32.
+    `shape` is (n, D), `dtype` float32; `places` (n,) are the rows in the file.
     """
 
     dtype = np.dtype(np.float32)
 
     def __init__(self, file: "FeatureFile", layers: Sequence[str], mask: np.ndarray):
-        self._file, self._layers, self._places = file, layers, np.flatnonzero(mask)
-        self.shape = (len(self._places), file.row_bytes(layers) // 4)
+        self.file, self.layers, self.places = file, layers, np.flatnonzero(mask)
+        self.shape = (len(self.places), file.row_bytes(layers) // 4)
+
+    @classmethod
+    def at(cls, file: "FeatureFile", layers: Sequence[str], places: np.ndarray) -> Self:
+        """Return the rows at the ascending `places` (n,)."""
+        rows = cls(file, layers, np.zeros(0, bool))
+        rows.places, rows.shape = places, (len(places), rows.shape[1])
+        return rows
 
     def read(self, rows: slice) -> np.ndarray:
         """Return consecutive rows (n, D), float32."""
-        places = self._places[rows]
-        return np.hstack([self._file.read_rows(name, places).reshape(len(places), -1) for name in self._layers])
+        return self.file.read_side_by_side(self.layers, self.places[rows])
 
 
 class FeatureFile:
@@ -256,6 +271,11 @@ class FeatureFile:
                 done += len(places)
         return result
 
+    def read_side_by_side(self, layers: Sequence[str], rows: np.ndarray) -> np.ndarray:
+        """Return the rows at the ascending places `rows` (n,): float32 (n, D), the layers flattened side by side."""
+        parts = [self.read_rows(name, rows).reshape(len(rows), -1) for name in layers]
+        return parts[0] if len(parts) == 1 else np.hstack(parts)
+
     def _block(self, layer: h5py.Dataset, rows: slice) -> np.ndarray:
         try:
             return layer[rows]
@@ -264,3 +284,14 @@ class FeatureFile:
             raise InputError(
                 f"{self.path} is damaged in {layer.name} ({reason}); remove it, then: make features"
             ) from None
+
+
+class FeatureLayers(FeatureFile):
+    """The layers of a feature file alone, for a process that works on rows that another one has chosen.
+
+    Of the attributes above only `layers` and `attributes` are there: ids and labels are not read.
+    """
+
+    def _read_columns(self) -> None:
+        self.attributes = dict(self._file.attrs)
+        self.layers = {name: layer.shape for name, layer in self._file["features"].items()}
