@@ -49,6 +49,7 @@ def connected(settings: Shared) -> Iterator["Client | None"]:
         log.info("cluster: %d worker(s) at %s", len(workers_of(client)), client.scheduler.address)
         _open[key] = client
         closing.callback(_open.pop, key)
+        closing.enter_context(client.as_current())
         with explained(client):
             yield client
 
