@@ -136,7 +136,8 @@ class ClusterPool:
         alone_since = None
         while True:
             try:
-                wait(futures, timeout=WATCH)
+                with self._client.as_current():
+                    wait(futures, timeout=WATCH)
                 return self._client.gather(futures)
             except TimeoutError:
                 alone_since = None if self._client.nthreads() else alone_since or time.monotonic()
