@@ -11,9 +11,9 @@ PEERS := .venv-bench/.ready
 $(if $(filter command,$(origin dataset) $(origin run) $(origin args)),$(error the variables are written DATASET, RUN and ARGS, in capitals))
 WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
 STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) head finetune scratch random
-LATER := fuzz test-backends cluster-test
+LATER := fuzz test-backends
 
-.PHONY: help setup demo test test-browser lint format lock features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup faults $(LATER) clean
+.PHONY: help setup demo test test-browser lint format lock features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup faults cluster-test $(LATER) clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -119,6 +119,9 @@ $(PEERS): $(READY) requirements/bench.lock requirements/bench-torch.lock
 
 faults: $(READY) ## kill stages at random moments, flip bits in every artifact: an hour (ARGS="--kills 50 --flips 100")
 	$(VENV)/bin/python tests/faults/everything.py $(ARGS)
+
+cluster-test: $(READY) ## stages over a scheduler and workers on hosts of their own, which are killed (ARGS="--runs 20")
+	$(VENV)/bin/python tests/cluster/everything.py $(ARGS)
 
 $(LATER):
 	@echo "error: make $@ is not part of this version; make help lists what is" >&2; exit 1

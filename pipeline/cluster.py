@@ -63,6 +63,7 @@ def workers_of(client: "Client") -> list[str]:
 def explained(client: "Client") -> Iterator[None]:
     """Raise InputError, one line that says what to do, where the block ends because the cluster has failed."""
     from distributed import KilledWorker
+    from distributed.client import FutureCancelledError
     from distributed.comm import CommClosedError
 
     address = client.scheduler.address
@@ -74,7 +75,7 @@ def explained(client: "Client") -> Iterator[None]:
             f"{error.last_worker.address}; look at the workers' logs (out of memory, most likely: give --memory or a "
             "smaller --batch-size) and type the command again: what was finished is kept"
         ) from None
-    except (CancelledError, CommClosedError, TimeoutError) as error:
+    except (CancelledError, FutureCancelledError, CommClosedError, TimeoutError) as error:
         raise InputError(
             f"the scheduler at {address} was lost ({type(error).__name__}); start it and its workers again, then type "
             "the same command: what was finished is kept"
@@ -91,7 +92,8 @@ def _client(settings: Shared) -> Iterator["Client"]:
             f"{option}: the package distributed is not installed; type make setup EXTRA=cluster, or leave it out"
         ) from None
     if not settings.debug:
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is said in one line, here
+        for name in ("distributed", "distributed.client"):  # what goes wrong is said in one line, here
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as closing:
         address: Any = settings.cluster or closing.enter_context(_local_cluster(settings))
         try:

@@ -72,6 +72,12 @@ def make_part(job: Job, maker: PartMaker, rows: range, path: Path | RemotePath) 
     return record
 
 
+def start_engine(job: Job) -> None:
+    """Start the network that the job's parts are made with, so that the first of them does not."""
+    with _one_at_a_time:
+        _engine(job)
+
+
 def _engine(job: Job) -> Any:
     """Return the started network, which the process keeps until it is asked for another."""
     key = _without_neighbours(job)

@@ -1,0 +1,121 @@
+"""What a cluster costs: the same images through a single process, and through two workers of the same machine.
+
+`python -m benchmarks.cluster DATA` reads an image folder or a .zip. Both are started and have run before anything is
+timed; then they take turns. Compared are the seconds that passed and the seconds of processors that all processes of
+each took together: on a machine where other jobs run, the latter says more. Every value has to be the same.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from features.backbones import BACKBONES
+from features.datasets import Dataset, load_dataset
+from features.engines import Network
+from features.extraction import Extraction, Recipe
+from features.parts import peek_part
+from features.preprocessing import pooled_shape
+from features.weights import load_weights
+from pipeline import spread
+from pipeline.cluster import connected, workers_of
+from pipeline.config import Shared
+from pipeline.makers import OnWorkers, Request
+from pipeline.part_tasks import Job, start_engine
+
+LAYERS, BATCH_SIZE = ("block4_pool", "block5_pool"), 64
+
+
+@dataclass
+class Runs:
+    """The seconds that passed, and those of processors, of each turn; the digest of what came out."""
+
+    wall: list[float]
+    processors: list[float]
+    digests: set[str]
+
+
+def processor_seconds(pids: list[int]) -> float:
+    """Return the seconds of processors that the processes have taken until now."""
+    times = [psutil.Process(pid).cpu_times() for pid in pids]
+    return sum(one.user + one.system for one in times)
+
+
+def timed(runs: Runs, extraction: Extraction, make: Callable[[Extraction], None], pids: list[int]) -> None:
+    """Make all parts and add what it took; the parts are removed."""
+    before, began = processor_seconds(pids), time.perf_counter()
+    make(extraction)
+    runs.wall.append(time.perf_counter() - began)
+    runs.processors.append(processor_seconds(pids) - before)
+    records: list[Any] = [peek_part(extraction.part_path(start)) for start in extraction.starts]
+    runs.digests.add("".join(record["values_sha256"][:8] for record in records))
+    for start in extraction.starts:
+        extraction.part_path(start).unlink()
+
+
+def measure(dataset: Dataset, image_size: int, engine: str, repeats: int, num_workers: int) -> dict[str, object]:
+    """Return the seconds of both, and what the cluster takes more, as fractions."""
+    backbone = BACKBONES["vgg16"]
+    shapes = {name: pooled_shape("auto", backbone.output_shape(name, image_size)) for name in LAYERS}
+    recipe = Recipe(image_size, "bilinear", "caffe", "auto", "float32", shapes, {})
+    network = Network(backbone, load_weights("random", backbone), LAYERS, image_size)
+    single, cluster = (Runs([], [], set()) for _ in range(2))
+    settings = Shared(workers=num_workers, engine=engine, device="cpu")  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory(dir=".") as folder, connected(settings) as client:
+        if client is None:
+            raise RuntimeError("no cluster")
+        extraction = Extraction(Path(folder) / "features.h5", dataset, recipe, BATCH_SIZE)
+        request = Request(engine, "cpu", "random", 0, BATCH_SIZE, extraction.folder, dataset, None)
+        OnWorkers(network, client).choose(request)  # every worker sees the images
+        given = (backbone.name, "random", network.weights.sha256, 0, LAYERS, image_size, "float32", engine, "cpu")
+        job = Job(*given, BATCH_SIZE, spread.neighbours(client))
+        client.gather([client.submit(start_engine, job, workers=[worker]) for worker in workers_of(client)])
+        started = network.start(engine, BATCH_SIZE)
+        started(np.zeros((BATCH_SIZE, image_size, image_size, 3), np.float32))
+        pids = [os.getpid(), *client.run(os.getpid).values()]
+        for _ in range(repeats):
+            timed(single, extraction, lambda one: one.run(started), pids[:1])
+            timed(cluster, extraction, lambda one: spread.run(client, one, job, lambda count: None), pids)
+    if len(single.digests | cluster.digests) != 1 and engine == "keras":
+        raise RuntimeError("the values differ")
+    return {
+        **{"images": len(dataset.ids), "image_size": image_size, "engine": engine, "workers": num_workers},
+        "single": {"seconds": single.wall, "processor_seconds": single.processors},
+        "cluster": {"seconds": cluster.wall, "processor_seconds": cluster.processors},
+        "more_seconds": statistics.median(cluster.wall) / statistics.median(single.wall) - 1,
+        "more_processor_seconds": statistics.median(cluster.processors) / statistics.median(single.processors) - 1,
+        "load_average": os.getloadavg(),
+    }
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="an image folder or a .zip")
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--image-size", type=int, default=48)
+    parser.add_argument("--engine", default="keras", choices=("keras", "mnn"))
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    dataset = load_dataset(f"folder:{given.data.absolute()}")
+    rows = np.linspace(0, len(dataset.ids) - 1, min(given.images, len(dataset.ids))).astype(int).tolist()
+    found = measure(dataset.take(rows), given.image_size, given.engine, given.repeats, given.workers)
+    text = json.dumps(found, indent=2)
+    print(text)
+    if given.out:
+        given.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
