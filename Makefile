@@ -122,6 +122,7 @@ faults: $(READY) ## kill stages at random moments, flip bits in every artifact: 
 
 cluster-test: $(READY) ## stages over a scheduler and workers on hosts of their own, which are killed (ARGS="--runs 20")
 	$(VENV)/bin/python tests/cluster/everything.py $(ARGS)
+	$(VENV)/bin/python tests/cluster/rows.py
 
 $(LATER):
 	@echo "error: make $@ is not part of this version; make help lists what is" >&2; exit 1
