@@ -126,6 +126,7 @@ fuzz: $(READY) ## a million made-up inputs over every parser, each in ten second
 
 cluster-test: $(READY) ## stages over a scheduler and workers on hosts of their own, which are killed (ARGS="--runs 20")
 	$(VENV)/bin/python tests/cluster/everything.py $(ARGS)
+	$(VENV)/bin/python tests/cluster/rows.py
 
 $(LATER):
 	@echo "error: make $@ is not part of this version; make help lists what is" >&2; exit 1

@@ -19,6 +19,8 @@ __all__ = [
     "CONTAINER_FAULTS",
     "SPLITS",
     "FeatureFile",
+    "FeatureLayers",
+    "FeatureRows",
     "InputError",
     "check_heaps",
     "check_space",
@@ -150,20 +152,25 @@ def record_digest(file: h5py.File) -> str:
 class FeatureRows:
     """The rows of some layers where a mask holds, flattened side by side, read from the file when they are wanted.
 
-    `shape` is (n, D), `dtype` float32.
+    `shape` is (n, D), `dtype` float32; `places` (n,) are the rows in the file.
     """
 
     dtype = np.dtype(np.float32)
 
     def __init__(self, file: "FeatureFile", layers: Sequence[str], mask: np.ndarray):
-        self._file, self._layers, self._places = file, layers, np.flatnonzero(mask)
-        self.shape = (len(self._places), file.row_bytes(layers) // 4)
+        self.file, self.layers, self.places = file, layers, np.flatnonzero(mask)
+        self.shape = (len(self.places), file.row_bytes(layers) // 4)
+
+    @classmethod
+    def at(cls, file: "FeatureFile", layers: Sequence[str], places: np.ndarray) -> Self:
+        """Return the rows at the ascending `places` (n,)."""
+        rows = cls(file, layers, np.zeros(0, bool))
+        rows.places, rows.shape = places, (len(places), rows.shape[1])
+        return rows
 
     def read(self, rows: slice) -> np.ndarray:
         """Return consecutive rows (n, D), float32."""
-        places = self._places[rows]
-        blocks = ((self._file.read_rows(name, places), self._file.row_bytes([name]) // 4) for name in self._layers)
-        return np.hstack([block.reshape(len(places), width) for block, width in blocks])
+        return self.file.read_side_by_side(self.layers, self.places[rows])
 
 
 class FeatureFile:
@@ -283,6 +290,11 @@ class FeatureFile:
                 done += len(places)
         return result
 
+    def read_side_by_side(self, layers: Sequence[str], rows: np.ndarray) -> np.ndarray:
+        """Return the rows at the ascending places `rows` (n,): float32 (n, D), the layers flattened side by side."""
+        parts = [self.read_rows(name, rows).reshape(len(rows), self.row_bytes([name]) // 4) for name in layers]
+        return parts[0] if len(parts) == 1 else np.hstack(parts)
+
     def _block(self, layer: h5py.Dataset, rows: slice) -> np.ndarray:
         try:
             return layer[rows]
@@ -291,3 +303,14 @@ class FeatureFile:
             raise InputError(
                 f"{self.path} is damaged in {layer.name} ({reason}); remove it, then: make features"
             ) from None
+
+
+class FeatureLayers(FeatureFile):
+    """The layers of a feature file alone, for a process that works on rows that another one has chosen.
+
+    Of the attributes above only `layers` and `attributes` are there: ids and labels are not read.
+    """
+
+    def _read_columns(self) -> None:
+        self.attributes = dict(self._file.attrs)
+        self.layers = {name: layer.shape for name, layer in self._file["features"].items()}

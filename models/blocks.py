@@ -1,7 +1,7 @@
 """Rows of features by blocks: from memory or from a file, worked on by every core, results in order."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -76,6 +76,42 @@ class SquareRoots:
         return signed_roots(self.blocks.read(rows))
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of N rows beside their features.
+
+    `codes` (N,) int is the class, `folds` (N,) int the fold that a row is held out in (NO_FOLD for none), `weights`
+    (N,) how much it counts; None where no row is held out, where all count the same.
+    """
+
+    codes: np.ndarray
+    folds: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+    def __getitem__(self, rows: slice) -> "Known":
+        folds, weights = (None if column is None else column[rows] for column in (self.folds, self.weights))
+        return Known(self.codes[rows], folds, weights)
+
+
+class Pool(Protocol):
+    """What works on the rows of `blocks` by blocks; `rows` are the slices that cover them, one for each block.
+
+    `work(block, known)` is a callable that can be pickled, called with a block (n, D) and what is known of its rows.
+    """
+
+    blocks: Blocks
+    rows: list[slice]
+
+    def each(self, work: Callable[[np.ndarray, Known], Result], known: Known) -> Iterator[Result]:
+        """Yield the work's result of each block, in order."""
+
+    def add(self, work: Callable[[np.ndarray, Known], Sequence], known: Known, totals: Sequence[np.ndarray]) -> None:
+        """Add the arrays that each block gives to `totals` (float64), as many of the same shapes, in the blocks' order.
+
+        The last array may be added up part by part, and the parts in their order.
+        """
+
+
 def signed_roots(values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Return sign(x) sqrt(|x|) of every value of an array of any shape, in its precision; in `out` where given."""
     roots = np.abs(values)
@@ -101,12 +137,13 @@ def _num_threads() -> int:
 class BlockPool:
     """Threads that work on the blocks of some rows, with one BLAS thread each; use it in a `with` block.
 
-    `rows` are the slices that cover them. Rows that fit one block are worked on by the caller.
+    `rows` are the slices that cover them, `block_rows` unless given. Rows that fit one block, or that one thread works
+    on, are worked on by the caller.
     """
 
-    def __init__(self, blocks: Blocks):
-        self.num_threads = _num_threads()
-        self.blocks, self.rows = blocks, block_rows(blocks)
+    def __init__(self, blocks: Blocks, rows: list[slice] | None = None, num_threads: int | None = None):
+        self.num_threads = num_threads or _num_threads()
+        self.blocks, self.rows = blocks, rows or block_rows(blocks)
         self._closing = ExitStack()
         self._threads: ThreadPoolExecutor | None = None
 
@@ -134,3 +171,13 @@ class BlockPool:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
+
+    def each(self, work: Callable[[np.ndarray, Known], Result], known: Known) -> Iterator[Result]:
+        """See `Pool`."""
+        return self.map(lambda rows, block: work(block, known[rows]))
+
+    def add(self, work: Callable[[np.ndarray, Known], Sequence], known: Known, totals: Sequence[np.ndarray]) -> None:
+        """See `Pool`; every block is added by itself."""
+        for arrays in self.each(work, known):
+            for total, array in zip(totals, arrays, strict=True):
+                total += array

@@ -14,7 +14,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from models.blocks import ArrayBlocks, BlockPool, Blocks, signed_roots
+from models.blocks import ArrayBlocks, BlockPool, Blocks, Known, signed_roots
 from models.calibration import logits_of
 from models.losses import Logistic, Loss, Softmax, SquaredHinge
 from models.objective import MAX_ITERATIONS, TOLERANCE, Fold, Problems, Rows, slope_at_zero, solve
@@ -62,7 +62,7 @@ class LinearModel(LinearClassifierMixin, BaseEstimator):
         weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y, sample_weight=sample_weight)
         problems = Problems(self.loss(num_classes), self.C, [Fold(None, weights)])
         with BlockPool(blocks) as pool:
-            rows = Rows(pool, codes, weights=sample_weight)
+            rows = Rows(pool, Known(codes, weights=sample_weight))
             tolerances = self.tol * slope_at_zero(rows, problems)
             start = self._start(problems, blocks.shape[1])
             minimum = solve(rows, problems, tolerances, start, self.max_iter)

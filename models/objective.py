@@ -1,33 +1,27 @@
 """The regularised objectives of many linear classifiers on the same rows, evaluated in one pass over them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from models.blocks import BlockPool
+from models.blocks import Known, Pool
 from models.lbfgs import Minimum, minimise
 from models.losses import Loss
+from models.passes import NO_FOLD, HeldOutScores, Moments, Slopes
 
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-4  # of the gradient at zero
-NO_FOLD = -1  # of a row that is never held out
 CONSTANT = 1e-10  # variance over mean square, about the first block's mean, of what is rounding
 NOTHING = -2  # held out from a fold that sees every row
 
 
 @dataclass(frozen=True)
 class Rows:
-    """N rows of features with what is known of each.
+    """N rows of features with what is known of each."""
 
-    `codes` (N,) int is the class, `folds` (N,) int the fold that a row is held out in (NO_FOLD for none), `weights`
-    (N,) how much it counts; None where no row is held out, where all count the same.
-    """
-
-    pool: BlockPool
-    codes: np.ndarray
-    folds: np.ndarray | None = None
-    weights: np.ndarray | None = None
+    pool: Pool
+    known: Known
 
     @property
     def num_features(self) -> int:
@@ -98,36 +92,24 @@ class Objective:
 
     def __call__(self, unknowns: np.ndarray, live: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return objectives (g,) and gradients (g, k, D + 1), float64, of the problems `live` (g,)."""
-        coefficients, intercepts = self.problems.to_rows(unknowns, live)
-        width = unknowns.shape[1]
-        flat = coefficients.reshape(-1, self.rows.num_features).astype(self.dtype)
-        offsets = intercepts.reshape(-1, 1).astype(self.dtype)
-
-        def work(rows: slice, block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            scores = flat @ block.T
-            scores += offsets
-            loss, slopes = self._loss(scores.reshape(len(live), width, len(block)), rows, live)
-            slopes = slopes.reshape(-1, len(block))
-            return loss, slopes @ block, slopes.sum(axis=1, dtype=np.float64)
-
+        coefficients, flat, offsets = self._flat(unknowns, live)
         penalised = unknowns if self.problems.loss.penalises_intercept else unknowns[:, :, :-1]
         values = 0.5 * np.einsum("gkd,gkd->g", penalised, penalised)
-        slopes = np.zeros(flat.shape)
-        totals = np.zeros(len(flat))
-        for loss, part, total in self.rows.pool.map(work):
-            values += loss
-            slopes += part
-            totals += total
+        slopes, totals = np.zeros(flat.shape), np.zeros(len(flat))
+        work = Slopes(
+            *(self.problems.loss, flat, offsets, self._costs[live]),
+            folds=self.problems.folds[live],
+            targets=self.problems.targets[live],
+        )
+        self.rows.pool.add(work, self.rows.known, (values, totals, slopes))
+        width = unknowns.shape[1]
         return values, self._gradient(unknowns, slopes.reshape(coefficients.shape), totals.reshape(-1, width), live)
 
-    def _loss(self, scores: np.ndarray, rows: slice, live: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        codes = self.rows.codes[rows]
-        costs = self._costs[live][:, codes]
-        if self.rows.folds is not None:
-            costs[self.rows.folds[rows] == self.problems.folds[live, None]] = 0
-        if self.rows.weights is not None:
-            costs *= self.rows.weights[rows]
-        return self.problems.loss(scores, codes, costs, self.problems.targets[live])
+    def _flat(self, unknowns: np.ndarray, live: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return coefficients (g, k, D), and as the products take them (g k, D) with their offsets (g k, 1)."""
+        coefficients, intercepts = self.problems.to_rows(unknowns, live)
+        flat = coefficients.reshape(-1, self.rows.num_features).astype(self.dtype)
+        return coefficients, flat, intercepts.reshape(-1, 1).astype(self.dtype)
 
     def _gradient(self, unknowns: np.ndarray, slopes: np.ndarray, totals: np.ndarray, live: np.ndarray) -> np.ndarray:
         slopes = self.problems.from_rows(slopes, totals, live)
@@ -136,13 +118,12 @@ class Objective:
         gradient[:, :, :penalised] += unknowns[:, :, :penalised]
         return gradient
 
-    def scores(self, unknowns: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield (rows, scores (G, k, n)) of all problems, block by block."""
-        coefficients, intercepts = self.problems.to_rows(unknowns, np.arange(len(self.problems)))
-        flat = coefficients.reshape(-1, self.rows.num_features).astype(self.dtype)
-        offsets = intercepts.reshape(-1, 1).astype(self.dtype)
-        shape = unknowns.shape[:2]
-        yield from self.rows.pool.map(lambda rows, block: (rows, (flat @ block.T + offsets).reshape(*shape, -1)))
+    def held_out_scores(self, unknowns: np.ndarray) -> np.ndarray:
+        """Return each row's scores (N, t k) from the fold that left it out, NaN where none did; t k are a fold's."""
+        _, flat, offsets = self._flat(unknowns, np.arange(len(self.problems)))
+        per_fold = len(self.problems.loss.targets) * unknowns.shape[1]
+        work = HeldOutScores(flat, offsets, per_fold)
+        return np.concatenate(list(self.rows.pool.each(work, self.rows.known))).astype(unknowns.dtype)
 
 
 def slope_at_zero(rows: Rows, problems: Problems) -> np.ndarray:
@@ -179,17 +160,10 @@ def measure(rows: Rows, folds: Sequence[int | None]) -> np.ndarray:
     subtracting held-out rows from a total would leave rounding where a feature is constant but for them.
     """
     shift = rows.pool.blocks.read(rows.pool.rows[0]).mean(axis=0, dtype=np.float64)
-    held_out = np.full(len(rows.codes), NO_FOLD) if rows.folds is None else rows.folds
+    held_out = np.full(len(rows.known.codes), NO_FOLD) if rows.known.folds is None else rows.known.folds
     parts, counts = np.unique(held_out, return_counts=True)
-
-    def work(place: slice, block: np.ndarray) -> np.ndarray:
-        members = (held_out[place] == parts[:, None]).astype(np.float64)
-        centred = block - shift
-        sums = members @ centred
-        return np.stack([sums, members @ np.square(centred, out=centred)], axis=1)
-
     sums = np.zeros((len(parts), 2, rows.num_features))
-    for part in rows.pool.map(work):
+    for part in rows.pool.each(Moments(parts, shift), rows.known):
         sums += part
     result = []
     for fold in folds:

@@ -7,11 +7,12 @@ import numpy as np
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
-from models.blocks import BlockPool
+from models.blocks import Known, Pool
 from models.calibration import logits_of
 from models.lbfgs import Minimum
 from models.linear import LinearModel
-from models.objective import NO_FOLD, TOLERANCE, Fold, Objective, Problems, Rows, measure, slope_at_zero, solve
+from models.objective import TOLERANCE, Fold, Objective, Problems, Rows, measure, slope_at_zero, solve
+from models.passes import NO_FOLD
 
 CHOOSING_TOLERANCE = 1e-3  # of the gradient at zero: moves a fold's accuracy by a tenth of a point at most
 
@@ -36,9 +37,7 @@ class LinearPath:
     the coefficients.
     """
 
-    def __init__(
-        self, kind: type[LinearModel], pool: BlockPool, labels: np.ndarray, folds: Folds, class_weight: str | None
-    ):
+    def __init__(self, kind: type[LinearModel], pool: Pool, labels: np.ndarray, folds: Folds, class_weight: str | None):
         self.kind, self.class_weight = kind, class_weight
         self.classes, codes = np.unique(labels, return_inverse=True)
         held_out = np.full(len(labels), NO_FOLD)
@@ -46,7 +45,7 @@ class LinearPath:
             if len(fit_rows) + len(rows) != len(labels) or (held_out[rows] != NO_FOLD).any():
                 raise ValueError("expected folds that are fitted to all rows but those they hold out, each row once")
             held_out[rows] = number
-        self.rows, self._held_out = Rows(pool, codes, held_out), held_out
+        self.rows, self._held_out = Rows(pool, Known(codes, held_out)), held_out
         self.num_folds = len(folds)
         numbers = [*range(self.num_folds), None]
         scalings = measure(self.rows, numbers)
@@ -56,7 +55,7 @@ class LinearPath:
 
     def _weights(self, fold: int | None) -> np.ndarray:
         """Return the weights of the classes among a fold's fit rows."""
-        codes = self.rows.codes if fold is None else self.rows.codes[self._held_out != fold]
+        codes = self.rows.known.codes if fold is None else self.rows.known.codes[self._held_out != fold]
         weights = np.ones(len(self.classes))
         present = np.unique(codes)
         weights[present] = compute_class_weight(self.class_weight, classes=present, y=codes)
@@ -80,7 +79,7 @@ class LinearPath:
             tolerances = CHOOSING_TOLERANCE * value * self._slopes[: len(problems)]
             unknowns = solve(self.rows, problems, tolerances, unknowns).unknowns
             predicted = logits_of(self._held_out_scores(problems, unknowns)).argmax(axis=1)
-            yield self.held_out & (predicted == self.rows.codes)
+            yield self.held_out & (predicted == self.rows.known.codes)
 
     def fit(self, value: float, held_out: bool) -> Fitted:
         """Return the classifier fitted to all rows at one C, and if `held_out` the scores that the folds give."""
@@ -96,21 +95,15 @@ class LinearPath:
 
     def _held_out_scores(self, problems: Problems, unknowns: np.ndarray) -> np.ndarray:
         """Return each row's scores (N, K) or (N,) from the fold that left it out, NaN where none did."""
-        per_fold = len(problems.loss.targets) * unknowns.shape[1]
-        scores = np.full((len(self.rows.codes), per_fold), np.nan, unknowns.dtype)
-        for rows, block in Objective(self.rows, problems).scores(unknowns):
-            folds = self._held_out[rows]
-            known = np.flatnonzero(folds != NO_FOLD)
-            of_folds = block.reshape(-1, per_fold, block.shape[-1])
-            scores[rows.start + known] = of_folds[folds[known], :, known]
-        return scores[:, 0] if per_fold == 1 else scores
+        scores = Objective(self.rows, problems).held_out_scores(unknowns)
+        return scores[:, 0] if scores.shape[1] == 1 else scores
 
     def _scaler(self) -> StandardScaler:
         """Return scikit-learn's scaler with the means and deviations of all rows."""
         mean, deviation = self._scaling
         scaler = StandardScaler()
         scaler.mean_, scaler.scale_, scaler.var_ = mean, deviation, np.square(deviation)
-        scaler.n_features_in_, scaler.n_samples_seen_ = len(mean), len(self.rows.codes)
+        scaler.n_features_in_, scaler.n_samples_seen_ = len(mean), len(self.rows.known.codes)
         return scaler
 
     def _classifier(self, value: float, minimum: Minimum, last: int) -> LinearModel:

@@ -16,8 +16,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from models.blocks import BlockPool, Blocks
+from models.blocks import Blocks
 from models.calibration import TemperatureScaled
+from models.cluster_folds import held_out_scores, of_folds
+from models.cluster_pool import ClusterBlocks, open_pool
 from models.linear import PowerNormalizer
 from models.paths import LinearPath
 from models.strategies import Strategy
@@ -96,11 +98,20 @@ def past_best(scores: Sequence[float]) -> bool:
 
 
 def _paths(strategy: Strategy, blocks: Blocks, labels: np.ndarray, folds: Folds, options: Any) -> Iterator[Any]:
-    """Yield the accuracies of all folds at each value."""
+    """Yield the accuracies of all folds at each value.
+
+    Of ClusterBlocks, the classifiers that are not solved together try all values of a fold in one task.
+    """
     if strategy.solved_together:
-        with BlockPool(blocks) as pool:
+        with open_pool(blocks) as pool:
             path = LinearPath(strategy.kind(), pool, labels, folds, options.class_weight)
             yield from path.accuracies(strategy.values)
+        return
+    if isinstance(blocks, ClusterBlocks):
+        choice = _Choice(options.seed, options.class_weight)
+        yield from zip(
+            *of_folds(blocks, _whole_path, [(strategy, labels, fold, choice) for fold in folds]), strict=True
+        )
         return
     features = blocks.read(slice(None))
     with parallel_fits(options.jobs, len(folds)):
@@ -130,6 +141,24 @@ class _Path:
         self._classifier.set_params(**{self._strategy.parameter: value})
         self._classifier.fit(self._fitted, self._labels[self._fit_rows])
         return float(self._classifier.score(self._unseen, self._labels[self._held_out]))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What a fold needs of the options."""
+
+    seed: int
+    class_weight: str | None
+
+
+def _whole_path(
+    features: np.ndarray, strategy: Strategy, labels: np.ndarray, fold: Any, choice: _Choice
+) -> list[float]:
+    """Return the accuracy of one fold at each of the values."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        path = _Path(strategy, features, labels, fold, choice)
+        return [path.accuracy(value) for value in strategy.values]
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:
@@ -174,7 +203,7 @@ def _solved_together(
     strategy: Strategy, trial: Trial, blocks: Blocks, labels: np.ndarray, folds: Folds, options: Any
 ) -> tuple[Pipeline, bool, np.ndarray | None]:
     """Return the fitted steps, whether they converged, and the folds' scores where it is calibrated."""
-    with BlockPool(blocks) as pool:
+    with open_pool(blocks) as pool:
         path = LinearPath(strategy.kind(), pool, labels, folds, options.class_weight)
         fitted = path.fit(trial.value, held_out=bool(strategy.calibration and folds))
     steps = Pipeline([("scale", fitted.scaler), ("classify", fitted.classifier)])
@@ -191,7 +220,9 @@ def _one_by_one(
     model, features, scores = Pipeline([*steps.steps, ("classify", classifier)]), blocks.read(slice(None)), None
     with warnings.catch_warnings(record=True) as caught, parallel_fits(options.jobs, len(folds)):
         warnings.simplefilter("always", ConvergenceWarning)
-        if strategy.calibration and folds:
+        if strategy.calibration and folds and isinstance(blocks, ClusterBlocks):
+            scores = held_out_scores(blocks, model, labels, folds)
+        elif strategy.calibration and folds:
             scores = cross_val_predict(model, features, labels, cv=folds, method="decision_function")
         model.fit(features, labels)
     return model, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught), scores

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from pipeline.predictions import write_predictions
 from pipeline.rundir import shared_settings
 from pipeline.schema import ALL_STRATEGIES, Report, read_report, report_text, write_report
 from pipeline.sums import write_sums
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 log = logging.getLogger("thaw")
 
@@ -228,19 +231,35 @@ def spare_memory_mb(settings: Shared) -> float:
     return max(0.0, memory_budget_mb(settings) - held)
 
 
-def check_memory(settings: Linear, features: FeatureFile) -> None:
-    """Raise InputError where the features of the rows that are not test cannot fit the memory budget in copies."""
+def check_memory(settings: Linear, features: FeatureFile, client: "Client | None" = None) -> None:
+    """Raise InputError where the features of the rows that are not test cannot fit the memory budget in copies.
+
+    With a `client` the folds are its workers', and have to fit their memory limits, one fold for each thread.
+    """
     tried = candidates(settings.layer, list(features.layers), settings.transform)
     largest = max(features.row_bytes(layer.split("+")) for layer in tried)
-    copies = 1 + COPIES_PER_FIT * num_at_once(settings.jobs)
-    needed = copies * largest * int((features.split != 2).sum()) / 1e6
-    budget = memory_budget_mb(settings)
+    size = largest * int((features.split != 2).sum()) / 1e6
+    if client is not None:
+        _check_workers(size, client)
+    at_once = num_at_once(settings.jobs) if client is None else 1
+    needed, budget = size * (1 + COPIES_PER_FIT * at_once), memory_budget_mb(settings)
     if needed > budget:
-        fewer = "fit one at a time by --jobs 1, " if num_at_once(settings.jobs) > 1 else ""
+        fewer = "fit one at a time by --jobs 1, " if at_once > 1 else ""
         raise InputError(
             f"training needs about {needed:,.0f} MB and may use {budget:,.0f} MB; {fewer}"
             f"choose a smaller layer by --layer, or allow more by --memory {int(needed) + 1}"
         )
+
+
+def _check_workers(size: float, client: "Client") -> None:
+    """Raise InputError where a worker's memory limit cannot hold the folds of features of `size` MB."""
+    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
+        needed, limit = size * (1 + COPIES_PER_FIT) * worker["nthreads"], worker["memory_limit"] / 1e6
+        if limit and needed > limit:
+            raise InputError(
+                f"a worker needs about {needed:,.0f} MB for its folds, and {address} may use {limit:,.0f} MB; choose a "
+                f"smaller layer by --layer, or start workers with --nthreads 1 --memory-limit {int(needed) + 1}MB"
+            )
 
 
 def command() -> str:

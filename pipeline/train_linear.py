@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,14 +13,20 @@ from features.backbones import get_backbone
 from features.errors import InputError
 from features.store import FeatureFile, FeatureRows
 from models.artifacts import save_model
-from models.blocks import Blocks, block_rows
+from models.blocks import Blocks, Known, block_rows
+from models.cluster_pool import ClusterBlocks, open_pool
+from models.passes import Probabilities
 from models.selection import Fit, Folds, Trial, as_records, best_trial, candidates, final_fit, make_folds, try_candidate
 from models.strategies import STRATEGIES, Strategy, find_strategy
 from pipeline import evaluation, extract
+from pipeline.cluster import connected
 from pipeline.config import SVM, Linear
 from pipeline.evaluation import Origin, Outcome
 from pipeline.feature_rows import load_rows
 from pipeline.rundir import another_run
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 log = logging.getLogger("thaw")
 
@@ -47,11 +53,12 @@ def main(settings: Linear, strategy_name: str) -> Path:
     """
     name, folder = evaluation.result_folder(settings, strategy_name)
     _check_options(settings, strategy_name, name)
-    features_path = _features(settings, strategy_name)
-    with evaluation.making(folder), FeatureFile(features_path) as features:
-        evaluation.write_chance(settings, features)
-        outcome = train(settings, strategy_name, features)
-        return evaluation.write_outcome(settings, folder, name, strategy_name, features, outcome)
+    with connected(settings) as client:
+        features_path = _features(settings, strategy_name)
+        with evaluation.making(folder), FeatureFile(features_path) as features:
+            evaluation.write_chance(settings, features)
+            outcome = train(settings, strategy_name, features, client)
+            return evaluation.write_outcome(settings, folder, name, strategy_name, features, outcome)
 
 
 def _features(settings: Linear, strategy_name: str) -> Path:
@@ -60,21 +67,24 @@ def _features(settings: Linear, strategy_name: str) -> Path:
     return extract.ready_features(settings)
 
 
-def train(settings: Linear, strategy_name: str, features: FeatureFile) -> Outcome:
-    """Choose the settings without the test split, fit on everything that is not test, and label the test split."""
+def train(settings: Linear, strategy_name: str, features: FeatureFile, client: "Client | None" = None) -> Outcome:
+    """Choose the settings without the test split, fit on everything that is not test, and label the test split.
+
+    With a `client`, by the workers of its cluster.
+    """
     rows = choosing_rows(settings, features)
     kernel = settings.kernel if isinstance(settings, SVM) else "linear"
     strategy = find_strategy("logreg" if strategy_name == "random" else strategy_name, kernel, len(rows.labels))
     strategy = _among_values(settings, strategy, min(len(fit) for fit, _ in [*rows.choosing, *rows.scaling]))
     if not strategy.solved_together:
-        evaluation.check_memory(settings, features)
+        evaluation.check_memory(settings, features, client)
     began = time.perf_counter()
-    trials = try_all(settings, strategy, features, rows)
+    trials = try_all(settings, strategy, features, rows, client)
     best = best_trial(trials)
     log.info("chosen: %s, transform %s, %s %g", best.layer, best.transform, strategy.parameter, best.value)
     if not settings.values and best.value in (strategy.values[0], strategy.values[-1]):
         log.info("this %s is at the end of those tried; the best may lie beyond (--values)", strategy.parameter)
-    blocks = load(settings, features, best.layer, best.transform, rows.mask)
+    blocks = load(settings, features, best.layer, best.transform, rows.mask, client)
     fit = final_fit(strategy, best, blocks, rows.labels, rows.scaling, settings)
     if not fit.converged:
         log.warning("the final fit did not converge: its accuracy may not be the strategy's best")
@@ -82,8 +92,8 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile) -> Outcom
     del blocks
     began = time.perf_counter()
     test = FeatureRows(features, best.layer.split("+"), features.split == 2)
-    predicted = [fit.model.predict_proba(test.read(rows)) for rows in block_rows(test)]
-    probabilities = all_classes(np.concatenate(predicted), fit.model.classes_, len(features.class_names))
+    predicted = _predicted(fit.model, test, client if strategy.solved_together else None)
+    probabilities = all_classes(predicted, fit.model.classes_, len(features.class_names))
     return Outcome(
         origin=Origin.of(features, best.layer),
         probabilities=probabilities,
@@ -92,6 +102,14 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile) -> Outcom
         predict_seconds=time.perf_counter() - began,
         save=lambda path, record: save_model(path, fit.model, record),
     )
+
+
+def _predicted(model: Any, rows: FeatureRows, client: "Client | None") -> np.ndarray:
+    """Return the probabilities (N, K) of rows, by the workers where there is a client."""
+    if client is None:
+        return np.concatenate([model.predict_proba(rows.read(part)) for part in block_rows(rows)])
+    with open_pool(ClusterBlocks(rows, client)) as pool:
+        return np.concatenate(list(pool.each(Probabilities(model), Known(np.zeros(rows.shape[0], np.int8)))))
 
 
 def _among_values(settings: Linear, strategy: Strategy, num_rows: int) -> Strategy:
@@ -166,12 +184,14 @@ def _check_options(settings: Linear, strategy_name: str, name: str) -> None:
             )
 
 
-def try_all(settings: Linear, strategy: Strategy, features: FeatureFile, rows: Rows) -> list[Trial]:
+def try_all(
+    settings: Linear, strategy: Strategy, features: FeatureFile, rows: Rows, client: "Client | None" = None
+) -> list[Trial]:
     """Return every setting of layer, transform and parameter that was tried, with its accuracy."""
     trials: list[Trial] = []
     for layer, transforms in candidates(settings.layer, list(features.layers), settings.transform).items():
         for transform in transforms:
-            blocks = load(settings, features, layer, transform, rows.mask)
+            blocks = load(settings, features, layer, transform, rows.mask, client)
             accuracies = try_candidate(strategy, blocks, rows.labels, rows.choosing, settings)
             del blocks
             tried = [
@@ -191,11 +211,21 @@ def try_all(settings: Linear, strategy: Strategy, features: FeatureFile, rows: R
     return trials
 
 
-def load(settings: Linear, features: FeatureFile, layer: str, transform: str, mask: np.ndarray) -> Blocks:
+def load(
+    settings: Linear,
+    features: FeatureFile,
+    layer: str,
+    transform: str,
+    mask: np.ndarray,
+    client: "Client | None" = None,
+) -> Blocks:
     """Return the rows of a layer (or several, joined by +) where `mask` holds, transformed.
 
-    They are held in memory where they fit the stage's budget; otherwise each pass over them reads the file.
+    They are held in memory where they fit the stage's budget; otherwise each pass over them reads the file. With a
+    `client` it is its workers that hold or read them.
     """
+    if client is not None:
+        return ClusterBlocks(load_rows(features, layer, transform, mask, in_memory=False), client)
     num_rows, num_features = int(mask.sum()), features.row_bytes(layer.split("+")) // 4
     solver = SOLVER_BYTES * (settings.folds + 1) * len(features.class_names) * num_features
     needed = (4 * MEMORY_SHARE * num_rows * num_features + solver) / 1e6

@@ -1,5 +1,6 @@
 """The stages on frozen features: what they choose among, and features that do not fit the memory."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,32 @@ def test_an_estimator_fits_to_rows_of_the_file(started: Path) -> None:
         from_file = SoftmaxRegression(0.01).fit(rows, features.labels[mask])
         in_memory = SoftmaxRegression(0.01).fit(block, features.labels[mask])
     np.testing.assert_allclose(from_file.coef_, in_memory.coef_, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """The address of a cluster of two workers."""
+    distributed = pytest.importorskip("distributed", reason="the cluster extra is not installed")
+    given = {"n_workers": 2, "threads_per_worker": 1, "protocol": "tcp://", "host": "127.0.0.1"}
+    with distributed.LocalCluster(**given, processes=False, dashboard_address=None, silence_logs=50) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.mark.parametrize("stage", ["svm", "logreg", "ridge", "knn"])
+def test_a_cluster_gives_what_one_process_gives(
+    started: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr("models.blocks.BLOCK_ROWS", 10)
+    options = ["--run", started, "--layer", "block2_pool+block3_pool", "--transform", "sqrt", "--folds", "3"]
+    options += ["--values", "5,3" if stage == "knn" else "0.001,0.01"]
+    assert thaw(stage, *options, "--name", f"{stage}-alone") == 0
+    assert thaw(stage, *options, "--name", f"{stage}-cluster", "--cluster", scheduler) == 0
+    alone, cluster = (read_report(started / f"{stage}-{name}" / "report.json") for name in ("alone", "cluster"))
+    assert alone.hyperparameters["tried"] == cluster.hyperparameters["tried"]
+    assert alone.log_loss == pytest.approx(cluster.log_loss, rel=1e-5)
+    tables = [
+        np.loadtxt(started / f"{stage}-{name}/predictions.csv", delimiter=",", skiprows=1, dtype=str)
+        for name in ("alone", "cluster")
+    ]
+    np.testing.assert_array_equal(tables[0][:, :3], tables[1][:, :3])
+    np.testing.assert_allclose(tables[0][:, 3:].astype(float), tables[1][:, 3:].astype(float), atol=1e-5)
