@@ -20,6 +20,7 @@ from features.extraction import Extraction, Recipe
 from features.images import DECODING
 from features.preprocessing import layer_and_pooling, pooled_shape
 from features.store import FeatureFile
+from features.utilisation import Watched
 from features.weights import Weights, load_weights
 from features.wholefiles import write_whole, writing_alone
 from pipeline import engine_choice, split
@@ -259,8 +260,11 @@ def _run(extraction: Extraction, network: Network, engine: str, device: str, qui
         extraction.run(started)
         return
     log.info("engine: %s on %s; network %s:\n%s", engine, device, network.backbone.name, started.describe())
+    watched = Watched(started)
     with counting("features", todo) as advance:
-        extraction.run(started, advance)
+        extraction.run(watched, advance)
+    if said := watched.said():
+        log.info("%s", said)
 
 
 def _write_skipped(path: Path, skipped: dict[str, str]) -> None:
