@@ -18,7 +18,7 @@ class Cluster:
     `dispatch` are the scheduler's seconds for each part that it hands out; a worker is lost after exponential times of
     the mean `hours_to_loss` and comes back `restart` seconds later, while the part that it had is made again, from its
     beginning, by whichever worker is next. A part is slow with the probability `stragglers`, and then takes `slowdown`
-    times as long.
+    times as long. `losses` are workers that are lost at known seconds: (seconds, worker).
     """
 
     workers: int
@@ -27,6 +27,7 @@ class Cluster:
     restart: float = 60.0
     stragglers: float = 0.0
     slowdown: float = 3.0
+    losses: tuple[tuple[float, int], ...] = ()
 
 
 @dataclass
@@ -67,6 +68,8 @@ class Simulation:
         for worker in range(self.cluster.workers):
             self._add(0.0, FREE, worker)
             self._add_loss(0.0, worker)
+        for seconds, worker in self.cluster.losses:
+            self._add(seconds, LOST, worker)
         total = len(self._seconds)
         while self.outcome.done < total:
             now, _, kind, code = heapq.heappop(self._events)

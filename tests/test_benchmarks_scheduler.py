@@ -69,6 +69,13 @@ def test_losses_come_at_their_rate() -> None:
     assert outcome.wasted == pytest.approx(outcome.retries * 0.5, rel=0.15)  # half a part each
 
 
+def test_a_loss_at_a_known_time_costs_what_was_done_and_the_restart() -> None:
+    """Two workers, four parts of 10 s; one is lost after 4 s: its part waits for the other, which is done at 10 s."""
+    outcome = simulate(Cluster(2, restart=3.0, losses=((4.0, 1),)), [10.0] * 4)
+    assert (outcome.retries, outcome.wasted, outcome.useful) == (1, 4.0, 40.0)
+    assert outcome.seconds == 7 + 20  # the lost worker comes back at 7 s and makes two parts, as the other does
+
+
 def test_a_seed_gives_the_same_run_and_another_another() -> None:
     runs = [simulate(Cluster(5, **ROUGH), durations(100), seed) for seed in (1, 1, 2)]
     assert runs[0] == runs[1]
