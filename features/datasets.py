@@ -5,14 +5,16 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from features.archives import CIFAR, read_cifar
 from features.errors import InputError
-from features.folders import list_folder
+from features.folders import list_folder, list_url
 from features.images import MAX_PIXELS, shown
 from features.listings import ImageArrays, Listing, Read, array_ids
+from features.remote import is_url
 from features.tables import list_csv, list_elpv, list_npz
 
 DATASET_WORDS = ("digits", "elpv", "cifar10", "cifar100", "folder:PATH", "csv:PATH", "npz:PATH")
@@ -40,15 +42,20 @@ class Dataset:
     def subset(self, ids: Sequence[str]) -> "Dataset":
         """Return the data set of the images `ids`, in that order, with all classes."""
         places = {name: i for i, name in enumerate(self.ids)}
-        rows = [places[name] for name in ids]
+        return self.take([places[name] for name in ids])
+
+    def take(self, rows: Sequence[int]) -> "Dataset":
+        """Return the data set of the images at `rows`, in that order, with all classes; it pickles without others."""
+        images: Any = getattr(self.read, "__self__", None)  # what reads them; None where a function stands in for it
+        taken = images.take(rows) if hasattr(images, "take") else None
         return replace(
             self,
-            ids=tuple(ids),
-            labels=self.labels[rows],
+            ids=tuple(self.ids[row] for row in rows),
+            labels=self.labels[list(rows)],
             given_split=tuple(self.given_split[row] for row in rows),
             groups=None if self.groups is None else tuple(self.groups[row] for row in rows),
-            read=lambda i, least_side=None: self.read(rows[i], least_side),
-            content=lambda i: self.content(rows[i]),
+            read=taken.read if taken else lambda i, least_side=None: self.read(rows[i], least_side),
+            content=taken.content if taken else lambda i: self.content(rows[i]),
         )
 
     def digest(self) -> str:
@@ -93,6 +100,8 @@ def load_dataset(
 
 def _listed(word: str, data: Path | None, target: str | None, max_pixels: int) -> Listing:
     match word.partition(":"):
+        case "folder", ":", url if is_url(url):
+            return list_url(word, url, max_pixels)
         case "folder", ":", rest:
             return list_folder(word, _existing("folder", rest), max_pixels)
         case "csv", ":", rest:

@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -16,9 +13,10 @@ import numpy as np
 from features.datasets import Dataset
 from features.errors import InputError
 from features.images import DECODING, least_side, resize
-from features.overlap import Behind, load_ahead
-from features.parts import GrowingPart, peek_part, read_part
+from features.part_making import PartMaker
+from features.parts import peek_part, read_part
 from features.preprocessing import normalize
+from features.remote import RemotePath, place
 from features.store import create_feature_file, record_digest, values_digest
 from features.wholefiles import check_space, remove_leftovers, whole_path
 
@@ -83,29 +81,21 @@ class Recipe:
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Network input, float32 (n, S, S, 3), of the images at `rows` (n,); `skipped` id -> reason."""
-
-    rows: list[int]
-    inputs: np.ndarray
-    skipped: dict[str, str]
-
-
 class Extraction:
     """The parts of one feature file: which are done, doing the others, and joining them.
 
-    Parts lie in the folder `<file>.parts` beside the feature file until it is whole.
+    Parts lie in the folder `<file>.parts` beside the feature file until it is whole, or in a folder of their own within
+    `parts`, a path or a URL.
     """
 
-    def __init__(self, path: Path, dataset: Dataset, recipe: Recipe, batch_size: int):
+    def __init__(self, path: Path, dataset: Dataset, recipe: Recipe, batch_size: int, parts: str | None = None):
         self.path, self.dataset, self.recipe, self.batch_size = path, dataset, recipe, batch_size
-        self.folder = path.with_name(f"{path.name}.parts")
+        self.folder = parts_folder(path, parts)
         self.settings_sha256 = recipe.digest(len(dataset.ids), batch_size)
         self.part_rows = recipe.part_rows(batch_size)
         self.starts = range(0, len(dataset.ids), self.part_rows)
 
-    def part_path(self, start: int) -> Path:
+    def part_path(self, start: int) -> Path | RemotePath:
         """Return where the part that begins with image `start` lies."""
         return self.folder / f"part-{start:09d}.h5"
 
@@ -122,49 +112,35 @@ class Extraction:
         return record is not None and record.get("settings_sha256") == self.settings_sha256
 
     def run(self, engine: Engine, progress: Callable[[int], None] = lambda count: None) -> None:
-        """Make every missing part; `progress` is told how many images each finished batch covered.
+        """Make every missing part; `progress` is told how many images each finished batch covered."""
+        missing = self.begin()
+        self.maker().make({self.rows(start): self.part_path(start) for start in missing}, engine, progress)
 
-        Images are decoded and resized in threads, some batches ahead and across the borders of parts; features are
-        pooled and parts written in another thread; this one does nothing but run the network.
-        """
+    def begin(self) -> list[int]:
+        """Make the folder of the parts, see that the disk has room, and return the starts of the missing parts."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.folder)
+        if isinstance(self.folder, Path):
+            remove_leftovers(self.folder)
         remove_leftovers(self.path.parent, self.path.name)
         missing = self.missing()
         todo = sum(self.part_size(start) for start in missing)
         # The parts that are missing, then beside all parts the file that they are joined into.
-        check_space(self.path, self.recipe.image_bytes * (todo + len(self.dataset.ids)))
-        with Behind() as writer, closing(self._loaded(missing)) as loaded:
-            for start in missing:
-                began = time.perf_counter()
-                part = GrowingPart(self.recipe.shapes, self.recipe.pooling, self.recipe.dtype)
-                for batch in islice(loaded, len(self._batches(start))):
-                    activations = engine(batch.inputs) if batch.rows else {}
-                    writer.hand(part.add, batch.rows, activations, batch.skipped)
-                    progress(len(batch.rows) + len(batch.skipped))
-                record = {"settings_sha256": self.settings_sha256, "seconds": time.perf_counter() - began}
-                writer.hand(part.write, self.part_path(start), record)
+        beside = todo if self.folder.name == f"{self.path.name}.parts" else 0
+        check_space(self.path, self.recipe.image_bytes * (beside + len(self.dataset.ids)))
+        return missing
 
-    def _batches(self, start: int) -> list[range]:
-        rows = range(start, start + self.part_size(start))
-        return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+    def maker(self) -> PartMaker:
+        """Return what makes parts from the data set here."""
+        return PartMaker(self.dataset, self.recipe, self.batch_size, self.settings_sha256)
 
-    def _loaded(self, missing: list[int]) -> Generator["_Batch", None, None]:
-        return load_ahead(self._load, [batch for start in missing for batch in self._batches(start)])
+    def maker_of(self, start: int) -> PartMaker:
+        """Return what makes the part that begins with image `start` anywhere: it holds that part's images alone."""
+        images = self.dataset.take(self.rows(start))
+        return PartMaker(images, self.recipe, self.batch_size, self.settings_sha256, start)
 
-    def _load(self, rows: range) -> "_Batch":
-        inputs = np.empty((len(rows), self.recipe.image_size, self.recipe.image_size, 3), np.float32)
-        read: list[int] = []
-        skipped: dict[str, str] = {}
-        for row in rows:
-            try:
-                inputs[len(read)] = self.recipe.load(self.dataset, row)
-                read.append(row)
-            except InputError as error:
-                if not self.recipe.skip_bad:
-                    raise
-                skipped[self.dataset.ids[row]] = str(error)
-        return _Batch(read, inputs[: len(read)], skipped)
+    def rows(self, start: int) -> range:
+        """Return the places of a part's images in the data set."""
+        return range(start, start + self.part_size(start))
 
     def join(self, split: np.ndarray, attributes: Mapping[str, Any]) -> dict[str, str]:
         """Write the feature file from its parts, check it, give it its name and remove the parts.
@@ -229,6 +205,13 @@ class Extraction:
         for path in self.folder.iterdir():
             path.unlink()
         self.folder.rmdir()
+
+
+def parts_folder(path: Path, parts: str | None) -> Path | RemotePath:
+    """Return where the parts of the feature file `path` lie; within `parts` other runs may have theirs too."""
+    if parts is None:
+        return path.absolute().with_name(f"{path.name}.parts")
+    return place(parts) / f"{path.name}.{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]}.parts"
 
 
 def _seal(path: Path, layers: tuple[str, ...]) -> None:

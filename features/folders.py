@@ -6,15 +6,18 @@ import stat
 import struct
 import threading
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from features.errors import FILE_FAULTS, InputError
 from features.images import decode, shown
 from features.listings import SPLIT_WORDS, ImageFiles, Images, Listing, leads_inside
+from features.remote import RemoteFiles, RemotePath, found_files, place
 
 _SPLIT_LOOKALIKES = {"training", "testing", "valid", "dev"}
 
@@ -32,20 +35,40 @@ def list_folder(word: str, path: Path, max_pixels: int) -> Listing:
         rows = _layout(word, _walk(path))
         ids = tuple(row[0] for row in rows)
         images: Images = ImageFiles(path, ids, max_pixels)
-    elif path.suffix.lower() == ".zip" or (path.is_file() and zipfile.is_zipfile(path)):  # a device has no end
-        archive, members = _open_zip(path)
-        members = {name: member for name, member in members.items() if not _is_hidden(name)}
-        top = _common_top(members)
-        members = {name.removeprefix(top): member for name, member in members.items() if name != top}
-        rows = _layout(word, members)
-        ids = tuple(row[0] for row in rows)
-        images = ZipImages(archive, tuple(members[name] for name in ids), ids, max_pixels)
-    else:
-        raise InputError(
-            f"{shown(path)} is neither a folder nor a zip archive; expected one with a folder per class; "
-            "type --dataset folder:PATH"
-        )
-    return Listing(images, ids, [row[1] for row in rows], [row[2] for row in rows])
+        return _listing(images, rows)
+    if path.suffix.lower() == ".zip" or (path.is_file() and zipfile.is_zipfile(path)):  # a device has no end
+        return _list_zip(word, path, max_pixels)
+    raise InputError(
+        f"{shown(path)} is neither a folder nor a zip archive; expected one with a folder per class; "
+        "type --dataset folder:PATH"
+    )
+
+
+def list_url(word: str, url: str, max_pixels: int) -> Listing:
+    """List a folder of images, or a .zip of one, at a URL that fsspec understands; else as `list_folder`."""
+    where = place(url)
+    if isinstance(where, Path):
+        if not where.exists():
+            raise InputError(f"{shown(url)} does not exist; expected a folder or a .zip; type --dataset folder:URL")
+        return list_folder(word, where, max_pixels)
+    if where.name.lower().endswith(".zip"):
+        return _list_zip(word, where, max_pixels)
+    rows = _layout(word, (name for name in found_files(url) if not _is_hidden(name)))
+    return _listing(RemoteFiles(url, tuple(row[0] for row in rows), max_pixels), rows)
+
+
+def _list_zip(word: str, path: Path | RemotePath, max_pixels: int) -> Listing:
+    archive, members = _open_zip(path)
+    members = {name: member for name, member in members.items() if not _is_hidden(name)}
+    top = _common_top(members)
+    members = {name.removeprefix(top): member for name, member in members.items() if name != top}
+    rows = _layout(word, members)
+    ids = tuple(row[0] for row in rows)
+    return _listing(ZipImages(archive, tuple(members[name] for name in ids), ids, max_pixels), rows)
+
+
+def _listing(images: Images, rows: list[tuple[str, str, str]]) -> Listing:
+    return Listing(images, [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
 
 
 def _layout(word: str, names: Iterable[str]) -> list[tuple[str, str, str]]:
@@ -166,8 +189,27 @@ class ZipImages:
         """Return the CRC-32 and the size of image `i`'s file, from the directory: nothing is unpacked."""
         return struct.pack(">IQ", self.members[i].CRC, self.members[i].file_size)
 
+    def take(self, rows: Sequence[int]) -> "ZipImages":
+        """Return these images alone, in the same open archive."""
+        chosen = (tuple(self.members[row] for row in rows), tuple(self.ids[row] for row in rows))
+        return ZipImages(self.archive, *chosen, self.max_pixels, self.lock)
 
-def _open_zip(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process open the archive itself, once for all images that it is sent."""
+        return _zip_images, (str(self.archive.filename), self.members, self.ids, self.max_pixels)
+
+
+def _zip_images(where: str, members: tuple[zipfile.ZipInfo, ...], ids: tuple[str, ...], max_pixels: int) -> ZipImages:
+    archive, lock = _opened_once(where)
+    return ZipImages(archive, members, ids, max_pixels, lock)
+
+
+@lru_cache(maxsize=4)
+def _opened_once(where: str) -> tuple[zipfile.ZipFile, threading.Lock]:
+    return _open_zip(place(where))[0], threading.Lock()
+
+
+def _open_zip(path: Path | RemotePath) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     """Return the open archive and its entries by cleaned name; a folder's name ends with "/".
 
     Nothing is ever unpacked to disk, yet a name that is absolute or climbs by ".." is refused.
@@ -175,7 +217,8 @@ def _open_zip(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     Raises InputError: not a zip, encrypted, unsafe or repeated names.
     """
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(path.absolute() if isinstance(path, Path) else path.open_binary())
+        archive.filename = str(path.absolute() if isinstance(path, Path) else path)
     except _FAULTS as error:
         raise InputError(
             f"{shown(path)} is not a whole zip archive ({shown(error)}); expected a .zip of image folders; "
@@ -194,7 +237,7 @@ def _open_zip(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     return archive, members
 
 
-def _clean_name(member: zipfile.ZipInfo, path: Path) -> str:
+def _clean_name(member: zipfile.ZipInfo, path: Path | RemotePath) -> str:
     name = member.filename
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or "\\" in name or ".." in parts or name[1:2] == ":":

@@ -31,6 +31,10 @@ class Images(Protocol):
         """Return bytes that identify image `i`."""
         ...
 
+    def take(self, rows: Sequence[int]) -> "Images":
+        """Return the images at `rows` alone, holding on to no other: what is sent to another machine."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Listing:
@@ -66,6 +70,10 @@ class ImageFiles:
         except OSError as error:
             return f"cannot be opened: {error.errno}".encode()
 
+    def take(self, rows: Sequence[int]) -> "ImageFiles":
+        """Return these images alone."""
+        return ImageFiles(self.root, tuple(self.ids[row] for row in rows), self.max_pixels)
+
 
 @dataclass(frozen=True, eq=False)
 class ImageArrays:
@@ -81,6 +89,10 @@ class ImageArrays:
     def content(self, i: int) -> bytes:
         """Return the shape and the pixels of image `i`."""
         return str(self.images[i].shape).encode() + self.images[i].tobytes()
+
+    def take(self, rows: Sequence[int]) -> "ImageArrays":
+        """Return these images alone."""
+        return ImageArrays([self.images[row] for row in rows])
 
 
 def array_ids(num_train: int, num_test: int = 0) -> tuple[list[str], list[str]]:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import h5py
 import numpy as np
 
 from features.preprocessing import layer_and_pooling, pool
+from features.remote import RemotePath
 from features.store import create_dataset
 from features.wholefiles import write_whole
 
@@ -37,7 +39,7 @@ class GrowingPart:
         self._rows += rows
         self._skipped |= skipped
 
-    def write(self, path: Path, record: Mapping[str, Any]) -> None:
+    def write(self, path: Path | RemotePath, record: Mapping[str, Any]) -> None:
         """Write what came in as one part, with `record` and the images that were skipped."""
         layers = {
             name: np.concatenate([np.empty((0, *self._layers[name]), self._dtype), *values])
@@ -46,7 +48,9 @@ class GrowingPart:
         write_part(path, layers, np.array(self._rows, np.int64), {**record, "skipped": self._skipped})
 
 
-def write_part(path: Path, layers: Mapping[str, np.ndarray], rows: np.ndarray, record: Mapping[str, Any]) -> None:
+def write_part(
+    path: Path | RemotePath, layers: Mapping[str, np.ndarray], rows: np.ndarray, record: Mapping[str, Any]
+) -> None:
     """Write one part: `layers` name -> (n, ...) values, `rows` (n,) int64 positions in the data set, and a record.
 
     `record` is kept as JSON; its `settings_sha256` tells which settings made the part. The HDF5 file is made in memory
@@ -61,11 +65,16 @@ def write_part(path: Path, layers: Mapping[str, np.ndarray], rows: np.ndarray, r
             create_dataset(file, name, values.shape, values.dtype)[...] = values
         file["rows"] = rows
         file.attrs["record"] = json.dumps({**record, "values_sha256": digest.hexdigest()})
+    if isinstance(path, RemotePath):
+        path.write(buffer.getbuffer())
+        return
     with write_whole(path, "wb") as target:
         target.write(buffer.getbuffer())
 
 
-def read_part(path: Path, layers: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]] | None:
+def read_part(
+    path: Path | RemotePath, layers: Sequence[str]
+) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]] | None:
     """Read a part back as (`layers`, `rows`, `record`), or None where it is missing, damaged or not a part."""
 
     def whole(file: h5py.File) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]] | None:
@@ -79,7 +88,7 @@ def read_part(path: Path, layers: Sequence[str]) -> tuple[dict[str, np.ndarray],
     return _read(path, whole)
 
 
-def peek_part(path: Path) -> dict[str, Any] | None:
+def peek_part(path: Path | RemotePath) -> dict[str, Any] | None:
     """Return a part's record without reading its values, or None where there is no readable part."""
     return _read(path, _record)
 
@@ -88,10 +97,10 @@ def _record(file: h5py.File) -> dict[str, Any]:
     return dict(json.loads(file.attrs["record"]))
 
 
-def _read(path: Path, what: Callable[[h5py.File], Found]) -> Found | None:
+def _read(path: Path | RemotePath, what: Callable[[h5py.File], Found]) -> Found | None:
     """Return what is asked of the part's open file, None where it is missing or not there to be read."""
     try:
-        with h5py.File(path, "r") as file:
+        with nullcontext(path) if isinstance(path, Path) else path.open_binary() as source, h5py.File(source) as file:
             return what(file)
     except (OSError, KeyError, ValueError, TypeError, RecursionError):
         return None

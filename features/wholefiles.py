@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,8 @@ def whole_path(path: Path) -> Iterator[Path]:
     The file is flushed to the disk before it is renamed, and the folder after it, so that after a crash or a kill
     `path` is what it was before or whole. On an error the temporary file is removed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unique = secrets.token_hex(4)  # on a shared disk two machines may have processes of the same number
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{unique}.tmp")
     try:
         yield temporary
         _sync(temporary)

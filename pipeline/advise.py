@@ -13,6 +13,7 @@ from pipeline import evaluation, extract
 from pipeline.advice import Advice, Candidate, LearningCurve, Pilot, write_advice
 from pipeline.advice_tables import show
 from pipeline.audit import audit
+from pipeline.cluster import connected
 from pipeline.config import Advise
 from pipeline.expectations import frozen_candidate, pilot_of, searched_candidate, tuned_candidate
 from pipeline.frozen import best_frozen, learning_curve
@@ -48,7 +49,7 @@ def main(settings: Advise, given: frozenset[str] = frozenset(), console: Console
     audit alone, which compares images and reads no label to choose by.
     """
     began = time.perf_counter()
-    with FeatureFile(extract.ready_features(settings)) as features:
+    with connected(settings), FeatureFile(extract.ready_features(settings)) as features:
         evaluation.write_chance(settings, features)
         survey = Survey(shared_settings(settings), features, given)
         budget = settings.budget or usual_budget(survey)

@@ -11,9 +11,11 @@ from pydantic_settings import CliImplicitFlag, CliPositionalArg
 
 from features.backbones import BACKBONES, Backbone
 from features.images import MAX_PIXELS
+from features.remote import is_url
 
 USUAL_BACKBONE = "vgg16"
 PATH_KINDS = ("folder", "csv", "npz")
+SCHEDULER = r"((tcp|tls)://)?([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}"
 
 # What determines the values of a run: kept in run.json, and refused where a later command says otherwise.
 FIXED_FIELDS = (
@@ -55,7 +57,8 @@ class Shared(Options):
     run: Path | None = Field(None, description="run directory; runs/ plus the data set's word unless given")
     dataset: str = Field(
         "digits",
-        description="digits, elpv, cifar10, cifar100, folder:PATH, csv:PATH or npz:PATH (folder: takes a zip)",
+        description="digits, elpv, cifar10, cifar100, folder:PATH, csv:PATH or npz:PATH (folder: takes a zip or a URL "
+        "of fsspec)",
     )
     data: Path | None = Field(None, description="archive or image folder of cifar10 and cifar100, where at hand")
     target: Literal["four"] | None = Field(None, description="elpv: the four degrees instead of defective or not")
@@ -100,6 +103,24 @@ class Shared(Options):
         False, description="record images that cannot be read in skipped.csv and go on"
     )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="refuse images with more pixels")
+    workers: int | None = Field(
+        None, ge=1, le=1024, description="spread the work over this many Dask worker processes on this machine"
+    )
+    cluster: str | None = Field(None, description="spread the work over the workers of the Dask scheduler at HOST:PORT")
+    parts: str | None = Field(
+        None,
+        description="folder, or URL of fsspec, for the parts of a feature file until it is whole: this machine and all "
+        "workers write there; beside the file unless given",
+    )
+
+    @field_validator("cluster")
+    @classmethod
+    def _one_cluster(cls, address: str | None, info: ValidationInfo) -> str | None:
+        if address is not None and not re.fullmatch(SCHEDULER, address):
+            raise ValueError("expected the address of a Dask scheduler, for example 10.0.0.1:8786 or tls://HOST:8786")
+        if address is not None and info.data.get("workers") is not None:
+            raise ValueError(f"expected it without --workers {info.data['workers']}; leave one of the two out")
+        return address
 
     @field_validator("run", "data")
     @classmethod
@@ -126,7 +147,9 @@ class Shared(Options):
     @classmethod
     def _absolute_dataset(cls, word: str) -> str:
         kind, separator, path = word.partition(":")
-        return f"{kind}:{Path(path).expanduser().absolute()}" if separator and kind in PATH_KINDS else word
+        if kind not in PATH_KINDS or not separator or (kind == "folder" and is_url(path)):
+            return word
+        return f"{kind}:{Path(path).expanduser().absolute()}"
 
     @field_validator("weights")
     @classmethod

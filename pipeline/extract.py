@@ -3,11 +3,12 @@
 import csv
 import logging
 import platform
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,17 +17,20 @@ from features.backend import LIBRARIES, backend_name
 from features.datasets import Dataset, load_dataset
 from features.engines import Network, choose_engine
 from features.errors import InputError
-from features.extraction import Extraction, Recipe
+from features.extraction import Extraction, Recipe, parts_folder
 from features.images import DECODING
 from features.preprocessing import layer_and_pooling, pooled_shape
 from features.store import FeatureFile
-from features.utilisation import Watched
 from features.weights import Weights, load_weights
 from features.wholefiles import write_whole, writing_alone
 from pipeline import engine_choice, split
+from pipeline.cluster import connected
 from pipeline.config import Shared
-from pipeline.progress import counting
+from pipeline.makers import Here, Maker, OnWorkers, Request
 from pipeline.rundir import another_run, write_run_settings
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 log = logging.getLogger("thaw")
 
@@ -103,8 +107,13 @@ def main(settings: Shared, wanted: Wanted | None = None) -> Path:
     on from.
     """
     wanted = wanted or features_of(settings)
+    get_backbone(settings.backbone).check_image_size(settings.image_size)
+    with nullcontext() if wanted.path.exists() else connected(settings) as client:
+        return _main(settings, wanted, client)
+
+
+def _main(settings: Shared, wanted: Wanted, client: "Client | None") -> Path:
     backbone = get_backbone(settings.backbone)
-    backbone.check_image_size(settings.image_size)
     shapes = _shapes(settings, wanted)
     weights = load_weights(wanted.weights, backbone, settings.seed)
     dataset = (
@@ -112,7 +121,7 @@ def main(settings: Shared, wanted: Wanted | None = None) -> Path:
         if wanted.sample
         else load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
     )
-    if not wanted.path.exists():
+    if not wanted.path.exists() and client is None:
         choose_engine(wanted.engine, settings.device, settings.engine_precision)  # what cannot be leaves no run behind
     if wanted.sample:
         sides = wanted.sample.sides
@@ -132,7 +141,7 @@ def main(settings: Shared, wanted: Wanted | None = None) -> Path:
         return wanted.path
     wanted.path.parent.mkdir(parents=True, exist_ok=True)
     with writing_alone(wanted.path):
-        skipped = _extract(settings, wanted, dataset, sides, weights, Made(shapes, made_of))
+        skipped = _extract(settings, wanted, Sample(dataset, sides), weights, Made(shapes, made_of, client))
     _write_skipped(wanted.path.with_name("skipped.csv"), skipped)
     if not wanted.sample:
         log.info("wrote %s: %s", wanted.path, ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
@@ -163,15 +172,15 @@ def ready_features(settings: Shared) -> Path:
 
 @dataclass(frozen=True)
 class Made:
-    """The shape of one image's features by layer, and all that determines their values."""
+    """The shape of one image's features by layer, all that determines their values, and the cluster, if any."""
 
     shapes: dict[str, tuple[int, ...]]
     of: dict[str, Any]
+    client: "Client | None" = None
 
 
-def _extract(
-    settings: Shared, wanted: Wanted, dataset: Dataset, sides: np.ndarray, weights: Weights, made: Made
-) -> dict[str, str]:
+def _extract(settings: Shared, wanted: Wanted, images: Sample, weights: Weights, made: Made) -> dict[str, str]:
+    dataset = images.dataset
     recipe = Recipe(
         settings.image_size,
         settings.resize,
@@ -186,20 +195,25 @@ def _extract(
     layers = tuple(dict.fromkeys(layer_and_pooling(name, wanted.pooling)[0] for name in wanted.layers))
     network = Network(get_backbone(settings.backbone), weights, layers, settings.image_size, settings.engine_precision)
     batch_size = min(settings.batch_size, len(dataset.ids))
-    if wanted.sample:
-        engine, device = choose_engine(wanted.engine, settings.device, settings.engine_precision)
-    else:
-        engine, device = engine_choice.settle(
-            *(wanted.engine, settings.device, network, batch_size),
-            partial(engine_choice.some_pictures, dataset, recipe),
-        )
+    maker = OnWorkers(network, made.client) if made.client else Here(network)
+    request = Request(
+        wanted.engine,
+        settings.device,
+        wanted.weights,
+        settings.seed,
+        batch_size,
+        parts_folder(wanted.path, settings.parts),
+        dataset,
+        pictures=None if wanted.sample else partial(engine_choice.some_pictures, dataset, recipe),
+    )
+    engine, device = maker.choose(request)
     libraries = engine_choice.library_versions(engine)
     used = {"device": device, "engine": engine}
     recipe = replace(recipe, record={**made.of, **libraries, **used})
-    extraction = Extraction(wanted.path, dataset, recipe, batch_size)
-    _run(extraction, network, engine, device, quiet=wanted.sample is not None)
+    extraction = Extraction(wanted.path, dataset, recipe, batch_size, settings.parts)
+    _run(extraction, maker, wanted.sample is not None)
     recorded = {f"version_{name}": text for name, text in {**versions(), **libraries}.items()}
-    return extraction.join(sides, {**made.of, "weights_source": weights.source, **used, **recorded})
+    return extraction.join(images.sides, {**made.of, "weights_source": weights.source, **used, **recorded})
 
 
 def _prepare_run(settings: Shared, dataset: Dataset) -> np.ndarray:
@@ -247,7 +261,7 @@ def check_features(path: Path, expected: dict[str, Any], run: Path) -> None:
         )
 
 
-def _run(extraction: Extraction, network: Network, engine: str, device: str, quiet: bool) -> None:
+def _run(extraction: Extraction, maker: Maker, quiet: bool) -> None:
     missing = extraction.missing()
     if not missing:
         return
@@ -255,16 +269,7 @@ def _run(extraction: Extraction, network: Network, engine: str, device: str, qui
     todo = sum(extraction.part_size(start) for start in missing)
     if todo < total:
         log.info("going on: %d of %d images are done", total - todo, total)
-    started = network.start(engine, extraction.batch_size, device)
-    if quiet:
-        extraction.run(started)
-        return
-    log.info("engine: %s on %s; network %s:\n%s", engine, device, network.backbone.name, started.describe())
-    watched = Watched(started)
-    with counting("features", todo) as advance:
-        extraction.run(watched, advance)
-    if said := watched.said():
-        log.info("%s", said)
+    maker.run(extraction, todo, quiet)
 
 
 def _write_skipped(path: Path, skipped: dict[str, str]) -> None:
