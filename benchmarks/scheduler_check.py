@@ -5,6 +5,7 @@ does. In a second round one worker is killed; the simulation is told when, and w
 """
 
 import json
+import logging
 import os
 import signal
 import time
@@ -32,7 +33,7 @@ def timed(workers: int, kill: bool = False) -> dict[str, Any]:
     """Return the seconds of one run on Dask's own scheduler, and of the same parts in the simulation."""
     from distributed import Client, LocalCluster
 
-    settings = {"threads_per_worker": 1, "dashboard_address": ":0"}
+    settings = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": logging.CRITICAL}
     with LocalCluster(n_workers=workers, **settings) as local, Client(local) as client:
         client.wait_for_workers(workers)
         client.gather(client.map(time.sleep, [0.0] * workers, pure=False))
