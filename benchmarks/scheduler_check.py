@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -31,44 +32,50 @@ def parts() -> np.ndarray:
 
 def timed(workers: int, kill: bool = False) -> dict[str, Any]:
     """Return the seconds of one run on Dask's own scheduler, and of the same parts in the simulation."""
-    from distributed import Client, LocalCluster
+    from distributed import Client, LocalCluster, as_completed
 
     settings = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": logging.CRITICAL}
-    with LocalCluster(n_workers=workers, **settings) as local, Client(local) as client:
+    with (
+        LocalCluster(n_workers=workers, **settings) as local,
+        Client(local) as client,
+        ThreadPoolExecutor(1) as beside,
+    ):
         client.wait_for_workers(workers)
         client.gather(client.map(time.sleep, [0.0] * workers, pure=False))
+        pids = client.run(os.getpid)
         began = time.perf_counter()
-        futures = client.map(time.sleep, parts().tolist(), pure=False)
-        losses, restart = _kill_one(client, began, workers) if kill else ((), 0.0)
-        client.gather(futures)
+        waiting = as_completed(client.map(time.sleep, parts().tolist(), pure=False))
+        killing = beside.submit(_kill_one, client, pids, began) if kill else None
+        for future in waiting:
+            future.release()  # else its result is made again when the worker that holds it is lost
         seconds = time.perf_counter() - began
+        losses, restart = killing.result() if killing else ((), 0.0)
     cluster = Cluster(workers, read_constants()["dispatch"], restart=restart, losses=losses)
     task = "parts that sleep, a worker killed" if kill else "parts that sleep"
-    return {"task": task, "workers": workers, "seconds": seconds, "simulated": simulate(cluster, parts()).seconds}
+    found = {"task": task, "workers": workers, "seconds": seconds, "restart": restart}
+    return {**found, "simulated": simulate(cluster, parts()).seconds}
 
 
-def _kill_one(client: Any, began: float, workers: int) -> tuple[tuple[tuple[float, int], ...], float]:
+def _kill_one(client: Any, pids: dict[str, int], began: float) -> tuple[tuple[tuple[float, int], ...], float]:
     """Kill a worker's process; return when and which, and the seconds until as many workers were there again."""
-    pids = client.run(os.getpid)
     time.sleep(max(0.0, began + KILLED_AFTER - time.perf_counter()))
     address, pid = next(iter(pids.items()))
     os.kill(pid, signal.SIGKILL)
     killed = time.perf_counter()
-    while len(there := client.scheduler_info(n_workers=-1)["workers"]) < workers or address in there:
-        time.sleep(0.05)
+    while len(there := client.scheduler_info(n_workers=-1)["workers"]) < len(pids) or address in there:
+        time.sleep(0.5)
     return ((killed - began, 0),), time.perf_counter() - killed
 
 
 def table(found: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the lines of the table."""
-    yield "| run | workers | seconds | simulated | difference |"
-    yield "| --- | ---: | ---: | ---: | ---: |"
+    yield "| run | workers | back after s | seconds | simulated | difference |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
     for row in found:
-        difference = row["simulated"] / row["seconds"] - 1
-        yield (
-            f"| {row['task']} | {row['workers']} | {row['seconds']:.1f} | {row['simulated']:.1f} "
-            f"| {100 * difference:+.1f} % |"
-        )
+        figures = (row["restart"], row["seconds"], row["simulated"])
+        difference = 100 * (row["simulated"] / row["seconds"] - 1)
+        shown = " | ".join(f"{figure:.1f}" for figure in figures)
+        yield f"| {row['task']} | {row['workers']} | {shown} | {difference:+.1f} % |"
 
 
 def main() -> None:
