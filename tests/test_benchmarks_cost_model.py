@@ -56,7 +56,7 @@ def test_twice_the_images_take_twice_the_time_and_the_money(calm: dict[str, floa
         ({"engine_mnn": 1e-3}, "computing"),
         ({"decode_photo": 1e-3}, "decoding"),
         ({"storage": 1e3, "digest": 1e15, "join": 1e15}, "reading images"),
-        ({"dispatch": 1e5}, "scheduler"),
+        ({"dispatch": 10.0}, "scheduler"),
         ({"join": 1.0}, "join by one process"),
         ({"digest": 1.0}, "digest by one process"),
     ],

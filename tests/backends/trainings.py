@@ -57,7 +57,7 @@ def samples(file: FeatureFile, layer: str, image_size: int, side: int) -> Sample
 
 def accuracy(file: FeatureFile, task: Task, seed: int) -> float:
     """Return the test accuracy of the last epoch's weights."""
-    image_size, source = int(file.attributes["image_size"]), str(file.attributes["weights"])
+    image_size = int(file.attributes["image_size"])
     architecture = Architecture(
         "vgg16",
         image_size,
@@ -71,7 +71,7 @@ def accuracy(file: FeatureFile, task: Task, seed: int) -> float:
     kind = "finetune" if task.unfreeze_from else "head"
     recipe = find_recipe("tuned", kind, len(training.labels), epochs=task.epochs)
     recipe = replace(recipe, patience=None)  # nothing is chosen: the same number of steps everywhere
-    model = network.build(architecture, load_weights(source, BACKBONES["vgg16"], 0), seed)
+    model = network.build(architecture, load_weights("imagenet", BACKBONES["vgg16"], 0), seed)
     compile_model(model, recipe, network.depths(model, architecture))
     run = _Uncurved(model, recipe, training, test, seed)
     for epoch in range(1, task.epochs + 1):
