@@ -1,11 +1,12 @@
 """The cost model at its limits, and the tables of docs/scaling.md against the constants that they are made of."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from benchmarks import cost_model
+from benchmarks import cost_model, scheduler_check
 from benchmarks.cost_measurements import decoding_rate, join_rate
 from benchmarks.cost_model import (
     DOCUMENT,
@@ -36,6 +37,13 @@ def test_the_document_has_what_the_command_makes() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     assert document(text) == text
     assert text.count("| 10^10 | 1,000 |") == 2
+
+
+def test_the_document_has_the_check_that_was_made() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    found = json.loads(scheduler_check.CHECKED.read_text(encoding="utf-8"))
+    assert cost_model.put(text, "check", scheduler_check.table(found)) == text
+    assert {row["workers"] for row in found} == {1, 2, 4}
 
 
 @pytest.mark.parametrize("workers", [1, 10])
