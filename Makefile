@@ -6,15 +6,15 @@ READY := $(VENV)/.ready
 CLI := $(VENV)/bin/python -m pipeline
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PEERS := .venv-bench/.ready
+BACKENDS := .venv-backends/.ready
 
 # DATASET, RUN and ARGS are passed on; what is left out is taken from the run or from the defaults.
 $(if $(filter command,$(origin dataset) $(origin run) $(origin args)),$(error the variables are written DATASET, RUN and ARGS, in capitals))
 WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
 STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) head finetune scratch random
 LOCKED := -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
-LATER := test-backends
 
-.PHONY: help setup demo test test-browser lint format lock licences features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup faults fuzz cluster-test $(LATER) clean
+.PHONY: help setup demo test test-browser test-backends lint format lock licences features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup faults fuzz cluster-test clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -56,6 +56,18 @@ test: $(READY) lint ## set-up if needed, then lint, types and the whole test sui
 test-browser: $(READY) ## report.html and the local page in headless Chromium, installed if needed (THAW_SCREENSHOTS=folder for the pictures)
 	@sh tests/browser/setup.sh
 	$(VENV)/bin/python -m pytest tests/test_browser.py tests/test_browser_serve.py $(ARGS)
+
+test-backends: $(BACKENDS) ## the same training on TensorFlow, JAX and PyTorch (CPU builds in .venv-backends): half an hour
+	$(VENV)/bin/python -m pytest tests/test_backends.py tests/backends/parity.py $(ARGS)
+
+$(BACKENDS): $(READY) requirements/backends.lock requirements/bench-torch.lock
+	@$(VENV)/bin/python -m venv .venv-backends
+	@.venv-backends/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | { read -r site; \
+	  $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$site/thaw-packages.pth"; }
+	@.venv-backends/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes -r requirements/backends.lock
+	@.venv-backends/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes --retries 0 \
+	  -r requirements/bench-torch.lock || echo "PyTorch for CPUs is out of reach; the tests of that backend skip"
+	@touch $@
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
@@ -128,9 +140,6 @@ cluster-test: $(READY) ## stages over a scheduler and workers on hosts of their 
 	$(VENV)/bin/python tests/cluster/everything.py $(ARGS)
 	$(VENV)/bin/python tests/cluster/rows.py
 
-$(LATER):
-	@echo "error: make $@ is not part of this version; make help lists what is" >&2; exit 1
-
 lock: ## make the lock files again from pyproject.toml (needs uv; CONTRIBUTING.md says how to raise versions)
 	uv pip compile $(LOCKED) pyproject.toml -o requirements/runtime.lock
 	for extra in dev elpv gpu cluster; do uv pip compile $(LOCKED) --extra $$extra -c requirements/runtime.lock pyproject.toml \
@@ -143,4 +152,4 @@ licences: $(READY) ## write docs/licences.md again, from the lock files and what
 	$(VENV)/bin/python -m requirements.licences
 
 clean: ## remove the virtual environment
-	rm -rf $(VENV) .venv-bench
+	rm -rf $(VENV) .venv-bench .venv-backends

@@ -11,9 +11,10 @@ import numpy as np
 
 from features import engine_check
 from features.backbones import Backbone, build_frozen, truncate
+from features.backend import backend_name, computing_on, pin_threads, sees_gpu
 from features.errors import InputError
 from features.mnn_engine import MNNEngine, engine_digest, mnn_version
-from features.processor import num_cores, pin_threads, processor_name
+from features.processor import num_cores, processor_name
 from features.weights import Weights
 
 ENGINES = ("auto", "keras", "mnn")
@@ -25,14 +26,11 @@ def resolve_device(requested: str) -> str:
     """Return `gpu` or `cpu`; `auto` takes a GPU if there is one. Raises InputError where a GPU is asked for in vain."""
     if requested == "cpu" or (requested == "auto" and not may_have_gpu()):
         return "cpu"
-    import keras
-
     pin_threads()
-    has_gpu = bool(keras.distribution.list_devices("gpu"))
+    has_gpu = sees_gpu()
     if requested == "gpu" and not has_gpu:
-        raise InputError(
-            "--device gpu: the backend sees no GPU; type --device cpu, or make setup EXTRA=gpu on a machine with one"
-        )
+        more = "make setup EXTRA=gpu" if backend_name() == "tensorflow" else f"a build of {backend_name()} for GPUs"
+        raise InputError(f"--device gpu: the backend sees no GPU; type --device cpu, or {more} on a machine with one")
     return "gpu" if has_gpu else "cpu"
 
 
@@ -73,7 +71,7 @@ class KerasEngine:
     """
 
     name = "keras"
-    libraries = ("tensorflow", "keras", "numpy", "pillow")  # whose versions may change a feature's value
+    libraries = ("keras", "numpy", "pillow")  # beside the backend's, whose versions may change a feature's value
 
     def __init__(
         self,
@@ -84,11 +82,9 @@ class KerasEngine:
         batch_size: int = 64,
         device: str = "cpu",
     ):
-        import keras
-
         pin_threads()
         self.device, self.batch_size, self.layers = device, batch_size, layers
-        self._scope = lambda: keras.device(f"{device}:0")
+        self._scope = lambda: computing_on(device)
         self._backbone = backbone
         with self._scope():
             self.network = build_frozen(backbone, image_size, weights)

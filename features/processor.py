@@ -21,16 +21,6 @@ def num_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def pin_threads() -> None:
-    """Give TensorFlow a thread per processor that this process may use, unless TF_NUM_INTRAOP_THREADS says otherwise.
-
-    By itself it does not heed a container's quota. It reads the variable once, when it first computes.
-    """
-    import joblib
-
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(joblib.cpu_count()))
-
-
 def processor_name() -> str:
     """Return what tells processors apart that may compute otherwise: the model and a digest of its instructions."""
     try:

@@ -15,6 +15,7 @@ from keras import ops
 from features.backbones import Backbone, build_frozen, get_backbone
 from features.store import CONTAINER_FAULTS, InputError, check_heaps, check_space, whole_path, write_whole
 from models.calibration import fit_margins
+from models.initial import GlorotUniform
 from models.layers import DropBranch, Probabilities, Standardize
 from models.probe import Probe, ProbeShape
 
@@ -124,7 +125,7 @@ def _head(architecture: Architecture, outputs: Any, probed: Any | None, seed: in
 
     With a probe its standardised features enter the hidden layer too, and its logits are added.
     """
-    layers, glorot = keras.layers, keras.initializers.GlorotUniform
+    layers, glorot = keras.layers, GlorotUniform
     hidden = layers.Flatten(name="flatten")(outputs)
     if architecture.probe:
         features = _probe_features(architecture.probe, probed)

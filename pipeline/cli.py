@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from pydantic import Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, CliApp, CliSubCommand, SettingsConfigDict, SettingsError
 
+from features.backend import check_backend, pin_threads
 from features.errors import InputError
 from models.strategies import STRATEGIES
 from pipeline import config
@@ -220,6 +221,8 @@ def run(arguments: Sequence[str]) -> int:
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
     try:
+        if check_backend() != "tensorflow":
+            pin_threads()  # before Keras is imported, and the backend with it
         CliApp.run(App, list(arguments))
     except SystemExit as stop:
         if isinstance(stop.code, int):

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from features.backend import LIBRARIES, backend_name
 from features.engines import may_have_gpu
 from features.errors import InputError
 from features.processor import num_cores
@@ -25,7 +26,7 @@ log = logging.getLogger("thaw")
 
 CONNECT_SECONDS, WORKER_SECONDS, LOCAL_SECONDS = 10, 15, 120
 ALLOWED_FAILURES = 3  # workers that may be lost with the same piece of work before it is given up
-DECIDING = ("numpy", "keras", "tensorflow", "MNN", "h5py", "pillow", "scikit-learn", "scipy", "distributed")
+DECIDING = ("numpy", "keras", "MNN", "h5py", "pillow", "scikit-learn", "scipy", "distributed")
 
 _open: dict[tuple[int | None, str | None], "Client"] = {}
 
@@ -181,9 +182,10 @@ def _wait_for_workers(client: "Client", settings: Shared) -> None:
 
 def installed() -> dict[str, str]:
     """Return the versions of everything that a value depends on, of the process that calls it."""
-    found = {name.lower(): _version(name) for name in DECIDING}
+    backend = backend_name()  # Keras': what it computes with decides values too
+    found = {name.lower(): _version(name) for name in (*DECIDING, *LIBRARIES[backend])}
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"thaw": f"{_version('thaw')} ({_source_digest()[:12]})", "python": python, **found}
+    return {"thaw": f"{_version('thaw')} ({_source_digest()[:12]})", "python": python, "backend": backend, **found}
 
 
 def _version(name: str) -> str:

@@ -275,9 +275,10 @@ class Neural(Strategy):
     weight_decay: float | None = Field(None, ge=0, lt=1, description="weight decay, by AdamW")
     patience: int | None = Field(None, ge=1, description="epochs that are no better on validation before the end")
     max_minutes: float | None = Field(None, gt=0, description="begin no epoch that would end later than this")
-    precision: Literal["auto", "float32", "mixed"] = Field(
+    precision: Literal["auto", "float32", "mixed", "bfloat16", "float16"] = Field(
         "auto",
-        description="auto is mixed (16-bit arithmetic, 32-bit weights) on a GPU with --recipe tuned, else float32",
+        description="auto is mixed (16-bit arithmetic, 32-bit weights) on a GPU with --recipe tuned, else float32; "
+        "bfloat16 and float16 say which 16 bits, where mixed takes float16 on a GPU and bfloat16 on a CPU",
     )
     find_lr: CliImplicitFlag[bool] = Field(
         False, description="measure first which learning rates work, on a copy of the network; changes nothing else"

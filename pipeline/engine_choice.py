@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import numpy as np
 
+from features.backend import LIBRARIES, backend_name
 from features.datasets import Dataset
 from features.engine_check import LIMIT
 from features.engines import KerasEngine, Network, choose_engine
@@ -64,5 +65,5 @@ def some_pictures(dataset: Dataset, recipe: Recipe) -> np.ndarray:
 
 def library_versions(engine: str) -> dict[str, str]:
     """Return the versions of the libraries that may change the value of a feature that the engine makes."""
-    made_by = MNNEngine if engine == "mnn" else KerasEngine
-    return {name.lower(): version(name) for name in made_by.libraries}
+    ours = (*LIBRARIES[backend_name()], *KerasEngine.libraries)
+    return {name.lower(): version(name) for name in (MNNEngine.libraries if engine == "mnn" else ours)}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.backend import backend_name
 from features.errors import InputError
 from features.processor import num_cores
 from features.wholefiles import whole_folder, whole_path, write_whole
@@ -83,6 +84,11 @@ def _check_path(path: Path, form: str) -> None:
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise InputError(f"--out {path}: {path.parent} is no folder that can be written into; choose another place")
     if form == "savedmodel":
+        if backend_name() != "tensorflow":
+            raise InputError(
+                f"--format savedmodel is TensorFlow's own, and Keras runs on {backend_name()} here; type "
+                "KERAS_BACKEND=tensorflow before the command, or --format onnx or keras"
+            )
         taken = path.exists() and not (path / "saved_model.pb").is_file()
         wanted = "the name of a folder that is not there yet, or of an earlier export"
     else:

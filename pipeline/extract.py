@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.backbones import get_backbone
+from features.backend import LIBRARIES, backend_name
 from features.datasets import Dataset, load_dataset
 from features.engines import Network, choose_engine
 from features.errors import InputError
@@ -246,8 +247,8 @@ def _prepare_run(settings: Shared, dataset: Dataset) -> np.ndarray:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that a result depends on."""
-    names = ("tensorflow", "keras", "mnn", "scikit-learn", "numpy", "scipy", "h5py", "pillow")
+    """Return the versions of Python and of the libraries that a result depends on; Keras' backend is one of them."""
+    names = (*LIBRARIES[backend_name()], "keras", "mnn", "scikit-learn", "numpy", "scipy", "h5py", "pillow")
     installed = {name: _version(name) for name in names}
     return {"python": platform.python_version(), **{name: text for name, text in installed.items() if text}}
 

@@ -12,6 +12,7 @@ from features.datasets import Dataset
 from features.engines import Network, choose_engine
 from features.extraction import Extraction
 from features.remote import RemotePath
+from features.utilisation import Watched
 from pipeline import engine_choice, spread
 from pipeline.cluster import workers_of
 from pipeline.part_tasks import Job
@@ -75,8 +76,11 @@ class Here:
             return
         name = self._network.backbone.name
         log.info("engine: %s on %s; network %s:\n%s", engine, device, name, started.describe())
+        watched = Watched(started)
         with counting("features", missing) as advance:
-            extraction.run(started, advance)
+            extraction.run(watched, advance)
+        if said := watched.said():
+            log.info("%s", said)
 
 
 class OnWorkers:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from features.backbones import Backbone, get_backbone
+from features.backend import computing_on
 from features.engines import resolve_device
 from features.store import FeatureFile
 from models.network import predict
@@ -81,7 +82,7 @@ def run_pilots(survey: Survey, best: Frozen, num_images: int, cuts: Sequence[str
     with ExitStack() as closing:
         features = closing.enter_context(FeatureFile(path))
         device = resolve_device(survey.settings.device)
-        closing.enter_context(keras.device(f"{device}:0"))
+        closing.enter_context(computing_on(device))
         return [_run(survey, best, features, cut, device) for cut in cuts]
 
 

@@ -145,4 +145,6 @@ def _precision(settings: Neural, device: str) -> str:
         settings.precision == "auto" and (device, settings.recipe) != ("gpu", "tuned")
     ):
         return "float32"
+    if settings.precision in ("bfloat16", "float16"):
+        return f"mixed_{settings.precision}"
     return "mixed_float16" if device == "gpu" else "mixed_bfloat16"

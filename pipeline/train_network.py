@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from features.backbones import get_backbone
+from features.backend import computing_on
 from features.engines import resolve_device
 from features.store import FeatureFile
 from features.wholefiles import remove_leftovers
@@ -53,7 +54,7 @@ def main(settings: Neural, strategy: str) -> Path:
         features = closing.enter_context(FeatureFile(features_path))
         evaluation.write_chance(settings, features)
         device = resolve_device(settings.device)
-        closing.enter_context(keras.device(f"{device}:0"))
+        closing.enter_context(computing_on(device))
         plan = make_plan(settings, strategy, cut, features, device)
         activations_budget_mb(settings, plan.build(settings.seed), plan.recipe.batch_size)
         sources = open_sources(settings, shared, cut, features, closing)

@@ -1,22 +1,9 @@
-import os
 from pathlib import Path
 
 import joblib
 import pytest
 
-from features.processor import num_cores, pin_threads, processor_name
-
-
-@pytest.mark.parametrize(("given", "expected"), [(None, "3"), ("1", "1")])
-def test_tensorflow_gets_a_thread_per_processor_unless_told(
-    monkeypatch: pytest.MonkeyPatch, given: str | None, expected: str
-) -> None:
-    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", given or "")
-    if given is None:
-        monkeypatch.delenv("TF_NUM_INTRAOP_THREADS")
-    monkeypatch.setattr(joblib, "cpu_count", lambda: 3)
-    pin_threads()
-    assert os.environ["TF_NUM_INTRAOP_THREADS"] == expected
+from features.processor import num_cores, processor_name
 
 
 def test_cores_that_cannot_be_told_from_their_threads_are_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
