@@ -130,7 +130,7 @@ $(PEERS): $(READY) requirements/bench.lock requirements/bench-torch.lock
 	  -r requirements/bench-torch.lock || echo "PyTorch for CPUs is out of reach; the benchmark says so and goes on"
 	@touch $@
 
-faults: $(READY) ## kill stages at random moments, flip bits in every artifact: an hour (ARGS="--kills 50 --flips 100")
+faults: $(READY) ## hostile inputs, flipped bits, failing reads, permissions, full disks, kills: hours, goes on where it was broken off (ARGS="--kills 50 --flips 100")
 	$(VENV)/bin/python tests/faults/everything.py $(ARGS)
 
 fuzz: $(READY) ## a million made-up inputs over every parser, each in ten seconds and 2 GB at most: an hour (ARGS="--only image --runs 50000")

@@ -52,14 +52,3 @@ def test_every_contract_target_is_phony() -> None:
         "bench faults fuzz serve help test-browser test-backends cluster-test"
     )
     assert set(targets.split()) <= set(phony[1].split())
-
-
-<<<<<<< HEAD
-@pytest.mark.parametrize("target", ["fuzz", "test-backends"])
-=======
-@pytest.mark.parametrize("target", ["fuzz", "cluster-test"])
->>>>>>> s6-backends
-def test_targets_of_later_versions_fail_with_one_line(target: str) -> None:
-    done = subprocess.run(["make", target], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode != 0
-    assert done.stderr.splitlines()[0] == f"error: make {target} is not part of this version; make help lists what is"

@@ -14,7 +14,6 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +21,8 @@ from typing import Any, NamedTuple
 from corpus_artifacts import artifacts
 from corpus_datasets import datasets
 from corpus_images import READ, REFUSED, images
-from kills import prepared
+from ledger import Ledger
+from prepared import prepared
 
 from features.errors import InputError
 
@@ -194,27 +194,27 @@ def faults_of(case: Case, met: Met) -> list[str]:
     return found + met.done
 
 
+def meet_and_count(case: Case, ledger: Ledger) -> None:
+    """Meet one input and count what came of it."""
+    met = meet(case)
+    ledger.count("inputs", met.outcome)
+    if wrong := faults_of(case, met):
+        ledger.fault(f"{case.name}: {'; '.join(wrong)}")
+    ledger.done(ledger.number)
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="the inputs whose names hold this text")
-    parser.add_argument("--out", type=Path, help="JSON with the counts")
+    parser.add_argument("--ledger", type=Path, help="JSON with the counts, added to")
     options = parser.parse_args()
-    counts: Counter[str] = Counter()
-    faults: dict[str, list[str]] = {}
+    ledger = Ledger(options.ledger, f"inputs with {options.only}" if options.only else "all inputs")
     with prepared(("features", "svm", "head")) as made:
-        for case in cases(made.run_folder):
-            if options.only not in case.name:
-                continue
-            met = meet(case)
-            counts[met.outcome] += 1
-            if wrong := faults_of(case, met):
-                faults[case.name] = wrong
-                print(f"{case.name}: {'; '.join(wrong)}", flush=True)
-    print(f"{sum(counts.values())} hostile inputs: {dict(counts)}; {len(faults)} with faults")
-    if options.out:
-        options.out.write_text(json.dumps({"inputs": counts, "faults": faults}, indent=1) + "\n")
-    raise SystemExit(1 if faults else 0)
+        wanted = [case for case in cases(made.run_folder) if options.only in case.name]
+        for case in wanted[ledger.number :]:
+            meet_and_count(case, ledger)
+    raise SystemExit(ledger.say("inputs"))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import argparse
 import random
 from pathlib import Path
 
-from kills import prepared
 from ledger import Ledger
+from prepared import prepared
 
 from features.errors import InputError
 from pipeline.verify import findings

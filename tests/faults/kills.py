@@ -10,73 +10,23 @@ is not done again: the same command goes on, another seed adds to it.
 """
 
 import argparse
-import hashlib
 import os
 import random
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import small_run
 from ledger import Ledger
+from prepared import Prepared, outcome, prepared
 
 from features.parts import peek_part
-from features.store import FeatureFile
-from pipeline.schema import read_report
 from pipeline.verify import findings
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-RESULTS = {"svm": "svm", "head": "head", "finetune": "finetune"}
 JITTER = 0.02  # seconds, since processor time comes in ticks of a hundredth
-
-
-def outcome(run_folder: Path, stage: str) -> Any:
-    """Return what a stage is to end with, without what differs from run to run: times, memory, command lines."""
-    if stage == "features":
-        with FeatureFile(run_folder / "features.h5") as features:
-            return features.attributes["values_sha256"]
-    if stage == "report":
-        reports = [read_report(path) for path in sorted(run_folder.glob("*/report.json"))]
-        page = (run_folder / "report.html").read_text("utf-8")
-        return [page.rstrip().endswith("</html>"), [(report.name, report.accuracy) for report in reports]]
-    folder = run_folder / RESULTS[stage]
-    report = read_report(folder / "report.json")
-    return [hashlib.sha256((folder / "predictions.csv").read_bytes()).hexdigest(), report.confusion_matrix]
-
-
-class Prepared(NamedTuple):
-    """A whole run on pictures of our own, and by stage: the run as it was before, what came out, processor seconds."""
-
-    run_folder: Path
-    pictures: Path
-    ready: dict[str, Path]
-    outcomes: dict[str, Any]
-    seconds: dict[str, float]
-
-
-@contextmanager
-def prepared(stages: Iterable[str] = small_run.STAGES) -> Iterator[Prepared]:
-    """Run the stages unbroken in a temporary folder and yield what they leave."""
-    small_run.import_everything()
-    with small_run.scratch() as folder:
-        made = Prepared(folder / "reference", small_run.make_pictures(folder / "pictures"), {}, {}, {})
-        made.run_folder.mkdir()
-        for stage in stages:
-            made.ready[stage] = folder / f"before-{stage}"
-            shutil.copytree(made.run_folder, made.ready[stage])
-            code, made.seconds[stage] = small_run.wait(small_run.in_a_child(_command(stage, made, made.run_folder)))
-            if code:
-                raise SystemExit(f"{stage} ended with {code} without being killed")
-            made.outcomes[stage] = outcome(made.run_folder, stage)
-        yield made
-
-
-def _command(stage: str, made: Prepared, run_folder: Path) -> list[str]:
-    return small_run.arguments(stage, made.pictures, run_folder)
 
 
 class Killed(NamedTuple):
@@ -91,7 +41,7 @@ def kill(stage: str, made: Prepared, run_folder: Path, generator: random.Random)
     """Run a stage in `run_folder` until a random share of its processor time, and kill it."""
     by, moment = generator.choice(SIGNALS), generator.uniform(0, made.seconds[stage])
     jitter = generator.uniform(0, JITTER)
-    child = small_run.in_a_child(_command(stage, made, run_folder))
+    child = small_run.in_a_child(made.command(stage, run_folder))
     while small_run.is_running(child) and small_run.processor_seconds(child) < moment:
         time.sleep(JITTER / 4)
     time.sleep(jitter)
@@ -116,7 +66,7 @@ def trial(stage: str, made: Prepared, generator: random.Random) -> tuple[Killed,
         if not killed.in_time:
             return killed, []
         faults = _after_the_kill(run_folder, stage, killed)
-        code, _ = small_run.wait(small_run.in_a_child(_command(stage, made, run_folder)))
+        code, _ = small_run.wait(small_run.in_a_child(made.command(stage, run_folder)))
         if code:
             return killed, [*faults, f"the command typed again ended with {code}"]
         return killed, faults + _after_going_on(run_folder, stage, made)

@@ -44,14 +44,22 @@ class Ledger:
         if self.number % TOLD == 0:
             print(f"{self.session}: {self.number} done, {len(self._own['faults'])} faults", flush=True)
 
-    def say(self, kind: str) -> int:
-        """Print the counts of all sessions together, by kind, and return 1 where anything went wrong, else 0."""
+    def totals(self) -> dict[str, dict[str, int]]:
+        """Return the counts of all sessions together, by kind and name."""
         totals: dict[str, Counter[str]] = {}
         for session in self.content.values():
-            for name, counts in session["counts"].items():
-                totals.setdefault(name, Counter()).update(counts)
-        faults = sum(len(session["faults"]) for session in self.content.values())
-        for name, counter in totals.items():
-            print(f"{sum(counter.values())} {name}: {dict(counter)}")
-        print(f"{sum(totals.get(kind, Counter()).values())} {kind}, {faults} faults", flush=True)
-        return 1 if faults else 0
+            for kind, counts in session["counts"].items():
+                totals.setdefault(kind, Counter()).update(counts)
+        return {kind: dict(counter) for kind, counter in totals.items()}
+
+    def faults(self) -> list[str]:
+        """Return what went wrong in all sessions."""
+        return [said for session in self.content.values() for said in session["faults"]]
+
+    def say(self, kind: str) -> int:
+        """Print the counts of all sessions together, by kind, and return 1 where anything went wrong, else 0."""
+        totals = self.totals()
+        for name, counts in totals.items():
+            print(f"{sum(counts.values())} {name}: {counts}")
+        print(f"{sum(totals.get(kind, {}).values())} {kind}, {len(self.faults())} faults", flush=True)
+        return 1 if self.faults() else 0

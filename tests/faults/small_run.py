@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ STAGES: dict[str, list[str]] = {
     "finetune": ["--epochs", "2", "--unfreeze-from", "block5_conv3"],
     "report": [],
 }
+MORE_STAGES: dict[str, list[str]] = {"export": ["--name", "svm"], "advise": ["--budget", "0.05"]}
 # Parts of 32 images in place of 512, so that a small extraction has many.
 SMALL_PARTS = 32
 MEMORY_DISK = Path("/dev/shm")  # noqa: S108
@@ -42,7 +44,7 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
-def make_pictures(folder: Path, a_class: int = PICTURES_A_CLASS) -> Path:
+def make_pictures(folder: Path, a_class: int) -> Path:
     """Write three classes of small pictures to `folder` and return it."""
     generator = np.random.default_rng(0)
     for channel, name in enumerate(("bark", "leaf", "petal")):
@@ -57,7 +59,8 @@ def make_pictures(folder: Path, a_class: int = PICTURES_A_CLASS) -> Path:
 def arguments(stage: str, pictures: Path, run_folder: Path) -> list[str]:
     """Return the command line of a stage."""
     begin = ["--dataset", f"folder:{pictures}", *SETTINGS] if stage == "features" else []
-    return [stage, "--run", str(run_folder), *begin, *STAGES.get(stage, [])]
+    where = [str(run_folder)] if stage == "export" else ["--run", str(run_folder)]
+    return [stage, *where, *begin, *{**STAGES, **MORE_STAGES}[stage]]
 
 
 def in_a_child(command: list[str], before: Callable[[], None] = lambda: None, said: Path = Path(os.devnull)) -> int:
@@ -77,6 +80,8 @@ def in_a_child(command: list[str], before: Callable[[], None] = lambda: None, sa
         before()
         code = run(command)
         sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 
