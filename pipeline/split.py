@@ -2,6 +2,7 @@
 
 import csv
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -83,15 +84,20 @@ def _draw(dataset: Dataset, rows: np.ndarray, share: float, seed: int) -> np.nda
 
 def _draw_groups(dataset: Dataset, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Return positions in `rows` that make up about `share` of them, in whole groups; one group where there are few."""
-    groups = np.array(dataset.groups)[rows]
+    groups, labels = np.array(dataset.groups)[rows], dataset.labels[rows]
     num_groups = len(set(groups))
-    if num_groups < 2:
+    largest_class = int(np.bincount(labels).max(initial=0))
+    if num_groups < 2 or largest_class < 2:
+        left = f"{num_groups} group(s)" if num_groups < 2 else "one image of each class"
         raise InputError(
-            f"{dataset.word} has {num_groups} group(s) left to draw {share:.0%} from; expected 3 groups or more, or a "
+            f"{dataset.word} has {left} left to draw {share:.0%} from; expected 3 groups or more, or a "
             "split column that names the sides"
         )
-    splitter = StratifiedGroupKFold(min(round(1 / share), num_groups), shuffle=True, random_state=seed)
-    drawn = [held_out for _, held_out in splitter.split(rows, dataset.labels[rows], groups)]
+    num_folds = min(round(1 / share), num_groups, largest_class)
+    splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a class has fewer images than there are folds
+        drawn = [held_out for _, held_out in splitter.split(rows, labels, groups)]
     return next(held_out for held_out in drawn if len(held_out))
 
 

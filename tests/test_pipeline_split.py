@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from features.datasets import Dataset
@@ -144,3 +144,72 @@ def test_images_that_changed_before_anything_was_made_are_drawn_again(tmp_path: 
     split.main(tmp_path, dataset([0, 1] * 50), 0)
     changed = dataset([0, 1] * 51)
     np.testing.assert_array_equal(split.main(tmp_path, changed, 0), split.draw_split(changed, 0))
+
+
+def test_groups_of_small_classes_are_drawn_without_a_warning() -> None:
+    """Scikit-learn warns of a class with fewer images than folds, and refuses where all classes have fewer."""
+    labels = np.repeat(range(5), 7).tolist()
+    sides = split.draw_split(dataset(labels, groups=[f"g{i // 2}" for i in range(35)]), 0)
+    assert set(sides.tolist()) == {0, 1, 2}
+
+
+def test_groups_with_one_image_of_each_class() -> None:
+    with pytest.raises(InputError) as error:
+        split.draw_split(dataset(list(range(8)), groups=[f"g{i}" for i in range(8)]), 0)
+    assert str(error.value) == (
+        "here has one image of each class left to draw 20% from; expected 3 groups or more, or a split column that "
+        "names the sides"
+    )
+
+
+@st.composite
+def any_datasets(draw: st.DrawFn) -> Dataset:
+    """Classes of any sizes in any order, in groups or not, some images with the side that came with them."""
+    counts, size = draw(st.lists(st.integers(8, 40), min_size=2, max_size=5)), draw(st.integers(0, 4))
+    generator = np.random.default_rng(draw(st.integers(0, 2**31)))
+    labels = generator.permutation(np.repeat(range(len(counts)), counts)).tolist()
+    groups = [f"g{i // size}" for i in range(len(labels))] if size else None
+    sides = draw(st.sampled_from([("", ""), ("", "test"), ("", "validation"), ("train", "test")]))
+    chosen = {name: sides[int(generator.integers(4) == 0)] for name in groups or map(str, range(len(labels)))}
+    return dataset(labels, [chosen[name] for name in groups or map(str, range(len(labels)))], groups)
+
+
+@settings(max_examples=40, deadline=None)
+@given(any_datasets(), st.integers(0, 2**31))
+def test_whatever_is_drawn_every_image_has_one_side_and_given_sides_and_groups_hold(data: Dataset, seed: int) -> None:
+    try:
+        sides = split.draw_split(data, seed)
+    except InputError:
+        reject()  # too few groups, or images of a class, are left to draw from
+    np.testing.assert_array_equal(sides, split.draw_split(data, seed))
+    assert sides.shape == (len(data.ids),)
+    assert set(sides.tolist()) == {0, 1, 2}
+    for side, came in zip(sides, data.given_split, strict=True):
+        assert came in ("", "train") or split.SPLITS[side] == came
+    if data.groups is not None:
+        assert len(set(zip(data.groups, sides.tolist(), strict=True))) == len(set(data.groups))
+        return
+    pool = np.array([side in ("", "train") for side in data.given_split])
+    for side in (2, 1):
+        if split.SPLITS[side] in data.given_split:
+            continue
+        drawn = sides[pool] == side
+        for label in np.unique(data.labels[pool]):
+            of_class = data.labels[pool] == label
+            assert abs(drawn[of_class].sum() - of_class.sum() * drawn.sum() / len(drawn)) <= 1
+        pool &= sides != side
+
+
+@settings(max_examples=15, deadline=None)
+@given(any_datasets(), st.integers(0, 99))
+def test_a_split_is_read_back_as_it_was_drawn(
+    tmp_path_factory: pytest.TempPathFactory, data: Dataset, seed: int
+) -> None:
+    folder = tmp_path_factory.mktemp("split")
+    try:
+        drawn = split.main(folder, data, seed)
+    except InputError:
+        assert not (folder / "split.csv").exists()
+        return
+    np.testing.assert_array_equal(drawn, split.draw_split(data, seed))
+    np.testing.assert_array_equal(split.main(folder, data, seed + 1), drawn)
