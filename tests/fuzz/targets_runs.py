@@ -1,8 +1,10 @@
 """The parsers of what a run directory holds: feature files, settings, tables, reports, models."""
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mutations
 import numpy as np
@@ -102,6 +104,21 @@ def _read_trained(folder: Path) -> object:
     return classifier.read_trained(folder).frozen_layers
 
 
+def _save_apart(path: Path, architecture: Any, record: dict[str, Any]) -> None:
+    """Save a network in a process of its own: what is forked after TensorFlow has computed may wait for its threads."""
+    from models import network
+
+    if child := os.fork():
+        if os.waitpid(child, 0)[1]:
+            raise SystemExit(f"{path} could not be made")
+        return
+    try:
+        network.save(path, network.build(architecture, None, 0), architecture, record)
+        os._exit(0)
+    finally:
+        os._exit(70)
+
+
 def model_targets(folder: Path) -> Iterator[Target]:
     """Yield those of trained models, of both kinds, and of what an interrupted training leaves."""
     from models import network
@@ -119,10 +136,9 @@ def model_targets(folder: Path) -> Iterator[Target]:
 
     architecture = network.Architecture("alexnet", 63, 3, "pool5", None, units=2)
     record = RECORD | {"strategy": "head", "backbone": "alexnet"}
-    built = network.build(architecture, None, 0)
     for name in ("model.json", "model.weights.h5"):
         neural = add(folder / f"for {name}", "head", [0], strategy="head")
-        network.save(neural / "model.json", built, architecture, record)
+        _save_apart(neural / "model.json", architecture, record)
         content = [(neural / name).read_bytes()]
         target = file_target(name, neural / name, partial(_read_trained, neural), content, 1)
         yield target._replace(change=mutations.in_hdf5(content[0])) if name.endswith(".h5") else target
