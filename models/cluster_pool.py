@@ -130,7 +130,7 @@ class ClusterPool:
             return self._client.submit(function, *arguments, key=key, pure=False, **where)
 
     def _gather(self, futures: list["Future"]) -> list[Any]:
-        """Return the results; raises InputError where there has been no worker for a while."""
+        """Return the results; raises InputError where no worker has worked for a while."""
         from distributed import wait
 
         alone_since = None
@@ -140,9 +140,14 @@ class ClusterPool:
                     wait(futures, timeout=WATCH)
                 return self._client.gather(futures)
             except TimeoutError:
-                alone_since = None if self._client.nthreads() else alone_since or time.monotonic()
+                alone_since = None if self._has_workers() else alone_since or time.monotonic()
                 if alone_since and time.monotonic() - alone_since > PATIENCE:
                     raise InputError(
-                        f"the scheduler at {self._client.scheduler.address} has had no worker for {PATIENCE:.0f} s; "
-                        "start some and type the command again"
+                        f"the scheduler at {self._client.scheduler.address} has had no worker that works for "
+                        f"{PATIENCE:.0f} s (all lost, or paused at their memory limits); start some, with more memory, "
+                        "and type the command again"
                     ) from None
+
+    def _has_workers(self) -> bool:
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return any(worker.get("status", "running") == "running" for worker in workers)

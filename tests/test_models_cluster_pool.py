@@ -14,7 +14,7 @@ import pytest
 from features.errors import InputError
 from features.store import FeatureFile, FeatureRows, create_feature_file
 from models import blocks as blocks_module
-from models import cluster_pool
+from models import cluster_pool, shares
 from models.blocks import ArrayBlocks, BlockPool, Blocks, Known, SquareRoots, block_rows
 from models.cluster_pool import ClusterBlocks, ClusterPool, open_pool
 from models.selection import Trial, final_fit, make_folds, try_candidate
@@ -146,8 +146,8 @@ def held(dask_worker: Any) -> list[bool]:
     return [isinstance(share._blocks, ArrayBlocks) for share in dask_worker.data.values() if isinstance(share, Share)]
 
 
-def limit_to(num_bytes: int | None, dask_worker: Any) -> int | None:
-    before, dask_worker.memory_manager.memory_limit = dask_worker.memory_manager.memory_limit, num_bytes
+def hold_up_to(share_of_limit: float) -> float:
+    before, shares.HELD = shares.HELD, share_of_limit
     return before
 
 
@@ -163,7 +163,7 @@ class Sum:
 def test_a_worker_holds_its_share_where_its_memory_limit_allows(client: Any, tmp_path: Path, limited: bool) -> None:
     data = opened(write(tmp_path / "features.h5"), "one+two")
     known = Known(np.ones(len(data.labels), int))
-    before = client.run(limit_to, data.memory.nbytes // 4 if limited else None)
+    before = client.run(hold_up_to, 0.0 if limited else shares.HELD)
     try:
         with ClusterPool(ClusterBlocks(data.rows, client)) as pool, BlockPool(ArrayBlocks(data.memory)) as own:
             for _ in range(2):
@@ -172,12 +172,11 @@ def test_a_worker_holds_its_share_where_its_memory_limit_allows(client: Any, tmp
                 pool.add(Sum(), known, there)
                 assert here[0] == there[0] == len(data.labels)
                 np.testing.assert_array_equal(here[1], there[1])
-            shares = [each for part in client.run(held).values() for each in part]
-            assert len(shares) == len(pool._shares)
-            assert set(shares) == {not limited}
+            found = [each for part in client.run(held).values() for each in part]
+            assert len(found) == len(pool._shares)
+            assert set(found) == {not limited}
     finally:
-        for worker, limit in before.items():
-            client.run(limit_to, limit, workers=[worker])
+        client.run(hold_up_to, max(before.values()))
 
 
 def test_nothing_of_a_share_is_sent_but_what_opens_it_again(tmp_path: Path) -> None:
@@ -212,7 +211,7 @@ def test_a_cluster_that_has_lost_all_workers_is_given_up(tmp_path: Path, monkeyp
         distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
         ClusterPool(ClusterBlocks(data.rows, client)) as pool,
-        pytest.raises(InputError, match=r"has had no worker for .* s; start some and type the command again"),
+        pytest.raises(InputError, match=r"has had no worker that works for .*; start some, with more memory, and type"),
     ):
         list(pool.each(Sum(), Known(data.labels)))
 
