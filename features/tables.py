@@ -18,6 +18,8 @@ _ELPV_TARGETS = {
     "four": ("functional", "possibly_defective", "likely_defective", "defective"),
 }
 
+# An .npz array may unpack to so many bytes in any case, else to so many times its packed size: images pack a few times.
+ALWAYS_UNPACKED, MOST_PACKED = 2**28, 200
 # What numpy.load raises on made-up bytes.
 _NPZ_FAULTS = (*FILE_FAULTS, KeyError, SyntaxError, lzma.LZMAError, zipfile.BadZipFile)
 
@@ -123,6 +125,7 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
     if not zipfile.is_zipfile(path):
         raise InputError(f"{shown(path)} is not an .npz archive; expected what numpy.savez writes; save it so")
     try:
+        _check_packing(path)
         with np.load(path, allow_pickle=False) as archive:
             names = set(archive.files)
             if names - {"class_names"} not in ({"x", "y"}, {"x_train", "y_train", "x_test", "y_test"}):
@@ -139,6 +142,18 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
             f"{shown(path)} cannot be read ({reason}); expected uint8 images and labels of integers or "
             "strings; save them with numpy.savez"
         ) from error
+
+
+def _check_packing(path: Path) -> None:
+    """Refuse what unpacks to far more than images do, by the archive's directory: no more than it says is unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.file_size > max(ALWAYS_UNPACKED, MOST_PACKED * member.compress_size):
+                raise InputError(
+                    f"{shown(path)}: {shown(member.filename)} unpacks from {member.compress_size} to "
+                    f"{member.file_size} bytes; expected at most {MOST_PACKED} times as many; save it with numpy.savez, "
+                    "which packs nothing"
+                )
 
 
 def _check_arrays(path: Path, x_name: str, x: np.ndarray, y_name: str, y: np.ndarray) -> None:
