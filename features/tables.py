@@ -18,6 +18,9 @@ _ELPV_TARGETS = {
     "four": ("functional", "possibly_defective", "likely_defective", "defective"),
 }
 
+# An .npz array may unpack to so many bytes in any case, else to so many times its packed size: images pack a few times.
+ALWAYS_UNPACKED, MOST_PACKED = 2**28, 200
+
 
 def list_csv(path: Path, max_pixels: int) -> Listing:
     """List the files that a table with the columns path,label[,split][,group] names."""
@@ -120,6 +123,7 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
     if not zipfile.is_zipfile(path):
         raise InputError(f"{shown(path)} is not an .npz archive; expected what numpy.savez writes; save it so")
     try:
+        _check_packing(path)
         # NumPy itself would leave a file open whose list of members it cannot read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = set(archive.files)
@@ -147,6 +151,18 @@ def _checked_text(array: np.ndarray) -> np.ndarray:
         if highest > sys.maxunicode:
             raise ValueError(f"its text holds the character {highest}")
     return array
+
+
+def _check_packing(path: Path) -> None:
+    """Refuse what unpacks to far more than images do, by the archive's directory: no more than it says is unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.file_size > max(ALWAYS_UNPACKED, MOST_PACKED * member.compress_size):
+                raise InputError(
+                    f"{shown(path)}: {shown(member.filename)} unpacks from {member.compress_size} to "
+                    f"{member.file_size} bytes; expected at most {MOST_PACKED} times as many; save it with numpy.savez, "
+                    "which packs nothing"
+                )
 
 
 def _check_arrays(path: Path, x_name: str, x: np.ndarray, y_name: str, y: np.ndarray) -> None:

@@ -120,6 +120,19 @@ def test_ids_of_many_arrays_are_equally_long(tmp_path):
     assert (dataset.ids[0], dataset.ids[-1]) == ("train/000000", "train/100000")
 
 
+def test_an_npz_that_unpacks_to_far_more_than_images_do_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=np.zeros((4, 500, 500, 3), np.uint8), y=np.array([0, 1, 0, 1]))
+    assert len(load_dataset(f"npz:{path}").ids) == 4
+    monkeypatch.setattr("features.tables.ALWAYS_UNPACKED", 1_000_000)
+    with zipfile.ZipFile(path) as archive:
+        packed = archive.getinfo("x.npy").compress_size
+    assert refusal(f"npz:{path}") == (
+        f"{path}: x.npy unpacks from {packed} to 3000128 bytes; expected at most 200 times as many; save it with "
+        "numpy.savez, which packs nothing"
+    )
+
+
 def test_npz_with_integers_of_two_widths(tmp_path):
     y_train, y_test = np.array([1, 0], np.uint64), np.array([1], np.int8)
     word = npz(tmp_path, x_train=pixels(2, 4, 4), y_train=y_train, x_test=pixels(1, 6, 3), y_test=y_test)
