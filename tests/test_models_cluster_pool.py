@@ -37,7 +37,7 @@ def several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def client() -> Iterator[Any]:
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
@@ -208,7 +208,7 @@ def test_a_cluster_that_has_lost_all_workers_is_given_up(tmp_path: Path, monkeyp
     monkeypatch.setattr(cluster_pool, "WATCH", 0.2)
     data = opened(write(tmp_path / "features.h5"), "one")
     with (
-        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
         ClusterPool(ClusterBlocks(data.rows, client)) as pool,
         pytest.raises(InputError, match=r"has had no worker that works for .*; start some, with more memory, and type"),

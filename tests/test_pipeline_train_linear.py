@@ -85,7 +85,9 @@ def scheduler() -> Iterator[str]:
     """The address of a cluster of two workers."""
     distributed = pytest.importorskip("distributed", reason="the cluster extra is not installed")
     given = {"n_workers": 2, "threads_per_worker": 1, "protocol": "tcp://", "host": "127.0.0.1"}
-    with distributed.LocalCluster(**given, processes=False, dashboard_address=None, silence_logs=50) as cluster:
+    with distributed.LocalCluster(
+        **given, processes=False, dashboard_address="127.0.0.1:0", silence_logs=50
+    ) as cluster:
         yield cluster.scheduler_address
 
 

@@ -92,7 +92,7 @@ def local(num_workers: int, limit: int | None) -> LocalCluster:
     """Return workers on loopback, one thread each, with a limit in MB."""
     allowed: Any = f"{limit}MB" if limit else "auto"
     one = {"n_workers": num_workers, "threads_per_worker": 1, "memory_limit": allowed}
-    return LocalCluster(**one, host="127.0.0.1", dashboard_address=None, silence_logs=50)
+    return LocalCluster(**one, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=50)
 
 
 def large(folder: Path, megabytes: int, limit: int) -> dict[str, Any]:
