@@ -151,8 +151,8 @@ def _check_packing(path: Path) -> None:
             if member.file_size > max(ALWAYS_UNPACKED, MOST_PACKED * member.compress_size):
                 raise InputError(
                     f"{shown(path)}: {shown(member.filename)} unpacks from {member.compress_size} to "
-                    f"{member.file_size} bytes; expected at most {MOST_PACKED} times as many; save it with numpy.savez, "
-                    "which packs nothing"
+                    f"{member.file_size} bytes; expected at most {MOST_PACKED} times as many; save it with "
+                    "numpy.savez, which packs nothing"
                 )
 
 
