@@ -51,7 +51,7 @@ def test_finds_every_minimum(num: int, size: int, seed: int) -> None:
 
 @pytest.mark.parametrize(("size", "problem"), [(16, 55), (25, 314), (30, 172)])
 def test_a_step_that_gains_nothing_far_from_the_minimum_ends_nothing(size: int, problem: int) -> None:
-    """Each has a step that overshoots to a point that is as high as the one before it, as one in a thousand has."""
+    """Each has a step that gains nothing while the gradient is still hundreds of times its tolerance."""
     curvatures, best = quadratics(400, size, seed=size)
     check_minima(curvatures[[problem]], best[[problem]])
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import h5py
 import numpy as np
+from corpus_features import Change, features
 from corpus_images import READ, REFUSED
 
-Change = Callable[[Path], object]
 Case = tuple[str, str, Change, str]  # name, the file in the run, the change, what has to come
 
 
@@ -28,7 +28,9 @@ class Executes:
 def artifacts() -> Iterator[Case]:
     """Yield every case; each changes one file of a copy of a whole run."""
     yield "features as they are", "features.h5", lambda path: None, READ
-    yield from (("features with " + name, "features.h5", change, REFUSED) for name, change in _features())
+    yield from (
+        ("features with " + name, "features.h5", change, REFUSED) for name, change in (*COMMON.items(), *features())
+    )
     yield "skops model as it is", "svm/model.skops", lambda path: None, READ
     yield from (("skops model " + name, "svm/model.skops", change, REFUSED) for name, change in _skops())
     yield "network as it is", "head/model.json", lambda path: None, READ
@@ -58,68 +60,6 @@ COMMON: dict[str, Change] = {
     "a pickle in its place": _bytes(lambda data: pickle.dumps(Executes())),
     "HTML in its place": _bytes(lambda data: b"<script>alert(1)</script>" * 50),
 }
-
-
-def _hdf5(change: Callable[[h5py.File], object]) -> Change:
-    def made(path: Path) -> None:
-        with h5py.File(path, "r+") as file:
-            change(file)
-
-    return made
-
-
-def _replaced(name: str, make: Callable[[h5py.File], object]) -> Change:
-    def change(file: h5py.File) -> None:
-        del file[name]
-        make(file)
-
-    return _hdf5(change)
-
-
-def _features() -> Iterator[tuple[str, Change]]:
-    yield from COMMON.items()
-    layer = "features/block5_pool"
-
-    def linked(link: object) -> Callable[[h5py.File], object]:
-        return lambda file: file.__setitem__(layer, link)
-
-    def virtual(file: h5py.File) -> None:
-        layout = h5py.VirtualLayout((480, 512), "f4")
-        layout[:] = h5py.VirtualSource("/etc/passwd.h5", "x", (480, 512))
-        file.create_virtual_dataset(layer, layout)
-
-    yield "an external link", _replaced(layer, linked(h5py.ExternalLink("/etc/passwd.h5", "/x")))
-    yield "a soft link to itself", _replaced(layer, linked(h5py.SoftLink(f"/{layer}")))
-    yield "a soft link to another layer", _replaced(layer, linked(h5py.SoftLink("/features/block4_pool")))
-    yield "a group in place of a layer", _replaced(layer, lambda file: file.create_group(layer))
-    yield "a group that holds itself", _hdf5(lambda file: file.__setitem__("features/again", file["features"]))
-    yield "virtual values", _replaced(layer, virtual)
-    raw = [("/etc/hostname", 0, 480 * 512 * 4)]
-    yield "values in another file", _replaced(layer, lambda f: f.create_dataset(layer, (480, 512), "f4", external=raw))
-    yield "values of text", _replaced(layer, lambda file: file.create_dataset(layer, data=[b"x"] * 480))
-    yield "values of objects", _replaced(layer, lambda f: f.create_dataset(layer, (480,), h5py.ref_dtype))
-    yield "values of 64 bits", _replaced(layer, lambda file: file.create_dataset(layer, (480, 512), "f8"))
-    yield (
-        "a declared size of 10^13",
-        _replaced(layer, lambda file: file.create_dataset(layer, (480, 20_000_000_000), "f4", chunks=(1, 1024))),
-    )
-    yield "10^12 rows", _replaced(layer, lambda file: file.create_dataset(layer, (10**12, 512), "f4", chunks=(1, 512)))
-    yield "fewer rows", _replaced(layer, lambda file: file.create_dataset(layer, (10, 512), "f4"))
-    yield "NaN", _hdf5(lambda file: file[layer].__setitem__((0, 0), np.nan))
-    yield "infinity", _hdf5(lambda file: file[layer].__setitem__((0, 0), np.inf))
-    yield "another value", _hdf5(lambda file: file[layer].__setitem__((0, 0), 0.5))
-    yield "10^11 labels", _replaced("labels", lambda f: f.create_dataset("labels", (10**11,), "i8", chunks=(1024,)))
-    yield "labels beyond the classes", _hdf5(lambda file: file["labels"].__setitem__(0, 99))
-    yield "negative labels", _hdf5(lambda file: file["labels"].__setitem__(0, -1))
-    yield "labels of floats", _replaced("labels", lambda file: file.create_dataset("labels", (480,), "f4"))
-    yield "a fourth side", _hdf5(lambda file: file["split"].__setitem__(0, 3))
-    yield "an id twice", _hdf5(lambda file: file["ids"].__setitem__(0, file["ids"][1]))
-    yield "ids that are not UTF-8", _hdf5(lambda file: file["ids"].__setitem__(0, b"\xff\xfe"))
-    yield "no labels", _hdf5(lambda file: file.__delitem__("labels"))
-    yield "no layers", _hdf5(lambda file: file.__delitem__("features"))
-    yield "a schema of tomorrow", _hdf5(lambda file: file.attrs.__setitem__("schema_version", 99))
-    yield "a schema of text", _hdf5(lambda file: file.attrs.__setitem__("schema_version", "<b>"))
-    yield "another network's name", _hdf5(lambda file: file.attrs.__setitem__("backbone", "vgg19"))
 
 
 def _archive(change: Callable[[dict[str, bytes]], object]) -> Change:
@@ -216,7 +156,30 @@ def _weights() -> Iterator[tuple[str, Change]]:
             del file[name]
             file.create_dataset(name, (10**6, 10**6), "f4", chunks=(1024, 1024))
 
+    def virtual(path: Path) -> None:
+        with h5py.File(path, "r+") as file:
+            name = first(file)
+            layout = h5py.VirtualLayout(file[name].shape, "f4")
+            layout[:] = h5py.VirtualSource("/etc/passwd.h5", "x", file[name].shape)
+            del file[name]
+            file.create_virtual_dataset(name, layout)
+
+    def changed(make: Callable[[h5py.File, str], object]) -> Change:
+        def change(path: Path) -> None:
+            with h5py.File(path, "r+") as file:
+                make(file, first(file))
+
+        return change
+
+    def looped(file: h5py.File, name: str) -> None:
+        del file[name]
+        file[name] = h5py.SoftLink(f"/{name}")
+
     yield "with an external link", externally
+    yield "with virtual values", virtual
+    yield "with a soft link to itself", changed(looped)
+    yield "with NaN", changed(lambda file, name: file[name].__setitem__(..., np.nan))
+    yield "with a layer less", changed(lambda file, name: file.__delitem__(name))
     yield "with a declared size of 4 TB", giant
 
 
@@ -230,6 +193,14 @@ def _reports() -> Iterator[tuple[str, Change]]:
     yield "a strategy that is none", _json(strategy="../../x")
     yield "a split that is another", _json(split_sha256="0" * 64)
     yield "a matrix of another size", _json(confusion_matrix=[[1]])
+    yield "a list in its place", lambda path: path.write_text("[1]")
+    yield "lists 50,000 deep", lambda path: path.write_text("[" * 50_000 + "]" * 50_000)
+    yield (
+        "a count of 10^400",
+        _bytes(lambda data: data.replace(b'"num_test":', b'"num_test": 1' + b"0" * 400 + b', "x":', 1)),
+    )
+    yield "a class name that is a number", _json(class_names=[1, 2])
+    yield "a field less", _json(strategy=None)
     yield "10^6 classes", _json(class_names=[str(k) for k in range(10**6)])
 
 
@@ -241,6 +212,10 @@ def _predictions() -> Iterator[tuple[str, Change]]:
     yield "an image twice", _bytes(lambda data: data + data.splitlines(keepends=True)[-1])
     yield "an image less", _bytes(lambda data: b"".join(data.splitlines(keepends=True)[:-1]))
     yield "a NUL", _bytes(lambda data: data + b"\0\n")
+    yield "bytes that are not UTF-8", _bytes(lambda data: data + b"\xff\xfe,a,a,1\n")
+    yield "a field of 10 MB", _bytes(lambda data: data + b"x" * 10_000_000 + b"\n")
+    yield "a class that is none", _bytes(lambda data: data.replace(b",bark,", b",<b>,", 1))
+    yield "a formula as an id", _bytes(lambda data: data.replace(b"\n", b"\n=1+", 1))
 
 
 def _runs() -> Iterator[tuple[str, Change]]:
@@ -251,6 +226,9 @@ def _runs() -> Iterator[tuple[str, Change]]:
     yield "a network that is none", _json(backbone="../x")
     yield "a field less", lambda path: path.write_text("{}")
     yield "another seed", _json(seed=7)
+    yield "NaN", _json(seed=float("nan"))
+    yield "a data set of HTML", _json(dataset="<script>alert(1)</script>")
+    yield "lists 50,000 deep", lambda path: path.write_text("[" * 50_000 + "]" * 50_000)
 
 
 def _splits() -> Iterator[tuple[str, Change]]:

@@ -1,15 +1,15 @@
 """Hostile and odd data sets: name -> what makes one in a folder and returns its word, and what has to come of it."""
 
-import io
-import json
+import copy
 import os
 import stat
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
+from corpus_arrays import arrays
 from corpus_images import PIXELS, READ, REFUSED, saved
 from PIL import Image
 
@@ -23,7 +23,7 @@ def datasets() -> Iterator[Case]:
     yield from _folders()
     yield from _zips()
     yield from _tables()
-    yield from _arrays()
+    yield from arrays()
 
 
 def _write(folder: Path, *names: str) -> None:
@@ -136,7 +136,26 @@ def _zips() -> Iterator[Case]:
         READ,
     )
     yield "zip with an encrypted flag", _changed(_encrypted), REFUSED
+    yield "zip with a member twice", _zip(_twice), REFUSED
+    yield "zip whose members share their bytes", _zip(_shared), REFUSED
+    for what, name in (("a line break", "ant/a\nb.png"), ("HTML", "ant/<img src=x onerror=alert(1)>.png")):
+        yield f"zip with {what} in a name", _zip(lambda a, name=name: a.writestr(name, PNG)), READ
+    yield "zip with a zip in it", _zip(lambda a: a.writestr("ant/2.zip", b"PK\x05\x06" + bytes(18))), REFUSED
     yield "zip of 20,000 empty folders", _zip(lambda a: [a.writestr(f"x{i}/", b"") for i in range(20_000)]), REFUSED
+
+
+def _twice(archive: zipfile.ZipFile) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        archive.writestr("ant/1.png", PNG)
+
+
+def _shared(archive: zipfile.ZipFile) -> None:
+    """List a member again under other names, as bombs of overlapping members do."""
+    for number in range(50):
+        again = copy.copy(archive.getinfo("ant/1.png"))
+        again.filename = f"ant/again {number}.png"
+        archive.filelist.append(again)
 
 
 def _bomb(archive: zipfile.ZipFile) -> None:
@@ -177,6 +196,10 @@ def _tables() -> Iterator[Case]:
         ("a quote that is not closed", '"1.png,ant'),
     ):
         yield f"table with {what}", _table("path,label", *good, line), REFUSED
+    yield "table with HTML in a group", _table("path,label,group", "1.png,ant,<b>", "2.png,bee,</b>"), READ
+    yield "table with a device as its image", _table("path,label", *good, "/dev/zero,ant"), REFUSED
+    yield "table with the same image by another path", _table("path,label", *good, "./1.png,ant"), REFUSED
+    yield "table of 200,000 columns", _table("path,label" + ",x" * 200_000, *good), REFUSED
     yield "table with an unknown split", _table("path,label,split", "1.png,ant,exam", "2.png,bee,train"), REFUSED
     yield "table with a misspelt column", _table("path,label,gruop", "1.png,ant,x", "2.png,bee,y"), REFUSED
     yield "table with a column twice", _table("path,label,label", "1.png,ant,x", "2.png,bee,y"), REFUSED
@@ -189,56 +212,3 @@ def _tables() -> Iterator[Case]:
         _table("path,label,split,group", "1.png,ant,train,g", "2.png,bee,test,g"),
         READ,
     )
-
-
-def _npz(**arrays: object) -> Make:
-    def make(folder: Path) -> str:
-        np.savez(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]
-        return f"npz:{folder / 'arrays.npz'}"
-
-    return make
-
-
-def _declared(shape: tuple[int, ...], descr: str = "|u1") -> Make:
-    """Return what makes an archive whose array claims a shape that its bytes do not have."""
-
-    def make(folder: Path) -> str:
-        header = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode().ljust(117) + b"\n"
-        array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(100)
-        labels = io.BytesIO()
-        np.save(labels, np.array([0, 1]))
-        with zipfile.ZipFile(folder / "arrays.npz", "w") as archive:
-            archive.writestr("x.npy", array)
-            archive.writestr("y.npy", labels.getvalue())
-        return f"npz:{folder / 'arrays.npz'}"
-
-    return make
-
-
-class _Executes:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, ("touch executed",)
-
-
-def _arrays() -> Iterator[Case]:
-    x, y = np.stack([PIXELS] * 4), np.array([0, 1, 0, 1])
-    yield "arrays of four images", _npz(x=x, y=y), READ
-    yield "arrays with a pickle that runs", _npz(x=np.array([_Executes()] * 2, object), y=y[:2]), REFUSED
-    yield "arrays with labels that are objects", _npz(x=x, y=np.array([_Executes()] * 4, object)), REFUSED
-    yield "arrays with NaN", _npz(x=np.full((4, 8, 8, 3), np.nan), y=y), REFUSED
-    yield "arrays of floats", _npz(x=x / 255, y=y), REFUSED
-    yield "arrays of other lengths", _npz(x=x, y=y[:3]), REFUSED
-    yield "arrays of five dimensions", _npz(x=x[..., np.newaxis], y=y), REFUSED
-    yield "arrays of four channels", _npz(x=np.zeros((4, 8, 8, 4), np.uint8), y=y), REFUSED
-    yield "arrays by other names", _npz(images=x, labels=y), REFUSED
-    yield "arrays without images", _npz(x=x[:0], y=y[:0]), REFUSED
-    yield "arrays of one class", _npz(x=x, y=np.zeros(4, int)), REFUSED
-    yield "array that claims 10^12 bytes", _declared((10**6, 1000, 1000, 3)), REFUSED
-    yield "array that claims a negative length", _declared((-2, 8, 8, 3)), REFUSED
-    yield "array of structures", _declared((2,), "|V64"), REFUSED
-    yield "archive of JSON", _json_archive, REFUSED
-
-
-def _json_archive(folder: Path) -> str:
-    (folder / "arrays.npz").write_text(json.dumps({"x": [1, 2], "y": [0, 1]}))
-    return f"npz:{folder / 'arrays.npz'}"

@@ -25,6 +25,7 @@ def images() -> Iterator[Case]:
     """Yield every case."""
     yield from _whole()
     yield from _modes()
+    yield from _more_modes()
     yield from _damaged()
     yield from _bombs()
     yield from _not_images()
@@ -63,6 +64,32 @@ def _modes() -> Iterator[Case]:
         yield f"float TIFF with {name}", saved(Image.fromarray(np.full((4, 4), value, np.float32)), "TIFF"), REFUSED
     for name, value in (("70000", 70000), ("-1", -1)):
         yield f"32-bit TIFF with {name}", saved(Image.fromarray(np.full((4, 4), value, np.int32)), "TIFF"), REFUSED
+
+
+def _more_modes() -> Iterator[Case]:
+    """The modes that other formats hold, and EXIF outside JPEG."""
+    picture = Image.fromarray(PIXELS)
+    held = {
+        "TIFF": ("1", "L", "LA", "P", "RGBA", "RGBX"),
+        "JPEG": ("L", "CMYK"),
+        "BMP": ("1", "L", "P", "RGBA"),
+        "GIF": ("1", "L", "P"),
+        "WEBP": ("RGBA", "RGBX"),
+        "PPM": ("1", "L"),
+        "JPEG2000": ("L", "LA", "RGBA"),
+    }
+    for kind, modes in held.items():
+        for mode in modes:
+            yield f"{kind} of mode {mode}", saved(picture.convert("RGB").convert(mode), kind), READ
+    grey = np.linspace(0, 65535, 120).astype(np.uint16).reshape(12, 10)
+    for kind in ("TIFF", "PPM", "JPEG2000"):
+        yield f"{kind} of mode I;16", saved(Image.fromarray(grey), kind), READ
+    yield "PNG of mode P with transparency", saved(picture.convert("P"), "PNG", transparency=3), READ
+    yield "PNG of mode P without a palette", _png(4, 4, colour=3), REFUSED
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind in ("PNG", "TIFF", "WEBP"):
+        yield f"EXIF orientation 6 in {kind}", saved(picture, kind, exif=exif), READ
 
 
 def _damaged() -> Iterator[Case]:
@@ -120,8 +147,8 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def _png(width: int, height: int) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+def _png(width: int, height: int, colour: int = 2) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(b"")) + _chunk(b"IEND", b"")
 
 
