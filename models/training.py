@@ -86,7 +86,7 @@ def compile_model(
         optimizer.exclude_from_weight_decay(var_names=["bias"])
     model.compile(
         optimizer,
-        keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
         jit_compile="auto" if on_gpu or keras.backend.backend() != "tensorflow" else False,
     )

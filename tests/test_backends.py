@@ -98,6 +98,15 @@ def test_the_same_batches_train_the_same_weights(tensorflow: Done, other: Done) 
     assert relative(other.numbers["trained_head"], other.numbers["first_head"]) > 0.01
 
 
+def test_the_loss_of_a_hopeless_image_is_not_cut_off(done: dict[str, Done]) -> None:
+    """Keras computes it from probabilities cut off at 1e-7, other than on TensorFlow: 16 at most, without a slope."""
+    for name, one in done.items():
+        probability = one.numbers["hopeless_probability"]
+        assert (probability < 1e-8).any(), name
+        expected = -np.log(probability).mean()
+        assert one.numbers["hopeless_loss"] == pytest.approx(expected, rel=1e-4), name
+
+
 def test_a_broken_training_ends_as_an_unbroken_one(other: Done) -> None:
     assert other.numbers["epochs_kept"] == 1
     assert other.numbers["resumed_differs_by"] <= 1e-6
