@@ -62,7 +62,7 @@ class Gate:
             return None
         origin = headers.get("origin")
         same_site = headers.get("sec-fetch-site", "none") in ("same-origin", "none")
-        if same_site and (origin is None or urlsplit(origin).netloc.lower() == host.lower()):
+        if same_site and (origin is None or _place(origin) == host.lower()):
             return None
         return "the request comes from another site's page; only this page and programs may send images"
 
@@ -72,6 +72,14 @@ class Gate:
         except ValueError:
             return False
         return name in self._names or (self._any_address and _is_address(name))
+
+
+def _place(origin: str) -> str | None:
+    """Return the host and port of an Origin header, None where it is not one."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _is_address(name: str) -> bool:

@@ -268,6 +268,8 @@ def test_an_address_of_every_interface_is_known_by_numbers_and_the_machines_name
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://[::1"},
+        {"Origin": "http://[of-no-version]"},
         {"Origin": "http://localhost:9"},
         {"Sec_Fetch_Site": "cross-site"},
         {"Sec_Fetch_Site": "same-site"},
