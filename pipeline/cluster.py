@@ -75,7 +75,10 @@ def explained(client: "Client") -> Iterator[None]:
             f"{error.last_worker.address}; look at the workers' logs (out of memory, most likely: give --memory or a "
             "smaller --batch-size) and type the command again: what was finished is kept"
         ) from None
-    except (CancelledError, FutureCancelledError, CommClosedError, TimeoutError) as error:
+    except (CancelledError, FutureCancelledError, OSError) as error:
+        lost = isinstance(error, CommClosedError) or (client.status != "running" and getattr(error, "errno", 0) is None)
+        if isinstance(error, OSError) and not lost:  # of a file or another connection
+            raise
         raise InputError(
             f"the scheduler at {address} was lost ({type(error).__name__}); start it and its workers again, then type "
             "the same command: what was finished is kept"

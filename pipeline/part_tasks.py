@@ -58,7 +58,7 @@ class Job:
         return Network(backbone, weights, self.layers, self.image_size, self.precision)
 
 
-_engines: dict[Job, Any] = {}
+_engines: dict[tuple[Any, ...], Any] = {}
 _one_at_a_time = threading.Lock()  # a worker of several threads has one network all the same
 
 
@@ -89,7 +89,7 @@ def _engine(job: Job) -> Any:
     return _engines[key]
 
 
-def _without_neighbours(job: Job) -> Any:
+def _without_neighbours(job: Job) -> tuple[Any, ...]:
     return tuple(value for name, value in vars(job).items() if name != "num_neighbours")
 
 

@@ -27,7 +27,7 @@ log = logging.getLogger("thaw")
 
 TASKS_PER_WORKER = 2  # one that is done, one that waits at the worker
 NUM_SHOWN = 16  # images that every worker reads at the start
-POLL_SECONDS, PATIENCE_SECONDS = 2.0, 60.0
+POLL_SECONDS, PATIENCE_SECONDS = 2.0, 180.0
 
 
 def neighbours(client: "Client") -> dict[str, int]:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from features.mnn_engine import mnn_version
 from features.store import FeatureFile
 from pipeline import cluster, spread
 from pipeline.cli import run
@@ -76,6 +78,18 @@ def test_parts_and_images_at_urls(image_folder: Path, tmp_path: Path, address: s
     where = ["--cluster", address, "--parts", f"local://{tmp_path}/shared"]
     assert features(f"local://{image_folder}", tmp_path / "r", *where) == 0
     assert digest(tmp_path / "r") == reference
+
+
+@pytest.mark.skipif(mnn_version() is None, reason="MNN is not installed")
+def test_mnn_on_the_workers_gives_its_own_values(image_folder: Path, tmp_path: Path, address: str) -> None:
+    values = []
+    for name, options in (("here", []), ("there", ["--cluster", address])):
+        command = ["features", "--dataset", f"folder:{image_folder}", "--run", str(tmp_path / name), *SMALL]
+        assert run([*command, "--engine", "mnn", *options]) == 0
+        with FeatureFile(tmp_path / name / "features.h5") as made:
+            assert made.attributes["engine"] == "mnn"
+            values.append(made.read(list(made.layers), np.ones(len(made.ids), bool)))
+    assert np.linalg.norm(values[0] - values[1]) <= 1e-3 * np.linalg.norm(values[0])
 
 
 def killing(monkeypatch: pytest.MonkeyPatch, kill: Any) -> None:

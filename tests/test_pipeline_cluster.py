@@ -94,3 +94,20 @@ def test_work_that_ends_several_workers_is_one_line() -> None:
         cluster.explained(client),  # type: ignore[arg-type]
     ):
         raise KilledWorker("the part of images 0 to 511", last, 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "lost"),
+    [
+        (OSError("Timed out trying to connect to tcp://s:1"), "connecting", True),
+        (OSError(28, "No space left on device", "features.h5"), "connecting", False),
+        (TimeoutError("a data set's server is slow"), "running", False),
+    ],
+)
+def test_only_what_the_scheduler_does_is_laid_at_its_door(error: OSError, status: str, lost: bool) -> None:
+    client = SimpleNamespace(scheduler=SimpleNamespace(address="tcp://s:1"), status=status)
+    with (
+        pytest.raises(InputError if lost else OSError, match="the scheduler at tcp://s:1 was lost" if lost else None),
+        cluster.explained(client),  # type: ignore[arg-type]
+    ):
+        raise error

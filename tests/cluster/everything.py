@@ -19,7 +19,7 @@ from typing import Any
 
 import hosts
 import numpy as np
-from network import Network, network
+from network import HOSTS, Network, network
 from PIL import Image
 
 from features.parts import peek_part
@@ -30,9 +30,10 @@ SETTINGS = [
     *("--batch-size", "16", "--engine", "keras"),
 ]
 OPTIONS = {"features": SETTINGS, "svm": [], "logreg": [], "advise": ["--budget", "0.5"]}
-# Parts of 32 images instead of 512, so that a few images are many tasks.
+PART_ROWS = 32  # instead of 512, so that a few images are many tasks
 CLIENT = (
-    "import sys, features.extraction as e; e.PART_ROWS = 32; from pipeline.cli import run; sys.exit(run(sys.argv[1:]))"
+    f"import sys, features.extraction as e; e.PART_ROWS = {PART_ROWS}; from pipeline.cli import run; "
+    "sys.exit(run(sys.argv[1:]))"
 )
 PORT = 8786
 TOLERANCE = 1e-5  # of a model's probabilities
@@ -80,7 +81,9 @@ class Cluster:
         self.hosts: dict[str, hosts.Host] = {}
 
     def start(self, *names: str) -> None:
-        """Start what has been killed, or all."""
+        """Start what has been killed, or all, and wait until the workers are registered."""
+        logs = {name: self.folder / name / "log.txt" for name in names or HOSTS if name.startswith("worker")}
+        sizes = {name: log.stat().st_size if log.exists() else 0 for name, log in logs.items()}
         for name in names or ("scheduler", "worker-0", "worker-1"):
             given = (self.folder / name, self.net.addresses[name])
             prefix = self.net.prefixes[name]
@@ -88,6 +91,11 @@ class Cluster:
                 self.hosts[name], _ = hosts.scheduler(*given, port=PORT, prefix=prefix)
             else:
                 self.hosts[name] = hosts.worker(self.address, *given, prefix=prefix)
+        until = time.monotonic() + hosts.STARTS_WITHIN
+        while not all("Registered to" in log.read_text()[sizes[name] :] for name, log in logs.items()):
+            if time.monotonic() > until:
+                raise SystemExit(f"a worker does not start: {[log.read_text()[-500:] for log in logs.values()]}")
+            time.sleep(0.2)
 
     def kill(self, *names: str) -> None:
         """End hosts at once, all unless some are named."""
@@ -102,6 +110,7 @@ class Trials:
         self.cluster, self.stage, self.pictures, self.before = cluster, stage, pictures, before
         self.generator = random.Random(f"{stage}")
         self.reference = self.seconds = None
+        self.num_parts = sum(1 for _ in pictures.glob("*/*.png")) // PART_ROWS
 
     def command(self, run_folder: Path, *options: str) -> list[str]:
         """Return the command of the client on its host."""
@@ -140,13 +149,25 @@ class Trials:
 
     def _kill(self, client: Any, folder: Path, victim: str) -> str:
         """Kill a host at a random moment of the stage, of which connecting is left out; return what it met."""
-        while client.poll() is None and self.stage == "features" and not (folder / "features.h5.parts").is_dir():
-            time.sleep(0.05)
-        time.sleep(self.generator.uniform(0, 0.6 * (self.seconds or 1)))
-        ended = client.poll() is not None
-        parts = [path for path in folder.glob("*.parts/part-*.h5") if peek_part(path)]
+        if self.stage == "features":
+            until, jitter = self.generator.randrange(self.num_parts), 1.0
+        else:
+            until, jitter = 0, 0.6 * (self.seconds or 1)
+        while client.poll() is None and not (self.stage != "features" or self._begun(folder, until)):
+            time.sleep(0.02)
+        time.sleep(self.generator.uniform(0, jitter))
+        ended = client.poll() is not None or (self.stage == "features" and (folder / "features.h5").exists())
+        done = sum(peek_part(path) is not None for path in folder.glob("*.parts/part-*.h5"))
         self.cluster.kill(victim)
-        return ", killed after its end" if ended else f", killed {'after' if parts else 'before'} the first part"
+        if ended or self.stage != "features":
+            return ", killed after its end" if ended else ", killed before its end"
+        return f", killed with {'no part' if done == 0 else 'some parts'} done"
+
+    def _begun(self, folder: Path, number: int) -> bool:
+        """Return whether so many parts are there, or the file is."""
+        parts = folder / "features.h5.parts"
+        here = parts.is_dir() and len(list(parts.glob("part-*.h5"))) >= number
+        return here or (folder / "features.h5").exists()
 
     def _again(self, command: list[str], folder: Path, code: int, said: list[str]) -> str:
         """Start the scheduler and the workers again and type the command again."""
