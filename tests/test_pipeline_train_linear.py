@@ -97,7 +97,7 @@ def test_a_cluster_gives_what_one_process_gives(
 ) -> None:
     monkeypatch.setattr("models.blocks.BLOCK_ROWS", 10)
     options = ["--run", started, "--layer", "block2_pool+block3_pool", "--transform", "sqrt", "--folds", "3"]
-    options += ["--values", {"knn": "5,3", "ridge": "1,10"}.get(stage, "0.001,0.01")]
+    options += ["--values", {"knn": "5,3", "ridge": "100,10"}.get(stage, "0.001,0.01")]
     assert thaw(stage, *options, "--name", f"{stage}-alone") == 0
     assert thaw(stage, *options, "--name", f"{stage}-cluster", "--cluster", scheduler) == 0
     alone, cluster = (read_report(started / f"{stage}-{name}" / "report.json") for name in ("alone", "cluster"))

@@ -109,6 +109,7 @@ def large(folder: Path, megabytes: int, limit: int) -> dict[str, Any]:
                 said = {"seconds_one_process": round(seconds, 1), "seconds_cluster": round(spread, 1)}
                 fits[kind] = {**said, "largest_difference": difference(found, model)}
             after = client.run(memory)
+    print(fits, file=sys.stderr, flush=True)
     peaks = {worker: round(peak / 1e6) for worker, (_, peak) in after.items()}
     growth = [round((after[worker][1] - before[worker][0]) / 1e6) for worker in after if worker in before]
     size = {"features_mb": megabytes, "worker_limit_mb": limit, "workers_lost": len(set(before) - set(after))}
