@@ -98,6 +98,9 @@ def read_run_settings(folder: Path) -> dict[str, Any] | None:
         return {name: content[name] for name in RUN_FIELDS}
     except FileNotFoundError:
         return None
+    except OSError as error:
+        error.filename = str(path)  # a failed read does not say of what
+        raise
     except (ValueError, ValidationError, KeyError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(

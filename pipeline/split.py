@@ -131,6 +131,9 @@ def _read_rows(path: Path) -> list[list[str]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.reader(file)) or [[]]
+    except OSError as error:
+        error.filename = str(path)  # a failed read does not say of what
+        raise
     except (ValueError, csv.Error) as error:
         raise InputError(
             f"{path} cannot be read ({error}); remove it, and the run's results, to draw it again"

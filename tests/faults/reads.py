@@ -73,6 +73,11 @@ def harmed(harm: Callable[[Path], None], name: str, run_folder: Path) -> Iterato
         path.write_bytes(kept)
 
 
+def _named(harm: Callable[[Path], None], name: str) -> str:
+    """Return what the stage's line has to hold: the file, but for the one without which there is no run at all."""
+    return "there is no run in" if (harm, name) == (gone, "run.json") else name
+
+
 def faults(_: Prepared) -> list[Fault]:
     """Return every case: each harm, to each file that a stage reads."""
     return [
@@ -80,7 +85,7 @@ def faults(_: Prepared) -> list[Fault]:
             stage,
             f"{name}: {harm.__name__}",
             partial(harmed, harm, name),
-            named=name,
+            named=_named(harm, name),
             goes_on=None if (harm.__name__, name) in GOES_ON else False,
         )
         for name, stages in READ.items()
