@@ -117,36 +117,33 @@ def large(folder: Path, megabytes: int, limit: int) -> dict[str, Any]:
     return {**size, "worker_peak_mb": list(peaks.values()), "worker_growth_mb": growth, "fits": fits}
 
 
-def _workers(client: Client) -> list[int]:
-    """Return the process of each worker, once all are there (again)."""
-    while True:
-        found = client.run(os.getpid, on_error="ignore").values()
-        if len(found) == NUM_WORKERS:
-            return sorted(found)
-        time.sleep(0.5)
-
-
 def kills(folder: Path, number: int) -> list[dict[str, Any]]:
-    """Fit both kinds in turn, a worker killed at a random moment of each fit."""
+    """Fit both kinds in turn, each time on workers of its own, one of which is killed at a random moment of the fit."""
     path, found, moments = folder / "small.h5", [], random.Random(0)
     write(path, 60)
     with FeatureFile(path) as features:
-        alone = {kind: fitted(kind, features, None) for kind in KINDS}
-        with local(NUM_WORKERS, None) as cluster, Client(cluster, set_as_default=False) as client:
-            usual = {kind: min(fitted(kind, features, client)[1] for _ in range(2)) for kind in KINDS}
-            while len(found) < number:
-                kind = list(KINDS)[len(found) % len(KINDS)]
-                after = moments.uniform(0, 0.9) * usual[kind]
-                killing = threading.Timer(after, os.kill, (moments.choice(_workers(client)), signal.SIGKILL))
-                killing.start()
-                model, seconds = fitted(kind, features, client)
-                if killing.is_alive():  # the fit was over before
-                    killing.join()
-                    continue
+        alone = {kind: fitted(kind, features, None)[0] for kind in KINDS}
+        usual = {kind: killed(kind, features, moments, None)[1] for kind in KINDS}
+        while len(found) < number:
+            kind = list(KINDS)[len(found) % len(KINDS)]
+            after = moments.uniform(0, 0.9) * usual[kind]
+            model, seconds = killed(kind, features, moments, after)
+            if seconds > after:  # else the fit was over before
                 said = {"kind": kind, "killed_after": round(after, 2), "seconds": round(seconds, 1)}
-                found.append({**said, "largest_difference": difference(model, alone[kind][0])})
+                found.append({**said, "largest_difference": difference(model, alone[kind])})
                 print(found[-1], file=sys.stderr, flush=True)
     return found
+
+
+def killed(kind: str, features: FeatureFile, moments: random.Random, after: float | None) -> tuple[np.ndarray, float]:
+    """Return what `fitted` does where one of its workers is killed `after` seconds, None for never."""
+    with local(NUM_WORKERS, None) as cluster, Client(cluster, set_as_default=False) as client:
+        victim = moments.choice(sorted(client.run(os.getpid).values()))
+        killing = threading.Timer(after or 0.0, os.kill, (victim, signal.SIGKILL if after else 0))
+        killing.start()
+        result = fitted(kind, features, client)
+        killing.join()
+    return result
 
 
 if __name__ == "__main__":
