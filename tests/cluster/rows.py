@@ -40,7 +40,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="runs in each of which a worker is killed")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = {"large": large(Path(folder), given.megabytes, given.limit), "kills": kills(Path(folder), given.kills)}
+        found: dict[str, Any] = {"large": large(Path(folder), given.megabytes, given.limit)}
+        print(found, file=sys.stderr, flush=True)
+        found["kills"] = kills(Path(folder), given.kills)
     print(json.dumps(found, indent=1))
     worst = max(fit["largest_difference"] for fit in [*found["large"]["fits"].values(), *found["kills"]])
     grown = max(found["large"]["worker_growth_mb"])
@@ -109,7 +111,6 @@ def large(folder: Path, megabytes: int, limit: int) -> dict[str, Any]:
                 said = {"seconds_one_process": round(seconds, 1), "seconds_cluster": round(spread, 1)}
                 fits[kind] = {**said, "largest_difference": difference(found, model)}
             after = client.run(memory)
-    print(fits, file=sys.stderr, flush=True)
     peaks = {worker: round(peak / 1e6) for worker, (_, peak) in after.items()}
     growth = [round((after[worker][1] - before[worker][0]) / 1e6) for worker in after if worker in before]
     size = {"features_mb": megabytes, "worker_limit_mb": limit, "workers_lost": len(set(before) - set(after))}
@@ -117,27 +118,32 @@ def large(folder: Path, megabytes: int, limit: int) -> dict[str, Any]:
 
 
 def kills(folder: Path, number: int) -> list[dict[str, Any]]:
-    """Fit both kinds in turn, a worker killed at a random moment of each fit."""
+    """Fit both kinds in turn, each time on workers of its own, one of which is killed at a random moment of the fit."""
     path, found, moments = folder / "small.h5", [], random.Random(0)
     write(path, 60)
     with FeatureFile(path) as features:
-        alone = {kind: fitted(kind, features, None) for kind in KINDS}
-        with local(NUM_WORKERS, None) as cluster, Client(cluster, set_as_default=False) as client:
-            usual = {kind: fitted(kind, features, client)[1] for kind in KINDS}
-            for run in range(number):
-                kind = list(KINDS)[run % len(KINDS)]
-                client.wait_for_workers(NUM_WORKERS)
-                pid = moments.choice(sorted(client.run(os.getpid).values()))
-                after = moments.uniform(0, 0.9) * usual[kind]
-                killing = threading.Timer(after, os.kill, (pid, signal.SIGKILL))
-                killing.start()
-                model, seconds = fitted(kind, features, client)
-                within = not killing.is_alive()
-                killing.join()
-                said = {"kind": kind, "killed_after": round(after, 2), "within": within, "seconds": round(seconds, 1)}
-                found.append({**said, "largest_difference": difference(model, alone[kind][0])})
+        alone = {kind: fitted(kind, features, None)[0] for kind in KINDS}
+        usual = {kind: killed(kind, features, moments, None)[1] for kind in KINDS}
+        while len(found) < number:
+            kind = list(KINDS)[len(found) % len(KINDS)]
+            after = moments.uniform(0, 0.9) * usual[kind]
+            model, seconds = killed(kind, features, moments, after)
+            if seconds > after:  # else the fit was over before
+                said = {"kind": kind, "killed_after": round(after, 2), "seconds": round(seconds, 1)}
+                found.append({**said, "largest_difference": difference(model, alone[kind])})
                 print(found[-1], file=sys.stderr, flush=True)
     return found
+
+
+def killed(kind: str, features: FeatureFile, moments: random.Random, after: float | None) -> tuple[np.ndarray, float]:
+    """Return what `fitted` does where one of its workers is killed `after` seconds, None for never."""
+    with local(NUM_WORKERS, None) as cluster, Client(cluster, set_as_default=False) as client:
+        victim = moments.choice(sorted(client.run(os.getpid).values()))
+        killing = threading.Timer(after or 0.0, os.kill, (victim, signal.SIGKILL if after else 0))
+        killing.start()
+        result = fitted(kind, features, client)
+        killing.join()
+    return result
 
 
 if __name__ == "__main__":
