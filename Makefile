@@ -137,6 +137,7 @@ fuzz: $(READY) ## a million made-up inputs over every parser, each in ten second
 	$(VENV)/bin/python tests/fuzz/everything.py $(ARGS)
 
 cluster-test: $(READY) ## stages over a scheduler and workers on hosts of their own, which are killed (ARGS="--runs 20")
+	THAW_CLUSTER=1 $(VENV)/bin/python -m pytest tests/test_features_distributed.py
 	$(VENV)/bin/python tests/cluster/everything.py $(ARGS)
 	$(VENV)/bin/python tests/cluster/rows.py
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from features.store import FeatureFile
 from models.batches import CachedActivations
+from models.layers import Probabilities
 from models.network import predict
 from models.recipes import find_recipe
 from models.training import Samples, Training, compile_model
@@ -47,7 +48,8 @@ def build(length: int, num_classes: int, seed: int) -> keras.Model:
             keras.Input((length,)),
             layers.Dense(1000, activation="relu", kernel_initializer=glorot(seed=seed), name="fc1"),
             layers.Dropout(0.3, seed=seed),
-            layers.Dense(num_classes, activation="softmax", kernel_initializer=glorot(seed=seed + 1)),
+            layers.Dense(num_classes, kernel_initializer=glorot(seed=seed + 1)),
+            Probabilities(),
         ]
     )
 

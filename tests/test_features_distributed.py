@@ -15,6 +15,10 @@ from pipeline import cluster, spread
 from pipeline.cli import run
 from tests.cluster import hosts
 
+pytestmark = pytest.mark.skipif(
+    "THAW_CLUSTER" not in os.environ, reason="needs the hosts of a cluster: make cluster-test starts them"
+)
+
 SMALL = [
     "--weights",
     "random",

@@ -50,7 +50,7 @@ def activations(inputs: np.ndarray, weights: Weights, layer: str) -> np.ndarray:
 
 
 def three_steps(model: keras.Model, inputs: np.ndarray, labels: np.ndarray) -> list[float]:
-    model.compile(keras.optimizers.SGD(1e-4), "categorical_crossentropy", jit_compile=False)
+    model.compile(keras.optimizers.SGD(1e-4), keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
     targets = np.eye(10, dtype=np.float32)[labels]
     batches = (slice(0, 16), slice(16, 32), slice(32, 48))
     return [float(model.train_on_batch(inputs[rows], targets[rows])) for rows in batches]
