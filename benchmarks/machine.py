@@ -5,13 +5,13 @@ import platform
 import statistics
 import tempfile
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from features.backbones import Backbone
+from pipeline.packages import installed_version
 
 PACKAGES = ("tensorflow", "keras", "MNN", "numpy", "scipy", "scikit-learn", "h5py", "pillow")
 
@@ -24,7 +24,7 @@ def describe() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: installed_version(name) for name in PACKAGES},
     }
 
 
@@ -37,13 +37,6 @@ def _processor() -> str:
     named = {name.strip(): value.strip() for name, value in fields.items()}
     wide = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "amx_tile") if flag in named.get("flags", "").split()]
     return f"{named.get('model name', platform.machine())} ({' '.join(wide)})"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def sgemm_rate(size: int = 3072, repeats: int = 5) -> float:

@@ -56,8 +56,8 @@ class ArrayBlocks:
 
 
 @dataclass(frozen=True)
-class SquareRoots:
-    """The square roots of other blocks' sizes, sign kept (power normalisation), taken as they are read."""
+class OtherBlocks:
+    """Other blocks, as they are: what does something to them builds on this."""
 
     blocks: Blocks
 
@@ -70,6 +70,15 @@ class SquareRoots:
     def dtype(self) -> np.dtype:
         """The type of a block."""
         return self.blocks.dtype
+
+    def read(self, rows: slice) -> np.ndarray:
+        """Return consecutive rows."""
+        return self.blocks.read(rows)
+
+
+@dataclass(frozen=True)
+class SquareRoots(OtherBlocks):
+    """The square roots of other blocks' sizes, sign kept (power normalisation), taken as they are read."""
 
     def read(self, rows: slice) -> np.ndarray:
         """Return the roots of consecutive rows."""

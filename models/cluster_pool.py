@@ -11,7 +11,7 @@ import numpy as np
 
 from features.store import InputError
 from models import shares
-from models.blocks import ArrayBlocks, BlockPool, Blocks, Known, Result, block_rows
+from models.blocks import ArrayBlocks, BlockPool, Blocks, Known, OtherBlocks, Result, block_rows
 from models.shares import Share, Source
 
 if TYPE_CHECKING:
@@ -24,25 +24,10 @@ WATCH = 5.0  # seconds between looks at whether there are workers
 
 
 @dataclass(frozen=True)
-class ClusterBlocks:
+class ClusterBlocks(OtherBlocks):
     """Rows of a feature file, for the workers of `client`; whoever reads them here reads the file here."""
 
-    blocks: Blocks
     client: "Client"
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and features."""
-        return self.blocks.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The type of a block."""
-        return self.blocks.dtype
-
-    def read(self, rows: slice) -> np.ndarray:
-        """Return consecutive rows."""
-        return self.blocks.read(rows)
 
 
 def open_pool(blocks: Blocks) -> "BlockPool | ClusterPool":

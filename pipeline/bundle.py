@@ -2,13 +2,13 @@
 
 import json
 import zipfile
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 
 from features.wholefiles import whole_path
 from pipeline.classifier import Trained
 from pipeline.licences import licence_lines
+from pipeline.packages import installed_version
 
 DATE = (1980, 1, 1, 0, 0, 0)  # the same content gives the same bytes
 PACKAGES = ("numpy", "onnxruntime", "pillow")
@@ -47,7 +47,5 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 def _requirement(package: str) -> str:
     """Return the package, at least in the version that is here."""
-    try:
-        return f"{package}>={version(package)}"
-    except PackageNotFoundError:
-        return package
+    found = installed_version(package)
+    return f"{package}>={found}" if found else package

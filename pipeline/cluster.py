@@ -9,7 +9,6 @@ import time
 from asyncio import CancelledError
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from features.engines import may_have_gpu
 from features.errors import InputError
 from features.processor import num_cores
 from pipeline.config import Shared
+from pipeline.packages import installed_version
 
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster
@@ -183,16 +183,10 @@ def _wait_for_workers(client: "Client", settings: Shared) -> None:
 def installed() -> dict[str, str]:
     """Return the versions of everything that a value depends on, of the process that calls it."""
     backend = backend_name()  # Keras': what it computes with decides values too
-    found = {name.lower(): _version(name) for name in (*DECIDING, *LIBRARIES[backend])}
+    found = {name.lower(): installed_version(name) or "none" for name in (*DECIDING, *LIBRARIES[backend])}
+    thaw = f"{installed_version('thaw') or 'none'} ({_source_digest()[:12]})"
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"thaw": f"{_version('thaw')} ({_source_digest()[:12]})", "python": python, "backend": backend, **found}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "none"
+    return {"thaw": thaw, "python": python, "backend": backend, **found}
 
 
 def _source_digest() -> str:

@@ -6,7 +6,6 @@ import platform
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from pipeline import engine_choice, split
 from pipeline.cluster import connected
 from pipeline.config import Shared
 from pipeline.makers import Here, Maker, OnWorkers, Request
+from pipeline.packages import installed_version
 from pipeline.rundir import another_run, check_same_run, write_run_settings
 
 if TYPE_CHECKING:
@@ -249,15 +249,8 @@ def _prepare_run(settings: Shared, dataset: Dataset) -> np.ndarray:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that a result depends on; Keras' backend is one of them."""
     names = (*LIBRARIES[backend_name()], "keras", "mnn", "scikit-learn", "numpy", "scipy", "h5py", "pillow")
-    installed = {name: _version(name) for name in names}
+    installed = {name: installed_version(name) for name in names}
     return {"python": platform.python_version(), **{name: text for name, text in installed.items() if text}}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # MNN, where it has no wheel
-        return None
 
 
 def check_features(path: Path, expected: dict[str, Any], run: Path) -> None:
