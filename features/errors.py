@@ -22,3 +22,12 @@ class InputError(ValueError):
     The message is one line: what was received, what was expected, and what to type next. The command line
     prints it without a traceback and exits with 1.
     """
+
+
+NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")  # TensorFlow's and PyTorch's, which are not imported here
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that the machine or its GPU has no memory left, whatever library says it."""
+    named = type(error).__name__ in NO_MEMORY or "RESOURCE_EXHAUSTED" in str(error)  # the latter is JAX's
+    return named or isinstance(error, MemoryError)

@@ -1,7 +1,10 @@
 """Data set -> engine -> parts -> `features.h5`: whole parts, resumable, in constant memory."""
 
+import errno
 import hashlib
 import json
+import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +23,11 @@ from features.remote import RemotePath, place
 from features.store import create_feature_file, record_digest, values_digest
 from features.wholefiles import check_space, remove_leftovers, reserve, whole_path
 
+log = logging.getLogger("thaw")
+
 PART_ROWS = 512
 PART_BYTES = 2**26
+REMOVALS = 3  # of the parts, a second apart
 
 
 class Engine(Protocol):
@@ -204,9 +210,19 @@ class Extraction:
             raise RuntimeError(f"the parts hold {done} images, expected {len(rows)}")
 
     def _remove_parts(self) -> None:
-        for path in self.folder.iterdir():
-            path.unlink()
-        self.folder.rmdir()
+        """Remove the folder of the parts, into which a worker that was lost may still write one that nobody wants."""
+        for _ in range(REMOVALS):
+            for path in self.folder.iterdir():
+                path.unlink(missing_ok=True)
+            try:
+                self.folder.rmdir()
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                time.sleep(1)
+            else:
+                return
+        log.warning("%s is not needed any more, but something writes there; remove it later", self.folder)
 
 
 def parts_folder(path: Path, parts: str | None) -> Path | RemotePath:

@@ -117,7 +117,10 @@ def _host_tensor(planes: np.ndarray) -> Any:
     """Return a tensor of MNN over `planes` (n, C, H, W) float32."""
     import MNN
 
-    return MNN.Tensor(planes.shape, MNN.Halide_Type_Float, planes, MNN.Tensor_DimensionType_Caffe)
+    try:
+        return MNN.Tensor(planes.shape, MNN.Halide_Type_Float, planes, MNN.Tensor_DimensionType_Caffe)
+    except TypeError as error:  # "data load failed": what it says where it gets no memory
+        raise MemoryError(f"{planes.nbytes / 1e6:,.0f} MB for a batch in MNN") from error
 
 
 def _received(output: Any, count: int) -> np.ndarray:

@@ -11,13 +11,14 @@ from pydantic import Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, CliApp, CliSubCommand, SettingsConfigDict, SettingsError
 
 from features.backend import check_backend, pin_threads
-from features.errors import InputError
+from features.errors import InputError, is_out_of_memory
 from models.strategies import STRATEGIES
 from pipeline import config
 
 log = logging.getLogger("thaw")
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
+MOST_SAID = 160  # characters of an error of a library
 
 
 class Features(config.Shared):
@@ -237,11 +238,18 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(FAILED, "interrupted; what was finished is kept, and the same command goes on from there")
     except BrokenPipeError:  # whoever read the output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (InputError, OSError, MemoryError) as error:
-        if "--debug" in arguments:
-            log.exception("the traceback, by --debug:")
-        return _fail(FAILED, explain(error))
+    except Exception as error:
+        return _failed(error, "--debug" in arguments)
     return DONE
+
+
+def _failed(error: Exception, debug: bool) -> int:
+    """Say what the user can mend in one line, with the traceback where it is wanted; raise any other error."""
+    if not (isinstance(error, (InputError, OSError)) or is_out_of_memory(error)):
+        raise error
+    if debug:
+        log.exception("the traceback, by --debug:")
+    return _fail(FAILED, explain(error))
 
 
 def _fail(code: int, message: str) -> int:
@@ -262,8 +270,9 @@ def _options(error: ValidationError) -> str:
 
 def explain(error: Exception) -> str:
     """Return one line for an error that a user can mend: what happened, where, and what to type next."""
-    if isinstance(error, MemoryError):
-        return f"out of memory ({error}); choose a smaller layer, --pooling avg, or a smaller --batch-size"
+    if is_out_of_memory(error):
+        said = " ".join(str(error).split())[:MOST_SAID]
+        return f"out of memory ({said}); choose a smaller --batch-size, a smaller layer, or --pooling avg"
     if not isinstance(error, OSError):
         return str(error)
     where = error.filename or "the run directory"

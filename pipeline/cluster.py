@@ -1,13 +1,14 @@
 """The Dask cluster that a stage spreads its work over: one on this machine, or a scheduler that is running already."""
 
+import asyncio
 import hashlib
 import logging
 import os
 import platform
 import re
 import time
-from asyncio import CancelledError
 from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,6 @@ def workers_of(client: "Client") -> list[str]:
 def explained(client: "Client") -> Iterator[None]:
     """Raise InputError, one line that says what to do, where the block ends because the cluster has failed."""
     from distributed import KilledWorker
-    from distributed.client import FutureCancelledError
     from distributed.comm import CommClosedError
 
     address = client.scheduler.address
@@ -76,7 +76,7 @@ def explained(client: "Client") -> Iterator[None]:
             f"{error.last_worker.address}; look at the workers' logs (out of memory, most likely: give --memory or a "
             "smaller --batch-size) and type the command again: what was finished is kept"
         ) from None
-    except (CancelledError, FutureCancelledError, OSError) as error:
+    except (asyncio.CancelledError, CancelledError, OSError) as error:
         lost = isinstance(error, CommClosedError) or (client.status != "running" and getattr(error, "errno", 0) is None)
         if isinstance(error, OSError) and not lost:  # of a file or another connection
             raise

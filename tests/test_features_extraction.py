@@ -153,6 +153,24 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path, dataset: Datas
     assert not parts.exists()
 
 
+@pytest.mark.parametrize("late", [1, 99])
+def test_a_part_that_a_lost_worker_writes_late_is_removed_or_named(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, late: int
+) -> None:
+    parts, rmdir, came = tmp_path / "features.h5.parts", Path.rmdir, []
+
+    def rmdir_after_a_late_part(path: Path) -> None:
+        if path == parts and len(came) < late:
+            came.append((parts / "part-000000000.h5").write_bytes(b"late"))
+        rmdir(path)
+
+    monkeypatch.setattr("features.extraction.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(Path, "rmdir", rmdir_after_a_late_part)
+    extract(tmp_path / "features.h5", dataset, recipe())
+    assert len(read(tmp_path / "features.h5")["ids"]) == 72
+    assert parts.exists() == (late == 99) == ("features.h5.parts is not needed any more" in caplog.text)
+
+
 @pytest.mark.parametrize(("method", "asked"), [("bilinear", 128), ("area", 256), ("article", None)])
 def test_a_large_jpeg_may_be_decoded_at_a_reduced_size(
     tmp_path: Path, dataset: Dataset, method: str, asked: int | None

@@ -96,6 +96,18 @@ def test_work_that_ends_several_workers_is_one_line() -> None:
         raise KilledWorker("the part of images 0 to 511", last, 3)
 
 
+def test_parts_that_are_given_up_with_their_scheduler_are_one_line() -> None:
+    from distributed.client import CancelledFuturesGroup, FutureCancelledError, FuturesCancelledError
+
+    client = SimpleNamespace(scheduler=SimpleNamespace(address="tcp://s:1"), status="connecting")
+    group = CancelledFuturesGroup([FutureCancelledError("the part of images 0 to 511", "lost")], "scheduler-lost")
+    with (
+        pytest.raises(InputError, match="the scheduler at tcp://s:1 was lost .* type the same command"),
+        cluster.explained(client),  # type: ignore[arg-type]
+    ):
+        raise FuturesCancelledError([group])
+
+
 @pytest.mark.parametrize(
     ("error", "status", "lost"),
     [

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,14 @@ def test_commit_hooks_run_what_is_installed_and_fetch_nothing() -> None:
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     assert re.findall(r"repo: (.*)", hooks) == ["local"]
     assert set(re.findall(r"language: (.*)", hooks)) == {"system"}
+
+
+def test_the_tree_holds_no_links() -> None:
+    """A link to somebody's own folder leads nowhere in a clone."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [line for line in listed.stdout.splitlines() if not line.startswith("100")] == []
 
 
 CLIENTS = ("urllib.request", "http.client", "requests", "httpx", "aiohttp", "urllib3", "pooch", "huggingface_hub")

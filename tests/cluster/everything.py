@@ -37,6 +37,7 @@ CLIENT = (
 )
 PORT = 8786
 TOLERANCE = 1e-5  # of a model's probabilities
+OF_ADVICE = ("size", "split_sha256", "features_sha256", "layers", "learning_curve", "audit")  # what time decides is not
 
 
 def make_pictures(folder: Path, number: int) -> Path:
@@ -58,7 +59,7 @@ def outcome(run_folder: Path, stage: str) -> Any:
             return str(features.attributes["values_sha256"])
     if stage == "advise":
         advice = json.loads((run_folder / "advice.json").read_text())
-        return {layer["layer"]: layer["accuracy"] for layer in advice["layers"]}
+        return [advice[name] for name in OF_ADVICE]
     with (run_folder / stage / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     probabilities = [[float(v) for name, v in row.items() if name.startswith("p_")] for row in rows]
@@ -175,7 +176,7 @@ class Trials:
         self.cluster.start()
         told = code == 0 or (code == 1 and said[-1].startswith("error: ") and "scheduler" in said[-1])
         if not told:
-            return f"NOT SAID ({code}): {said[-1:]}"
+            return f"NOT SAID ({code}): {said}"
         again = subprocess.run(command, cwd=hosts.ROOT, capture_output=True, text=True, check=False)
         if again.returncode:
             return f"FAILED AGAIN ({again.returncode}): {again.stderr.splitlines()[-1:]}"

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import small_run  # noqa: F401, the path to the packages
+import small_run
 from corpus_images import PIXELS, saved
-from kills import wait
 from PIL import Image
 
 from features import store
@@ -38,6 +37,7 @@ from pipeline.survey import Survey
 
 LAYER, WIDTH = "block4_pool", 1024
 SETTINGS: dict[str, Any] = {"layers": LAYER, "pooling": "grid2", "dtype": "float16", "weights": "random"}
+WRITTEN_ROWS = 5000
 QUICK = ("--layer", LAYER, "--transform", "none", "--select", "validation", "--values", "0.001", "--folds", "2")
 ALL_CONTROL = 1_000_000  # MB, more than any machine has
 
@@ -77,35 +77,40 @@ def limited(work: Callable[[int], int], limit_mb: float, memory_mb: float) -> tu
             os.write(writer, str(status("VmHWM") - before).encode())
             os._exit(code)
     os.close(writer)
-    code = wait(child)
+    code, _ = small_run.wait(child)
     with os.fdopen(reader) as answer:
         return code, float(answer.read() or "nan")
 
 
-def make_run(folder: Path, rows: int) -> Path:
-    """Write a run on `rows` tiny images with a feature file of as many rows of 1,024 values, and return it."""
+def make_run(
+    folder: Path, rows: int, given: dict[str, Any] = SETTINGS, width: int = WIDTH, weights: str = "c" * 64
+) -> Path:
+    """Write a run on `rows` tiny images with a feature file of `width` made-up values a row, and return it.
+
+    `given` are the run's settings, of which `layers` names one layer; `weights` is the digest of the network's weights.
+    """
     generator = np.random.default_rng(0)
     labels = np.arange(rows) % 4
     np.savez(folder / "images.npz", x=generator.integers(0, 256, (rows, 4, 4), np.uint8), y=labels)
     run = folder / "run"
     run.mkdir()
-    settings = Shared(run=run, dataset=f"npz:{folder / 'images.npz'}", **SETTINGS)
+    settings = Shared(run=run, dataset=f"npz:{folder / 'images.npz'}", **given)
     write_run_settings(settings)
     dataset = load_dataset(settings.dataset)
     sides = split.main(run, dataset, 0)
     made_of = extract.features_of(settings).settings(settings) | {
-        "engine": "keras", "device": "cpu", "weights_sha256": "c" * 64, "dataset_sha256": dataset.digest(),
+        "engine": "keras", "device": "cpu", "weights_sha256": weights, "dataset_sha256": dataset.digest(),
         "split_sha256": split.digest(run), "seconds": 1.0,
     }  # fmt: skip
     columns = {"labels": labels, "ids": dataset.ids, "split": sides, "class_names": dataset.class_names}
-    path = run / "features.h5"
-    with create_feature_file(path, {LAYER: (rows, WIDTH)}, "float16", columns, made_of) as file:
-        for start in range(0, rows, 5000):
-            some = labels[start : start + 5000]
-            values = generator.random((len(some), WIDTH), np.float32)
+    path, layer = run / "features.h5", settings.layers
+    with create_feature_file(path, {layer: (rows, width)}, settings.dtype, columns, made_of) as file:
+        for start in range(0, rows, WRITTEN_ROWS):
+            some = labels[start : start + WRITTEN_ROWS]
+            values = generator.random((len(some), width), np.float32)
             values[np.arange(len(some)), some] += 0.3
-            file[f"features/{LAYER}"][start : start + len(some)] = values
-    _seal(path, (LAYER,))
+            file[f"features/{layer}"][start : start + len(some)] = values
+    _seal(path, (layer,))
     return run
 
 

@@ -31,6 +31,7 @@ def harnesses(options: argparse.Namespace) -> list[Harness]:
         Harness("corpus", "inputs", []),
         Harness("leaks", None, []),
         Harness("bounds", None, []),
+        Harness("footprints", None, []),
         Harness("flips", "flips", ["--flips", str(options.flips), *seed]),
         Harness("reads", "cases", []),
         Harness("permissions", "cases", []),
