@@ -37,10 +37,11 @@ LAYERS, BATCH_SIZE = ("block4_pool", "block5_pool"), 64
 
 @dataclass
 class Runs:
-    """The seconds that passed, and those of processors, of each turn; the digest of what came out."""
+    """Of each turn the seconds that passed, those of processors, those of each part; the digests of what came out."""
 
     wall: list[float]
     processors: list[float]
+    parts: list[list[float]]
     digests: set[str]
 
 
@@ -57,18 +58,25 @@ def timed(runs: Runs, extraction: Extraction, make: Callable[[Extraction], None]
     runs.wall.append(time.perf_counter() - began)
     runs.processors.append(processor_seconds(pids) - before)
     records: list[Any] = [peek_part(extraction.part_path(start)) for start in extraction.starts]
+    runs.parts.append([record["seconds"] for record in records])
     runs.digests.add("".join(record["values_sha256"][:8] for record in records))
     for start in extraction.starts:
         extraction.part_path(start).unlink()
 
 
-def measure(dataset: Dataset, image_size: int, engine: str, repeats: int, num_workers: int) -> dict[str, object]:
-    """Return the seconds of both, and what the cluster takes more, as fractions."""
+def some_images(data: Path, number: int) -> Dataset:
+    """Return at most so many images of a folder or a .zip, from all over it."""
+    dataset = load_dataset(f"folder:{data.absolute()}")
+    return dataset.take(np.linspace(0, len(dataset.ids) - 1, min(number, len(dataset.ids))).astype(int).tolist())
+
+
+def measure(dataset: Dataset, image_size: int, engine: str, repeats: int, num_workers: int) -> dict[str, Any]:
+    """Return the seconds of both, of each part on the cluster, and what the cluster takes more, as fractions."""
     backbone = BACKBONES["vgg16"]
     shapes = {name: pooled_shape("auto", backbone.output_shape(name, image_size)) for name in LAYERS}
     recipe = Recipe(image_size, "bilinear", "caffe", "auto", "float32", shapes, {})
     network = Network(backbone, load_weights("random", backbone), LAYERS, image_size)
-    single, cluster = (Runs([], [], set()) for _ in range(2))
+    single, cluster = (Runs([], [], [], set()) for _ in range(2))
     settings = Shared(workers=num_workers, engine=engine, device="cpu")  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory(dir=".") as folder, connected(settings) as client:
         if client is None:
@@ -91,6 +99,7 @@ def measure(dataset: Dataset, image_size: int, engine: str, repeats: int, num_wo
         **{"images": len(dataset.ids), "image_size": image_size, "engine": engine, "workers": num_workers},
         "single": {"seconds": single.wall, "processor_seconds": single.processors},
         "cluster": {"seconds": cluster.wall, "processor_seconds": cluster.processors},
+        "parts": cluster.parts,
         "more_seconds": statistics.median(cluster.wall) / statistics.median(single.wall) - 1,
         "more_processor_seconds": statistics.median(cluster.processors) / statistics.median(single.processors) - 1,
         "load_average": os.getloadavg(),
@@ -108,9 +117,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    dataset = load_dataset(f"folder:{given.data.absolute()}")
-    rows = np.linspace(0, len(dataset.ids) - 1, min(given.images, len(dataset.ids))).astype(int).tolist()
-    found = measure(dataset.take(rows), given.image_size, given.engine, given.repeats, given.workers)
+    images = some_images(given.data, given.images)
+    found = measure(images, given.image_size, given.engine, given.repeats, given.workers)
     text = json.dumps(found, indent=2)
     print(text)
     if given.out:
