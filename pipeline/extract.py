@@ -260,6 +260,11 @@ def check_features(path: Path, expected: dict[str, Any], run: Path) -> None:
     differing = [name for name in RECORDED if name in expected and received.get(name) != expected[name]]
     if differing:
         name = differing[0]
+        if name == "split_sha256":
+            raise InputError(
+                f"{run / 'split.csv'} was changed after {path} was made by it; put it back, remove {path} to extract "
+                f"by what it says now, or start another run: {another_run(run)}"
+            )
         raise InputError(
             f"{path} was made with another {name} ({received.get(name)}; now {expected[name]}); "
             f"remove it to extract again, or start another run: {another_run(run)}"

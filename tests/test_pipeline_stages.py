@@ -387,6 +387,16 @@ def test_a_damaged_feature_file(capsys: pytest.CaptureFixture[str], finished: Pa
     assert line.endswith("; remove it and type: make features")
 
 
+def test_a_split_that_was_changed(capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path) -> None:
+    other = tmp_path / "r"
+    other.mkdir()
+    for name in ("run.json", "split.csv", "features.h5"):
+        shutil.copy(finished / name, other)
+    (other / "split.csv").write_bytes((finished / "split.csv").read_bytes()[:100])
+    line = message(capsys, "svm", "--run", other)
+    assert line.startswith(f"error: {other / 'split.csv'} was changed after {other / 'features.h5'} was made by it; ")
+
+
 def test_weights_that_are_damaged(capsys: pytest.CaptureFixture[str], image_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "w.h5").write_bytes(b"cut")
     line = message(
