@@ -7,6 +7,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def test_every_harness_can_be_imported() -> None:
+    """What runs for hours by hand alone would otherwise be found broken then."""
+    folder = ROOT / "tests" / "faults"
+    names = ", ".join(sorted(path.stem for path in folder.glob("*.py")))
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {names}"], capture_output=True, text=True, check=False, cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the harness reads /proc; make faults runs on Linux")
 def test_a_few_kills_flips_and_other_faults_lose_nothing() -> None:
