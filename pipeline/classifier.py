@@ -119,7 +119,10 @@ def find_result(run_folder: Path, strategy: str) -> Path:
         raise InputError(f"{run_folder} has no trained model; type make svm RUN={run_folder}, or another strategy")
     if strategy != "best":
         if strategy not in usable:
-            raise InputError(f"{run_folder} has no model {strategy!r}; expected best or one of {', '.join(usable)}")
+            report, there = run_folder / strategy / "report.json", ", ".join(usable)
+            if report.parent.is_dir() and not report.exists():
+                raise InputError(f"{report} is gone or was never written; train it again, or choose best or {there}")
+            raise InputError(f"{run_folder} has no model {strategy!r}; expected best or one of {there}")
         return run_folder / strategy
     candidates = [report for report in usable.values() if report.strategy not in BASELINES] or list(usable.values())
     best = max(candidates, key=_chosen_by)

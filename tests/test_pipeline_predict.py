@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from features.datasets import load_dataset
+from features.errors import InputError
 from models import artifacts
 from models.artifacts import load_model, save_model
 from pipeline import predict
@@ -169,6 +170,9 @@ def test_best_is_chosen_without_the_test_images(pictures: Path, tmp_path: Path) 
     best = {**report.hyperparameters, "selection_accuracy": 1.0}  # a baseline is not what anybody wants to use
     write_report(tmp_path / "run" / "random", report.model_copy(update={"hyperparameters": best}))
     assert find_result(tmp_path / "run", "best").name == "both"
+    (tmp_path / "run" / "head" / "report.json").unlink()
+    with pytest.raises(InputError, match=r"head/report.json is gone or was never written; train it again, or choose"):
+        find_result(tmp_path / "run", "head")
 
 
 @pytest.mark.parametrize(
