@@ -67,10 +67,15 @@ class Run(NamedTuple):
         return self.folder / "plots"
 
 
-def attempt(what: str, make: Callable[[], T]) -> Part[T]:
-    """Return what `make` returns, or why it could not: no picture is worth the tables around it."""
+def attempt(what: str, make: Callable[[], T], passed: tuple[type[Exception], ...] = ()) -> Part[T]:
+    """Return what `make` returns, or why it could not: no picture is worth the tables around it.
+
+    Errors that are to be `passed` on are raised.
+    """
     try:
         return Part(make())
+    except passed:
+        raise
     except InputError as error:
         return Part(missing=f"{what}: {error}")
     except Exception as error:
@@ -88,7 +93,7 @@ def chart(run: Run, name: str, alt: str, height: float, paint: Callable[..., Non
 
         return Markup(draw(run.plots, name, alt, height, fill))  # noqa: S704 (escaped by the writer of its XML)
 
-    return attempt(f"The chart {name}", make)
+    return attempt(f"The chart {name}", make, passed=(OSError,))  # what cannot be written ends the stage
 
 
 def plain_cells(*values: str | int) -> list[tuple[str, str | int]]:

@@ -1,5 +1,6 @@
 """report.html on small made-up runs: its structure, what it escapes, and what it says where something is missing."""
 
+import errno
 import io
 import json
 import re
@@ -282,6 +283,15 @@ def test_what_a_picture_cannot_show_does_not_cost_the_tables(
     assert "The chart cost could not be made (ZeroDivisionError)." in page.texts("p")
     assert "Strategies, best first. A heading sorts the table." in page.texts("caption")
     assert "The chart cost could not be made (ZeroDivisionError: no room)" in caplog.messages
+
+
+def test_a_chart_that_cannot_be_written_ends_the_stage(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "plots/cost.svg")
+
+    monkeypatch.setattr(html, "draw", fail)
+    with pytest.raises(PermissionError, match=r"plots/cost\.svg"):
+        written(run)
 
 
 def test_a_damaged_learning_curve_is_said_to_be(run: Path) -> None:
