@@ -46,7 +46,6 @@ demo: $(READY) ## set-up if needed, then the strategies on digits and their comp
 	$(CLI) logreg $(WHAT)
 	$(CLI) head $(WHAT)
 	$(CLI) finetune $(WHAT)
-	$(CLI) scratch $(WHAT) --epochs 2
 	$(CLI) random $(WHAT)
 	$(CLI) report $(WHAT)
 

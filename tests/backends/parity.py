@@ -48,7 +48,7 @@ def test_accuracy_is_within_three_tenths_of_a_point(found: Accuracies, task: str
     differences = 100 * (received - expected)
     spread = differences.std(ddof=1) / len(differences) ** 0.5
     print(f"{task}, {backend}: {100 * received.mean():.2f} %, {differences.mean():+.2f} +- {spread:.2f} points")
-    assert 100 * expected.mean() > 50
+    assert 100 * expected.mean() > 40  # of ten classes: it learns
     assert abs(differences.mean()) <= 0.3
 
 

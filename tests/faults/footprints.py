@@ -24,6 +24,7 @@ from features.backbones import BACKBONES
 from features.weights import load_weights
 
 LOOKS_EVERY = 0.01  # seconds
+REPEATS = 3  # of the stage on few images: what TensorFlow allocates differs by a hundred MB from run to run
 FEATURES = ["--weights", "random", "--image-size", "32", "--layers", "block1_pool", "--batch-size", "32"]
 VALUES = {"whole": 16 * 16 * 64, "averaged": 64, "input": 32 * 32 * 3, "head": 2 * 2 * 512, "finetune": 2 * 2 * 512}
 ONE_EPOCH = ["--recipe", "article", "--epochs", "1"]
@@ -137,14 +138,17 @@ def measure(few: int, many: int, allowance: float, only: str) -> list[Footprint]
                 continue
             if stage.data_mb < 2 * allowance:
                 raise SystemExit(f"{stage.name}: {many} images take {stage.data_mb:.0f} MB, too few for the allowance")
-            code, few_mb = started(stage.few, stage.lines[0], 0, folder)
+            codes, few_mb = 0, 0.0
+            for _ in range(REPEATS):
+                code, took = started(stage.few, stage.lines[0], 0, folder)
+                codes, few_mb = codes or code, max(few_mb, took)
+                if stage.made:
+                    shutil.rmtree(stage.made)
             large, many_mb = started(stage.many, stage.lines[1], few_mb + allowance, folder)
             if large:
                 print((folder / "said.txt").read_text()[-2000:])
-            if stage.made:
-                shutil.rmtree(stage.made)
             control, _ = started(stage.few, stage.lines[0], few_mb / 2, folder)
-            done.append(Footprint(stage.name, few_mb, many_mb, stage.data_mb, (code, large, control)))
+            done.append(Footprint(stage.name, few_mb, many_mb, stage.data_mb, (codes, large, control)))
             print(f"{stage.name:<10} few {few_mb:,.0f} MB, many {many_mb:,.0f} of {few_mb + allowance:,.0f} allowed, "
                   f"whose data take {stage.data_mb:,.0f} MB; exit codes {done[-1].codes}", flush=True)  # fmt: skip
     return done
