@@ -197,7 +197,7 @@ def test_versions_that_differ_are_refused(
     image_folder: Path, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(cluster, "_version", lambda name: "0.0.1")
+    monkeypatch.setattr(cluster, "installed_version", lambda name: "0.0.1")
     assert features(image_folder, tmp_path / "r", "--cluster", address) == 1
     refused(capsys, "worker tcp://", "numpy ", " on the worker and 0.0.1 here")
     assert not (tmp_path / "r").exists()

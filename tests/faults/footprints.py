@@ -93,21 +93,12 @@ def stages(folder: Path, few: int, many: int) -> Iterable[Stage]:
     }
     whole = {side: [*command, "--pooling", "none"] for side, command in begun.items()}
     yield Stage("features", whole["few"], whole["many"], 4e-6 * many * VALUES["whole"], folder / "few" / "run")
-    labelled = folder / "labelled"
-    small = [
-        "features",
-        "--dataset",
-        f"folder:{pictures['few']}",
-        "--run",
-        str(labelled),
-        *FEATURES,
-        "--pooling",
-        "avg",
-    ]
-    for command in (small, ["svm", "--run", str(labelled), "--values", "0.01"]):
+    at = ["--run", str(folder / "labelled")]
+    begin = ["features", *at, "--dataset", f"folder:{pictures['few']}", *FEATURES, "--pooling", "avg"]
+    for command in (begin, ["svm", *at, "--values", "0.01"]):
         if code := small_run.run(command):
             raise SystemExit(f"{command} ended with {code}")
-    label = ["predict", "--run", str(labelled), "--strategy", "svm", "-"]
+    label = ["predict", *at, "--strategy", "svm", "-"]
     names = {side: sorted(where.rglob("*.png")) for side, where in pictures.items()}
     inputs_mb = 4e-6 * many * (VALUES["input"] + VALUES["averaged"])
     yield Stage("predict", label, label, inputs_mb, lines=(names["few"], names["many"]))
@@ -128,6 +119,14 @@ def needed(command: list[str], folder: Path) -> int:
     return int((folder / "said.txt").read_text().rstrip().rpartition("--memory ")[2])
 
 
+def _on_few(stage: Stage, folder: Path) -> tuple[int, float]:
+    """Run a stage on few images and remove what it made; return its exit code and the MB that it allocated."""
+    found = started(stage.few, stage.lines[0], 0, folder)
+    if stage.made:
+        shutil.rmtree(stage.made, ignore_errors=True)
+    return found
+
+
 def measure(few: int, many: int, allowance: float, only: str) -> list[Footprint]:
     """Return what each stage allocated."""
     done = []
@@ -138,17 +137,13 @@ def measure(few: int, many: int, allowance: float, only: str) -> list[Footprint]
                 continue
             if stage.data_mb < 2 * allowance:
                 raise SystemExit(f"{stage.name}: {many} images take {stage.data_mb:.0f} MB, too few for the allowance")
-            codes, few_mb = 0, 0.0
-            for _ in range(REPEATS):
-                code, took = started(stage.few, stage.lines[0], 0, folder)
-                codes, few_mb = codes or code, max(few_mb, took)
-                if stage.made:
-                    shutil.rmtree(stage.made)
+            measured = [_on_few(stage, folder) for _ in range(REPEATS)]
+            code, few_mb = (max(one) for one in zip(*measured, strict=True))
             large, many_mb = started(stage.many, stage.lines[1], few_mb + allowance, folder)
             if large:
                 print((folder / "said.txt").read_text()[-2000:])
             control, _ = started(stage.few, stage.lines[0], few_mb / 2, folder)
-            done.append(Footprint(stage.name, few_mb, many_mb, stage.data_mb, (codes, large, control)))
+            done.append(Footprint(stage.name, few_mb, many_mb, stage.data_mb, (code, large, control)))
             print(f"{stage.name:<10} few {few_mb:,.0f} MB, many {many_mb:,.0f} of {few_mb + allowance:,.0f} allowed, "
                   f"whose data take {stage.data_mb:,.0f} MB; exit codes {done[-1].codes}", flush=True)  # fmt: skip
     return done
@@ -157,9 +152,7 @@ def measure(few: int, many: int, allowance: float, only: str) -> list[Footprint]
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--few", type=int, default=600, help="images; of the networks that are trained four times as many"
-    )
+    parser.add_argument("--few", type=int, default=600, help="images; four times as many where a network is trained")
     parser.add_argument("--many", type=int, default=15_000)
     parser.add_argument("--allowance", type=float, default=60, help="MB that many images may take more than few")
     parser.add_argument("--only", default="features,predict,head,finetune", help="stages")
