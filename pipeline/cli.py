@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError, create_model
@@ -233,7 +234,8 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(WRONG_USAGE, f"{_options(error)}; --help shows the options")
     except SettingsError as error:
         said = str(error).partition("\n")[0].removeprefix("Error: ").removeprefix("error parsing CLI: ")
-        return _fail(WRONG_USAGE, f"{said}; --help shows the stages, and after a stage its options")
+        meant = _meant(arguments[0], said) if arguments else ""
+        return _fail(WRONG_USAGE, f"{said}; {meant}--help shows the stages, and after a stage its options")
     except KeyboardInterrupt:
         return _fail(FAILED, "interrupted; what was finished is kept, and the same command goes on from there")
     except BrokenPipeError:  # whoever read the output has read enough
@@ -255,6 +257,15 @@ def _failed(error: Exception, debug: bool) -> int:
 def _fail(code: int, message: str) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+def _meant(stage: str, said: str) -> str:
+    """Return which options of the stage those that were not recognised look like, as the beginning of an answer."""
+    given = STAGES[stage].model_fields if stage in STAGES else {}
+    options = [f"--{(field.alias or name).replace('_', '-')}" for name, field in given.items()]
+    unknown = [word.partition("=")[0] for word in said.split() if word.startswith("--")]
+    close = [match for word in unknown for match in get_close_matches(word, options, n=1)]
+    return f"did you mean {' '.join(close)}? " if close else ""
 
 
 def _options(error: ValidationError) -> str:

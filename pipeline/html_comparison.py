@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
@@ -28,9 +28,6 @@ from pipeline.figures import (
 )
 from pipeline.html import Run, chart
 from pipeline.schema import BASELINES, Report, remedy
-
-if TYPE_CHECKING:
-    pass
 
 FOLD_PAIRS, MOST_PAIRS = 15, 300
 STRATEGY_HEADINGS = (

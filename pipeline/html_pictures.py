@@ -1,4 +1,4 @@
-"""The page's pictures: the map of the features, and test images that are labelled wrongly."""
+"""The page's pictures: the map of the features, and test images that are misclassified."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -90,7 +90,7 @@ class _Gallery(NamedTuple):
 def _of_the_best(best: Entry) -> _Gallery:
     wrong = int((~best.correct).sum())
     rows = confident_mistakes(best)
-    shown = f"{wrong:,} of {len(best.ids):,} test images {'is' if wrong == 1 else 'are'} labelled wrongly" + (
+    shown = f"{wrong:,} of {len(best.ids):,} test images {'is' if wrong == 1 else 'are'} misclassified" + (
         f"; the {len(rows)} most confident are shown." if wrong > len(rows) else "."
     )
     return _Gallery(f"Most confident mistakes of {best.report.name}", shown, best, rows)
@@ -99,12 +99,12 @@ def _of_the_best(best: Entry) -> _Gallery:
 def _against_svm(new: Entry, old: Entry) -> list[_Gallery]:
     fixed, broken, num_fixed, num_broken = fixed_and_broken(new, old)
     texts = (
-        _counted(num_fixed, f"that {old.report.name} labels wrongly and {new.report.name} rightly"),
-        _counted(num_broken, f"that {old.report.name} labels rightly and {new.report.name} wrongly"),
+        _counted(num_fixed, f"that {old.report.name} misclassifies and {new.report.name} gets right"),
+        _counted(num_broken, f"that {old.report.name} gets right and {new.report.name} misclassifies"),
     )
     # In both, what is written under a picture is what the one says that is wrong.
     said = (f" Below each is what {old.report.name} called it.", f" Below each is what {new.report.name} calls it.")
-    titles = (f"What {new.report.name} fixes", f"What {new.report.name} breaks")
+    titles = tuple(f"What {new.report.name} {does}, compared with {old.report.name}" for does in ("fixes", "breaks"))
     return [
         _Gallery(title, text + (more if len(rows) else ""), entry, rows)
         for title, text, more, entry, rows in zip(titles, texts, said, (old, new), (fixed, broken), strict=True)

@@ -137,9 +137,9 @@ def test_a_whole_run_has_every_section(run: Path) -> None:
     assert "finetune. Epoch 0 is the network before training." in sections["curves"]
     assert "Similar to ImageNet: Block 4 is the best." in sections["advice"]
     assert f"The map: it needs {run}/features.h5, which is gone; type: make features RUN={run}" in sections["map"]
-    assert "1 test image that svm labels wrongly" not in sections["mistakes"]
-    assert "2 test images that svm labels wrongly and finetune rightly." in sections["mistakes"]
-    assert "1 test image that svm labels rightly and finetune wrongly." in sections["mistakes"]
+    assert "1 test image that svm misclassifies" not in sections["mistakes"]
+    assert "2 test images that svm misclassifies and finetune gets right." in sections["mistakes"]
+    assert "1 test image that svm gets right and finetune misclassifies." in sections["mistakes"]
     assert "python -m pipeline svm --name logreg" in sections["made"]
 
 
@@ -250,7 +250,7 @@ def test_one_strategy_alone_has_a_page(tmp_path: Path) -> None:
     add(tmp_path, "svm", [])
     sections = {given["id"]: text for given, text in written(tmp_path).all("section")}
     assert f"To compare: make logreg RUN={tmp_path}" in sections["comparison"]
-    assert "No test image is labelled wrongly." in sections["classes"]
+    assert "No test image is misclassified." in sections["classes"]
     assert f"make finetune RUN={tmp_path}" in sections["curves"]
     assert f"Not measured yet; type: make advise RUN={tmp_path}" in sections["advice"]
     assert f"type: make features RUN={tmp_path}" in sections["map"]

@@ -111,7 +111,7 @@ def test_classes_confusions_and_limits(tmp_path: Path) -> None:
 
 def test_without_mistakes_or_a_split_file_the_card_says_so(tmp_path: Path) -> None:
     _, text, _ = made(tmp_path, ["cat", "dog"], wrong=0)
-    assert "No test image is labelled wrongly." in text
+    assert "No test image is misclassified." in text
     assert "Weakest" not in text
     assert "| Class | Training |" not in text
 

@@ -502,6 +502,10 @@ def test_wrong_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
     line = message(capsys, "svm", "--folds", "1", code=2)
     assert line == ("error: --folds received '1': input should be greater than or equal to 2; --help shows the options")
     assert "unrecognized arguments: --fold-count" in message(capsys, "svm", "--fold-count", "3", code=2)
+    assert "unrecognized arguments: --image-sze 64; did you mean --image-size? " in message(
+        capsys, "features", "--image-sze", "64", code=2
+    )
+    assert "did you mean --values?" in message(capsys, "svm", "--value=3", code=2)
     assert "invalid choice: 'svn'" in message(capsys, "svn", code=2)
     assert message(capsys, code=2).startswith("error: CLI subcommand is required")
 
