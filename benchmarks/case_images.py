@@ -14,7 +14,7 @@ from PIL import Image
 
 from features.wholefiles import write_whole
 
-SEED = 1
+SEED = 3
 Picture = np.ndarray  # uint8 (H, W, 3)
 Change = Callable[[Picture, np.random.Generator], Picture]
 Labelled = Iterable[tuple[str, str, Picture]]  # side (train or test), class, picture

@@ -11,7 +11,7 @@ from models.paths import LinearPath
 from models.selection import Folds, make_folds, past_best
 from models.strategies import Strategy
 
-SCREENING = (1e-4, 1e-3, 1e-2, 1e-1)  # values of C, since a probe need only come close
+SCREENING = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # values of C, since a probe need only come close
 HELD_OUT_ROWS = 2000  # enough for a standard error of a point; more folds are not solved
 NUM_FOLDS = 5
 Z = 1.96  # standard errors to each side that hold 95 % of a normal distribution

@@ -17,6 +17,7 @@ from pipeline.audit import audit
 from pipeline.cluster import connected
 from pipeline.config import Advise
 from pipeline.expectations import frozen_candidate, pilot_of, searched_candidate, tuned_candidate
+from pipeline.finalist import with_finalist
 from pipeline.frozen import best_frozen, learning_curve
 from pipeline.layer_profile import profile
 from pipeline.pilots import SPEEDS, cuts_of, num_affordable, run_pilots
@@ -30,7 +31,7 @@ log = logging.getLogger("thaw")
 PROFILE_ROWS, FEWEST_ROWS, RANDOM_ROWS = 3000, 400, 800
 MOST_MINUTES, FEWEST_MINUTES = 5.0, 0.5
 SHARE_OF_ALL = 0.1  # of the time that all strategies take, for the measurements
-PROFILE_SHARE, SEARCH_SHARE, PILOT_SHARE = 0.05, 0.4, 0.4  # of the budget; the rest is for probes
+PROFILE_SHARE, SEARCH_SHARE, FINAL_SHARE, PILOT_SHARE = 0.05, 0.35, 0.1, 0.4  # of the budget; the rest is for probes
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _advice(survey: Survey, budget: float, began: float) -> Advice:
     rows = min(max(FEWEST_ROWS, min(PROFILE_ROWS, affordable)), len(survey.order))
     layers = profile(survey, rows, min(RANDOM_ROWS, rows))
     near = similarity(layers)
-    measured = _measure(survey, 60 * budget)
+    measured = _measure(survey, 60 * budget, near.best_layer)
     recommended = recommend(measured.candidates, measured.pilots)
     return Advice(
         schema_version=1,
@@ -108,7 +109,7 @@ def _advice(survey: Survey, budget: float, began: float) -> Advice:
     )
 
 
-def _measure(survey: Survey, seconds: float) -> Measured:
+def _measure(survey: Survey, seconds: float, averaged: str) -> Measured:
     frozen = best_frozen(survey)
     best = frozen[0]
     for one in frozen:
@@ -116,13 +117,15 @@ def _measure(survey: Survey, seconds: float) -> Measured:
                  100 * one.probed.accuracy)  # fmt: skip
     curve, law = learning_curve(survey, best)
     log.info("learning curve: %s", ", ".join(f"{100 * p.accuracy:.1f} % at {p.num_images:,}" for p in curve.points))
-    found = search(survey, SEARCH_SHARE * seconds)
+    ends = time.perf_counter() + SEARCH_SHARE * seconds
+    found = search(survey, SEARCH_SHARE * seconds, averaged)
+    left = max(0.0, ends - time.perf_counter()) + FINAL_SHARE * seconds
+    found, finalist = with_finalist(survey, found, best, left)
     cuts = cuts_of(survey.settings.backbone)
     runs = run_pilots(survey, best, num_affordable(survey, PILOT_SHARE * seconds), cuts)
     reference = next(run.start for run in runs if run.start is not None)  # the probe of the last block's fine-tuning
     pilots = [pilot_of(survey, run, reference, best, law) for run in runs]
     candidates = [frozen_candidate(survey, one, law) for one in frozen]
-    elsewhere = searched_candidate(survey, found, best, law)
-    candidates += [elsewhere] if elsewhere else []
+    candidates += [searched_candidate(survey, finalist, best, law)] if finalist else []
     candidates += [tuned_candidate(survey, pilot) for pilot in pilots]
     return Measured(curve, found, pilots, candidates)

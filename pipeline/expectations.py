@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import log_ndtr, softmax
 
 from features.backbones import get_backbone
 from features.preprocessing import pooled_shape, resolve_pooling
@@ -12,9 +13,9 @@ from models.recipes import find_recipe
 from pipeline.advice import Candidate, Pilot
 from pipeline.commands import beside, command
 from pipeline.config import Shared
+from pipeline.finalist import Finalist
 from pipeline.frozen import Frozen
 from pipeline.pilots import HEAD, Run, cuts_of
-from pipeline.size_search import Search
 from pipeline.survey import Survey
 
 WIDEST, WIDEST_OF_FEW, FEW = 0.03, 0.05, 500  # half an interval, at most; the second with fewer than FEW test images
@@ -69,23 +70,18 @@ def frozen_candidate(survey: Survey, frozen: Frozen, law: PowerLaw) -> Candidate
     )
 
 
-def searched_candidate(survey: Survey, found: Search, best: Frozen, law: PowerLaw) -> Candidate | None:
-    """Return the candidate of the best size, layer and pooling that the run's features do not have, None without one.
+def searched_candidate(survey: Survey, finalist: Finalist, best: Frozen, law: PowerLaw) -> Candidate:
+    """Return the candidate of the best size, layer and pooling that the run's features do not have.
 
-    Its errors on all images stand to those of the run's best as they do on the sample, the lead there drawn towards 0
-    by how unsure it is.
+    Its errors on all images stand to those of the run's best as they do on the images that both were judged by, the
+    lead there drawn towards 0 by how unsure it is.
     """
-    own = _own_on_sample(survey, found)
-    others = [(size, *item) for size, at in found.sizes.items() for item in at.probed.items()]
-    others = [other for other in others if not survey.has(other[0], other[1].layer, other[1].pooling)]
-    if not others or own is None:
-        return None
-    image_size, setting, probed = max(others, key=lambda other: other[2].accuracy)
+    image_size, setting = finalist.image_size, finalist.setting
     here = of_frozen(survey, best, law)
-    scale = (1 - here.accuracy) / max(1e-3, 1 - float(own.mean()))
-    lead, error = _shrunk(probed.accuracy - float(own.mean()), paired_error(probed.right, own), LIKELY_LEAD)
+    scale = (1 - here.accuracy) / max(1e-3, 1 - float(finalist.own.mean()))
+    lead, error = _shrunk(finalist.lead, finalist.lead_error, LIKELY_LEAD)
     expected = Expected(min(1.0, here.accuracy + scale * lead), float(np.hypot(here.error, scale * error)))
-    changed = {"layers": setting.layer, "pooling": setting.pooling}
+    changed = {"layers": setting.layer.replace("+", ","), "pooling": setting.pooling}
     settings = beside(survey.settings, image_size=image_size, **changed)
     options = {"layer": setting.layer, "transform": setting.transform}
     extraction = len(survey.features.ids) / survey.speed_at(image_size) / 60
@@ -106,37 +102,44 @@ def searched_candidate(survey: Survey, found: Search, best: Frozen, law: PowerLa
 def _shrunk(lead: float, error: float, likely: float) -> tuple[float, float]:
     """Return the mean and the deviation of the posterior of a lead that was measured with an error.
 
-    Leads are taken to be normal around 0 with the deviation `likely`, and so is the error.
+    Most leads are small and some are large: they are taken to have a Laplace distribution around 0 with the deviation
+    `likely`, and the error a normal one. The posterior is made of a truncated normal to each side of 0.
     """
-    weight = likely**2 / (likely**2 + error**2)
-    return weight * lead, float(np.sqrt(weight)) * error
-
-
-def _own_on_sample(survey: Survey, found: Search) -> np.ndarray | None:
-    """Return which of the sample's images (n,) the best of the run's own settings labels rightly."""
-    at = found.sizes.get(survey.settings.image_size)
-    best = at.best_in(survey) if at else None
-    return at.probed[best].right if at and best else None
+    scale = likely / np.sqrt(2)
+    centres = np.array([1, -1]) * lead - error**2 / scale  # of both sides, seen from 0 outwards
+    inside = log_ndtr(centres / error)
+    weights = softmax(np.array([-1, 1]) * lead / scale + inside)
+    means = centres + error * np.exp(-((centres / error) ** 2) / 2 - np.log(2 * np.pi) / 2 - inside)
+    mean = float(weights @ (means * [1, -1]))
+    square = float(weights @ (error**2 + centres * means))
+    return mean, float(np.sqrt(max(0.0, square - mean**2)))
 
 
 def _pooling(settings: Shared, layer: str) -> str:
-    """Return how a layer is pooled, `auto` resolved."""
-    return resolve_pooling(settings.pooling, get_backbone(settings.backbone).output_shape(layer, settings.image_size))
+    """Return how a layer is pooled, `auto` resolved; joined layers that are pooled otherwise are named one by one."""
+    found = [resolve_pooling(settings.pooling, shape) for shape in _shapes(settings, layer)]
+    return found[0] if len(set(found)) == 1 else "+".join(found)
 
 
 def _width(settings: Shared, layer: str) -> int:
-    shape = get_backbone(settings.backbone).output_shape(layer, settings.image_size)
-    return int(np.prod(pooled_shape(settings.pooling, shape)))
+    return sum(int(np.prod(pooled_shape(settings.pooling, shape))) for shape in _shapes(settings, layer))
+
+
+def _shapes(settings: Shared, layer: str) -> list[tuple[int, int, int]]:
+    """Return the shape of a layer, or of each that `+` joins."""
+    backbone = get_backbone(settings.backbone)
+    return [backbone.output_shape(name, settings.image_size) for name in layer.split("+")]
 
 
 def pilot_of(survey: Survey, run: Run, reference: np.ndarray, best: Frozen, law: PowerLaw) -> Pilot:
     """Return what a pilot says of fine-tuning on all training images.
 
-    The gain over the linear probe of the same images, drawn towards 0 by how unsure it is (the mean of a normal
-    posterior), is taken to hold for more images too, less surely with each doubling. Fine-tuning is fitted to the
-    training images alone, a linear classifier to those of validation too.
+    The gain over the linear probe of the same images, or over what the learning curve says of so many if that is more,
+    is drawn towards 0 by how unsure it is and taken to hold for more images too, less surely with each doubling.
+    Fine-tuning is fitted to the training images alone, a linear classifier to those of validation too.
     """
-    gain, error = _shrunk(float(run.right.mean() - reference.mean()), paired_error(run.right, reference), LIKELY_GAIN)
+    start = max(float(reference.mean()), law(run.num_images))
+    gain, error = _shrunk(float(run.right.mean()) - start, paired_error(run.right, reference), LIKELY_GAIN)
     num_train = int((survey.features.split == 0).sum())
     doublings = max(0.0, float(np.log2(num_train / max(1, run.num_images))))
     here = of_frozen(survey, best, law)
@@ -149,7 +152,7 @@ def pilot_of(survey: Survey, run: Run, reference: np.ndarray, best: Frozen, law:
         num_images=run.num_images,
         num_held_out=len(reference),
         epochs=run.epochs,
-        start_accuracy=float(reference.mean()),
+        start_accuracy=start,
         accuracy=float(run.right.mean()),
         gain=gain,
         gain_interval=[max(-1.0, gain - Z * error), min(1.0, gain + Z * error)],

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,12 +70,11 @@ def _tried(
     labels = survey.features.labels[rows]
     folds = probe_folds(labels, survey.features.groups_of(rows), survey.settings.seed)
     for layer in layers:
-        values = _read(survey, layer, rows)
+        features = read(survey, layer, rows)
         for transform in transforms:
             began = time.perf_counter()
-            grid = SVM_VALUES if name == "svm" else SCREENING
-            probed = linear_probe(STRATEGIES[name], transformed(values, transform), labels, folds, grid)
-            minutes = (time.perf_counter() - began) / 60 * FIT_VALUES / len(grid)
+            probed = linear_probe(STRATEGIES[name], transformed(features, transform), labels, folds, values_of(name))
+            minutes = (time.perf_counter() - began) / 60 * FIT_VALUES / len(probed.tried)
             yield Frozen(name, layer, transform, probed, len(folds[0][0]), minutes)
 
 
@@ -98,7 +97,13 @@ def all_folds(survey: Survey, rows: np.ndarray) -> Folds:
     return probe_folds(survey.features.labels[rows], survey.features.groups_of(rows), survey.settings.seed)
 
 
-def _read(survey: Survey, layer: str, rows: np.ndarray) -> np.ndarray:
+def values_of(strategy: str) -> Sequence[float]:
+    """Return the values of C that a probe of a strategy tries."""
+    return SVM_VALUES if strategy == "svm" else SCREENING
+
+
+def read(survey: Survey, layer: str, rows: np.ndarray) -> np.ndarray:
+    """Return the features (n, D) of the run's images at the ascending `rows` (n,)."""
     mask = np.zeros(len(survey.features.ids), bool)
     mask[rows] = True
     return survey.features.read([layer], mask)

@@ -14,15 +14,16 @@ from features.backend import computing_on
 from features.engines import resolve_device
 from features.store import FeatureFile
 from models.network import predict
+from models.probing import linear_probe, probe_folds, transformed
 from models.selection import Trial
 from models.training import Samples, Training
 from pipeline.config import Finetune, Neural
 from pipeline.evaluation import Origin
-from pipeline.frozen import Frozen
+from pipeline.frozen import Frozen, read
 from pipeline.plan import Cut, Plan, find_cut, make_plan
 from pipeline.sources import Sources
 from pipeline.survey import Survey
-from pipeline.warm_start import fitted_start, transforms_of
+from pipeline.warm_start import LOGREG, fitted_start, transforms_of
 
 log = logging.getLogger("thaw")
 
@@ -73,17 +74,19 @@ def num_affordable(survey: Survey, seconds: float) -> int:
 def run_pilots(survey: Survey, best: Frozen, num_images: int, cuts: Sequence[str]) -> list[Run]:
     """Train each cut on the same `num_images` of the images that are not test, and judge it on others of them.
 
-    Fine-tuning begins from a logistic regression with the settings of `best`, or close to them.
+    Fine-tuning begins from a logistic regression with the layer and transform of `best`, or close to them, and with
+    the C that suits so few images.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it thinks that one network is built again and again
     rows, sides = _sides(survey, num_images)
     layers = _input_layers(survey, cuts)
     path = survey.sample(f"pilots-{num_images}", rows, layers, sides, pooling="none")
+    value = _value_for(survey, best, np.sort(rows[sides != 2]))
     with ExitStack() as closing:
         features = closing.enter_context(FeatureFile(path))
         device = resolve_device(survey.settings.device)
         closing.enter_context(computing_on(device))
-        return [_run(survey, best, features, cut, device) for cut in cuts]
+        return [_run(survey, best, value, features, cut, device) for cut in cuts]
 
 
 def _sides(survey: Survey, num_images: int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +107,14 @@ def _input_layers(survey: Survey, cuts: Sequence[str]) -> list[str]:
     return [layer.name for layer in backbone.layers if layer.name in wanted]
 
 
-def _run(survey: Survey, best: Frozen, features: FeatureFile, cut: str, device: str) -> Run:
+def _value_for(survey: Survey, best: Frozen, rows: np.ndarray) -> float:
+    """Return the C with which a logistic regression does best on the images at `rows` (n,), by folds of them."""
+    labels = survey.features.labels[rows]
+    folds = probe_folds(labels, survey.features.groups_of(rows), survey.settings.seed)
+    return linear_probe(LOGREG, transformed(read(survey, best.layer, rows), best.transform), labels, folds).value
+
+
+def _run(survey: Survey, best: Frozen, value: float, features: FeatureFile, cut: str, device: str) -> Run:
     began = time.perf_counter()
     settings = _settings(survey, cut)
     backbone = get_backbone(settings.backbone)
@@ -112,7 +122,7 @@ def _run(survey: Survey, best: Frozen, features: FeatureFile, cut: str, device: 
     found = find_cut(backbone, strategy, settings)
     plan = make_plan(settings, strategy, found, features, device)
     if isinstance(settings, Finetune):
-        plan = plan.starting_from(fitted_start(settings, features, _probe_of(best, found, backbone), "advise"))
+        plan = plan.starting_from(fitted_start(settings, features, _probe_of(best, value, found, backbone), "advise"))
     keras.utils.set_random_seed(settings.seed)
     model = plan.build(settings.seed)
     sources = _sources(survey, features, settings, found.input_layer)
@@ -132,13 +142,13 @@ def _run(survey: Survey, best: Frozen, features: FeatureFile, cut: str, device: 
     return Run(cut, num_images, len(epochs), start, right, speed, time.perf_counter() - began)
 
 
-def _probe_of(best: Frozen, cut: Cut, backbone: Backbone) -> Trial:
+def _probe_of(best: Frozen, value: float, cut: Cut, backbone: Backbone) -> Trial:
     """Return the setting of the probe that fine-tuning from a cut begins from: that of `best` where it can be."""
     names = [layer.name for layer in backbone.layers]
     above = cut.input_layer is None or names.index(best.layer) >= names.index(cut.input_layer)
     layer = best.layer if above else backbone.layers[-1].name
     transform = best.transform if best.transform in transforms_of(layer, cut.input_layer) else "none"
-    return Trial(layer, transform, best.probed.value, best.probed.accuracy)
+    return Trial(layer, transform, value, best.probed.accuracy)
 
 
 def _settings(survey: Survey, cut: str) -> Neural:

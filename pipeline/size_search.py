@@ -29,11 +29,16 @@ LOGREG = STRATEGIES["logreg"]
 
 
 class Setting(NamedTuple):
-    """What is done to the activations of one image size."""
+    """What is done to the activations of one image size; `layer` is one, or several joined by `+`."""
 
     layer: str
     pooling: str
     transform: str
+
+    @property
+    def names(self) -> list[str]:
+        """Each layer with its pooling, as a sample is asked for it."""
+        return [f"{layer}:{self.pooling}" for layer in self.layer.split("+")]
 
 
 @dataclass
@@ -46,6 +51,10 @@ class AtSize:
     rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     seconds: float = 0.0
     probed: dict[Setting, Probed] = field(default_factory=dict)
+
+    def values(self, setting: Setting) -> np.ndarray:
+        """Return the features (n, D) of a setting, its layers side by side, transformed."""
+        return transformed(np.concatenate([self.features[name] for name in setting.names], 1), setting.transform)
 
     @property
     def num_rows(self) -> int:
@@ -71,14 +80,15 @@ class Search:
     sizes: dict[int, AtSize]
 
 
-def search(survey: Survey, seconds: float) -> Search:
+def search(survey: Survey, seconds: float, averaged: str | None = None) -> Search:
     """Try image sizes with their layers, poolings and transforms for about `seconds`, on ever more images.
 
+    `averaged` is a layer that is tried too, averaged, where it is not among the layers that always are.
     Each round keeps the better half of the sizes, with the run's own, and the best settings of each, and doubles the
     images.
     """
     deadline = time.perf_counter() + seconds
-    sizes = {size: AtSize(size, _settings(survey, size)) for size in _sizes(survey)}
+    sizes = {size: AtSize(size, _settings(survey, size, averaged)) for size in _sizes(survey)}
     num_rows = _first_rows(survey, sizes, seconds)
     tried: list[Configuration] = []
     number = 1
@@ -111,8 +121,11 @@ def _sizes(survey: Survey) -> list[int]:
     return sorted({own, *(size for size in SIZES if size >= least)})
 
 
-def _settings(survey: Survey, image_size: int) -> list[Setting]:
-    """Return what to try at a size; the square root is for maps, whose values are sparse, not for averages."""
+def _settings(survey: Survey, image_size: int, averaged: str | None) -> list[Setting]:
+    """Return what to try at a size: layers alone, the upper ones joined, and the averages of all.
+
+    The square root is for maps, whose values are sparse, not for averages.
+    """
     backbone = get_backbone(survey.settings.backbone)
     top = TOP_LAYERS if image_size <= SMALL_SIZE else TOP_LAYERS - 1
     layers = survey.settings.layer_names if "layers" in survey.given else survey.pools[-top:]
@@ -125,6 +138,13 @@ def _settings(survey: Survey, image_size: int) -> list[Setting]:
                 found.append(Setting(layer, pooling, "none"))
                 if resolve_pooling(pooling, backbone.output_shape(layer, image_size)) not in ("avg", "max"):
                     found.append(Setting(layer, pooling, "sqrt"))
+    joined = "+".join(layers)
+    if len(layers) > 1 and not survey.has(image_size, joined, poolings[0]):
+        roots = [] if poolings[0] in ("avg", "max") else ["sqrt"]
+        found += [Setting(joined, poolings[0], transform) for transform in ("none", *roots)]
+    if "layers" not in survey.given and "avg" in poolings:
+        lower = [averaged] if averaged and averaged not in layers else []
+        found += [Setting(layer, "avg", "none") for layer in (*lower, "+".join(survey.pools))]
     return found
 
 
@@ -151,7 +171,7 @@ def _round(survey: Survey, sizes: dict[int, AtSize], num_rows: int, deadline: fl
         hopeless = size > max(USUAL_SIZE, own) and best_size != max(done)
         if done and (hopeless or not _affords(survey, [at], num_rows, deadline)):
             break
-        _extract(survey, at, num_rows)
+        extract_more(survey, at, num_rows)
         _probe(survey, at, FIRST_HELD_OUT if len(at.settings) > KEPT_SETTINGS + 1 else HELD_OUT_ROWS)
         best = max((other.best[1].accuracy for other in done.values()), default=0.0)
         done[size] = at
@@ -166,13 +186,13 @@ def _better_half(survey: Survey, done: dict[int, AtSize]) -> list[int]:
     return sorted({*ranked[: max(1, len(ranked) // 2)], survey.settings.image_size})
 
 
-def _extract(survey: Survey, at: AtSize, num_rows: int) -> None:
+def extract_more(survey: Survey, at: AtSize, num_rows: int) -> None:
     """Add the features of the images that are still missing; images come in the order of the survey's chunks."""
     rows = survey.order[at.num_rows : num_rows]
     if not len(rows):
         return
     began = time.perf_counter()
-    names = sorted({f"{setting.layer}:{setting.pooling}" for setting in at.settings})
+    names = sorted({name for setting in at.settings for name in setting.names})
     path = survey.sample(f"size{at.image_size}-{at.num_rows}-{num_rows}", rows, names, image_size=at.image_size)
     with FeatureFile(path) as features:
         everyone = np.ones(len(features.ids), bool)
@@ -188,12 +208,7 @@ def _probe(survey: Survey, at: AtSize, num_held_out: int) -> None:
     rows = at.rows
     labels = survey.features.labels[rows]
     folds = probe_folds(labels, survey.features.groups_of(rows), survey.settings.seed, num_held_out)
-    at.probed = {
-        setting: linear_probe(
-            LOGREG, transformed(at.features[f"{setting.layer}:{setting.pooling}"], setting.transform), labels, folds
-        )
-        for setting in at.settings
-    }
+    at.probed = {setting: linear_probe(LOGREG, at.values(setting), labels, folds) for setting in at.settings}
     at.seconds += time.perf_counter() - began
 
 

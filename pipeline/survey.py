@@ -60,12 +60,13 @@ class Survey:
         return self.images_per_second * (self.settings.image_size / image_size) ** 2
 
     def has(self, image_size: int, layer: str, pooling: str) -> bool:
-        """Return whether features.h5 holds a layer, pooled like that, of images of that size."""
-        own = self.settings
-        if image_size != own.image_size or layer not in self.features.layers:
+        """Return whether features.h5 holds a layer, or all that `+` joins, pooled like that, of images of that size."""
+        own, layers = self.settings, layer.split("+")
+        if image_size != own.image_size or not set(layers) <= set(self.features.layers):
             return False
-        shape = get_backbone(own.backbone).output_shape(layer, image_size)
-        return resolve_pooling(pooling, shape) == resolve_pooling(own.pooling.replace("none", "flat"), shape)
+        shapes = [get_backbone(own.backbone).output_shape(name, image_size) for name in layers]
+        held = own.pooling.replace("none", "flat")
+        return all(resolve_pooling(pooling, shape) == resolve_pooling(held, shape) for shape in shapes)
 
     def sample(
         self,

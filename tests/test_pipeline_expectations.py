@@ -13,19 +13,20 @@ from pipeline.pilots import cuts_of
 @given(st.floats(-0.5, 0.5), st.floats(1e-4, 0.3), st.floats(1e-3, 0.1))
 def test_a_lead_never_grows_nor_turns(lead: float, error: float, likely: float) -> None:
     mean, deviation = _shrunk(lead, error, likely)
-    assert abs(mean) <= abs(lead)
-    assert mean * lead >= 0
-    assert deviation <= min(error, likely) + 1e-12
+    assert abs(mean) <= abs(lead) + 1e-9
+    assert mean * lead >= -1e-9
+    assert deviation <= error + 1e-9
 
 
 def test_a_sure_lead_stays_and_an_unsure_one_goes() -> None:
     assert _shrunk(0.05, 1e-4, 0.02)[0] == pytest.approx(0.05, rel=1e-3)
     assert abs(_shrunk(0.05, 0.2, 0.02)[0]) < 1e-3
+    assert _shrunk(0.18, 0.011, 0.03)[0] > 0.17  # however large it is
 
 
 def test_the_posterior_is_that_of_a_simulation() -> None:
     generator = np.random.default_rng(0)
-    leads = generator.normal(0, 0.02, 400_000)
+    leads = generator.laplace(0, 0.02 / np.sqrt(2), 400_000)
     measured = leads + generator.normal(0, 0.03, len(leads))
     near = leads[np.abs(measured - 0.03) < 0.002]
     mean, deviation = _shrunk(0.03, 0.03, 0.02)

@@ -42,14 +42,14 @@ def extracted(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, float]], l
             calls.append((at.image_size, num_rows - at.num_rows))
             at.rows = survey.order[:num_rows]
             labels = Images.labels[at.rows]
-            for setting in at.settings:
+            for name in {name for setting in at.settings for name in setting.names}:
                 generator = np.random.default_rng(0)
                 noise = generator.normal(0, 1, (num_rows, 6))
                 signal = quality.get(at.image_size, 0.3) * np.eye(6)[labels]
-                at.features[f"{setting.layer}:{setting.pooling}"] = (signal + noise).astype(np.float32)
+                at.features[name] = (signal + noise).astype(np.float32)
             at.seconds += 1.0
 
-        monkeypatch.setattr(size_search, "_extract", extract)
+        monkeypatch.setattr(size_search, "extract_more", extract)
         return calls
 
     return made
@@ -105,3 +105,20 @@ def test_a_large_run_can_be_searched_from(extracted: Callable[..., list[tuple[in
     extracted({160: 1.0})
     found = search(survey_of(frozenset({"image_size"}), image_size=160), 10.0)
     assert list(found.sizes) == [160]
+
+
+def test_layers_are_tried_alone_and_joined_and_the_best_averaged_one_below_them(
+    extracted: Callable[..., list[tuple[int, int]]],
+) -> None:
+    def tried(given: frozenset[str] = frozenset(), averaged: str | None = None, **settings: object) -> set[str]:
+        found = search(survey_of(given, **settings), 10.0, averaged)
+        return {f"{row.layer}:{row.pooling}" for row in found.tried if row.image_size == 48}
+
+    extracted({48: 1.0})
+    usual = {f"block{number}_pool:{pooling}" for number in (3, 4, 5) for pooling in ("auto", "avg")}
+    usual |= {"block3_pool+block4_pool+block5_pool:auto", "+".join(f"block{n}_pool" for n in range(1, 6)) + ":avg"}
+    assert tried() == tried(averaged="block3_pool") == usual - {"block5_pool:avg"}
+    assert tried(averaged="block2_pool") == usual - {"block5_pool:avg"} | {"block2_pool:avg"}
+    assert {name.partition(":")[0] for name in tried(frozenset({"layers"}), layers="block5_pool")} == {"block5_pool"}
+    pair = "block4_pool,block5_pool"
+    assert not any("+" in name for name in tried(frozenset({"layers"}), layers=pair))  # the run has both
