@@ -1,13 +1,17 @@
-"""How leads on a sample become expectations: drawn towards nothing by their errors."""
+"""How leads on a sample and gains of pilots become expectations: drawn towards nothing by their errors."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.probing import standard_error
-from pipeline.expectations import GROWTH, _shrunk
-from pipeline.pilots import cuts_of
+from models.learning_curve import PowerLaw
+from models.probing import Probed, standard_error
+from pipeline.config import Shared
+from pipeline.expectations import GROWTH, _shrunk, pilot_of
+from pipeline.frozen import Frozen
+from pipeline.pilots import Run, cuts_of
+from pipeline.survey import Survey
 
 
 @given(st.floats(-0.5, 0.5), st.floats(1e-4, 0.3), st.floats(1e-3, 0.1))
@@ -44,3 +48,28 @@ def test_no_accuracy_is_without_error(num_images: int, accuracy: float) -> None:
     error = standard_error(accuracy, num_images)
     assert 0 < error <= 0.5
     assert error == pytest.approx(standard_error(1 - accuracy, num_images), rel=1e-6)
+
+
+class Images:
+    """As much of a feature file as an expectation looks at: 2,000 images, 500 of them test images."""
+
+    ids = tuple(map(str, range(2000)))
+    labels = np.arange(2000) % 2
+    split = np.repeat(np.array([0, 2], np.uint8), [1500, 500])
+    attributes = {"seconds": 10.0}  # noqa: RUF012
+
+
+def expected_gain(law: PowerLaw) -> float:
+    """Return the gain of a pilot that labels 80 % rightly, where the probe that it began from labels 70 % so."""
+    survey = Survey(Shared(), Images())  # type: ignore[arg-type]
+    right, reference = np.arange(1000) < 800, np.arange(1000) < 700
+    best = Frozen("logreg", "block5_pool", "none", Probed(0.01, np.arange(1000) < 850, ()), 1200, 0.1)
+    run = Run("block5_conv1", 120, 4, reference, right, 100.0, 10.0)
+    return pilot_of(survey, run, reference, best, law).gain
+
+
+def test_a_pilot_gains_over_the_better_of_its_probe_and_the_learning_curve() -> None:
+    flat = PowerLaw(ceiling=0.6, drop=0.0, exponent=0.5)
+    assert expected_gain(flat) == pytest.approx(0.1, abs=0.01)
+    assert expected_gain(PowerLaw(ceiling=0.78, drop=0.0, exponent=0.5)) == pytest.approx(0.015, abs=0.006)
+    assert expected_gain(PowerLaw(ceiling=0.85, drop=0.0, exponent=0.5)) < 0
