@@ -77,11 +77,18 @@ def _candidates(console: Console, candidates: Sequence[Candidate], recommended: 
         table.add_column(heading, justify="right")
     for candidate in sorted(candidates, key=lambda c: -c.accuracy):
         low, high = (100 * bound for bound in candidate.accuracy_interval)
-        cells = (candidate.strategy, f"{candidate.layer} {candidate.pooling}", candidate.transform)
+        cells = (candidate.strategy, _where(candidate), candidate.transform)
         figures = (str(candidate.image_size), f"{100 * candidate.accuracy:.1f} [{low:.1f}, {high:.1f}]")
         style = "bold green" if candidate is recommended else ""
         table.add_row(*cells, *figures, _minutes(candidate.minutes), style=style)
     return table
+
+
+def _where(candidate: Candidate) -> str:
+    """Return each layer with its pooling, one below the other."""
+    layers, poolings = candidate.layer.split("+"), candidate.pooling.split("+")
+    poolings = poolings if len(poolings) > 1 else poolings * len(layers)
+    return " +\n".join(f"{layer} {pooling}" for layer, pooling in zip(layers, poolings, strict=True))
 
 
 def _caution(advice: Advice) -> list[str]:

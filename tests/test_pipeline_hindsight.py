@@ -1,13 +1,16 @@
 """How good the advice was, on made-up advice; `advice` is what the tests of the page take too."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from test_pipeline_report import CLASSES, IDS, add, fields, probabilities_with
 
 from pipeline.advice import Advice, Candidate
+from pipeline.advice_tables import show
 from pipeline.hindsight import Made, all_made, judge, matches, run_of, sentence
 from pipeline.schema import Report
 
@@ -186,3 +189,15 @@ def test_an_advised_run_beside_this_one_is_looked_into(tmp_path: Path) -> None:
     assert judge(given.recommended, made, made[0].report).report == made[1].report
     (other / "logreg" / "report.json").write_text("{", encoding="utf-8")
     assert len(all_made(run, [report("svm", [1])], given)) == 1
+
+
+def test_joined_layers_fit_a_terminal_of_80_columns() -> None:
+    layers = "+".join(f"block{number}_pool" for number in range(1, 6))
+    every = candidate("logreg", layer=layers, pooling="avg")
+    two = candidate("logreg", layer="block4_pool+block5_pool", pooling="grid2+flat")
+    written = io.StringIO()
+    show(Console(width=80, file=written), advice(candidates=[every, two], recommended=two))
+    lines = written.getvalue().splitlines()
+    assert any(line.startswith("logreg    block1_pool avg +  ") for line in lines)
+    assert any(line.startswith("logreg    block4_pool grid2 +  ") for line in lines)
+    assert any(line.strip() == "block5_pool flat" for line in lines)
