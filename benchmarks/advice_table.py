@@ -126,7 +126,8 @@ def put_between(text: str, table: str) -> str:
 def draw(path: Path, cases: Sequence[CaseResult]) -> None:
     """Draw the best frozen classifier's accuracy against the gain over the random network, as SVG.
 
-    CIFAR-10 in several clothes has the same classes and numbers of images throughout: there only similarity differs.
+    CIFAR-10 in several clothes has the same classes and numbers of images throughout: but for the draw, there only
+    similarity differs.
     """
     import matplotlib
     from matplotlib.figure import Figure

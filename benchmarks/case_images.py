@@ -1,6 +1,6 @@
 """Image folders in a .zip for the cases that advice is judged on, made from what is at hand.
 
-Every picture is written as PNG, so that nothing is lost on the way; everything is drawn by one fixed seed.
+Every picture is written as PNG, so that nothing is lost on the way; everything is drawn by a fixed seed.
 """
 
 import io
@@ -33,9 +33,12 @@ def write_folder(target: Path, pictures: Labelled) -> None:
             numbers[side, label] += 1
 
 
-def draw(images: Path, counts: Counts, change: Change | None = None) -> Iterator[tuple[str, str, Picture]]:
-    """Yield `counts`[side][class] pictures of the zipped image folder `images`, each changed by `change`."""
-    generator = np.random.default_rng(SEED)
+def draw(images: Path, name: str, counts: Counts, change: Change | None = None) -> Iterator[tuple[str, str, Picture]]:
+    """Yield `counts`[side][class] pictures of the zipped image folder `images`, each changed by `change`.
+
+    Each `name` has a draw of its own: what chance does to one case then says nothing of the next.
+    """
+    generator = np.random.default_rng([SEED, *name.encode()])
     with zipfile.ZipFile(images) as archive:
         members = _members(archive)
         for side, classes in counts.items():

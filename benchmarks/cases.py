@@ -68,11 +68,11 @@ def _clothes() -> Iterator[Case]:
 
 
 def _cifar(name: str, counts: Counts, what: str, cell: str = "small-similar", change: Change | None = None) -> Case:
-    return Case(name, f"CIFAR-10, {what}", cell, partial(draw, counts=counts, change=change), image_size=32)
+    return Case(name, f"CIFAR-10, {what}", cell, partial(draw, name=name, counts=counts, change=change), image_size=32)
 
 
 def _cifar_free(name: str, counts: Counts, what: str) -> Case:
-    make = partial(draw, counts=counts)
+    make = partial(draw, name=name, counts=counts)
     return Case(name, f"CIFAR-10, {what}", "small-similar", make, size_given=False)
 
 
@@ -111,7 +111,7 @@ def _large() -> Iterator[Case]:
         ("cifar-1120", None, "1,120 training images a class", "large-similar"),
         ("blocks-1120", case_images.permute_blocks, "the same, 8x8 blocks in another order", "large-different"),
     ):
-        make = partial(draw, counts=counts, change=change)
+        make = partial(draw, name=name, counts=counts, change=change)
         yield Case(name, f"CIFAR-10, {what}", cell, make, image_size=32, few_epochs=3, scratch_epochs=1)
 
 

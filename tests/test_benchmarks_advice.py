@@ -91,10 +91,10 @@ def test_a_drawn_folder_holds_the_counts_and_is_the_same_each_time(tmp_path):
     source = images_zip(tmp_path / "all.zip")
     counts = case_images.equal_counts(("cat", "dog"), 3, 2)
     made = []
-    for name in ("a.zip", "b.zip"):
-        case_images.write_folder(tmp_path / name, case_images.draw(source, counts))
-        made.append((tmp_path / name).read_bytes())
-    assert made[0] == made[1]
+    for name in ("a case", "a case", "another case"):
+        case_images.write_folder(tmp_path / "a.zip", case_images.draw(source, name, counts))
+        made.append((tmp_path / "a.zip").read_bytes())
+    assert made[0] == made[1] != made[2]
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         found = Counter(name.rsplit("/", 1)[0] for name in archive.namelist())
     assert found == {"train/cat": 3, "train/dog": 3, "test/cat": 2, "test/dog": 2}
