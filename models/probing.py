@@ -11,7 +11,8 @@ from models.paths import LinearPath
 from models.selection import Folds, make_folds, past_best
 from models.strategies import Strategy
 
-SCREENING = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # values of C, since a probe need only come close
+SCREENING = (1e-4, 1e-3, 1e-2, 1e-1)  # values of C, since a probe need only come close
+NARROW = 1536  # features; so few bear values that are a hundred times as large
 HELD_OUT_ROWS = 2000  # enough for a standard error of a point; more folds are not solved
 NUM_FOLDS = 5
 Z = 1.96  # standard errors to each side that hold 95 % of a normal distribution
@@ -45,18 +46,24 @@ def standard_error(accuracy: float, num_images: int) -> float:
     return float(np.sqrt(share * (1 - share) / max(1, num_images)))
 
 
+def screening(num_features: int, values: Sequence[float] = SCREENING) -> tuple[float, ...]:
+    """Return the values of C to try with so many features."""
+    return (*values, 10 * values[-1], 100 * values[-1]) if num_features < NARROW else tuple(values)
+
+
 def linear_probe(
     strategy: Strategy,
     features: np.ndarray | Blocks,
     labels: np.ndarray,
     folds: Folds,
-    values: Sequence[float] = SCREENING,
+    values: Sequence[float] | None = None,
 ) -> Probed:
     """Return the probe of `features` (N, D) float32 and `labels` (N,) int64 at the best of the ascending `values`.
 
-    Features are an array, or blocks of one that is read as it is wanted. As in a whole choice, the path over C ends
-    where the accuracy has fallen.
+    None: those of screening(D). Features are an array, or blocks of one that is read as it is wanted. As in a whole
+    choice, the path over C ends where the accuracy has fallen.
     """
+    values = values or screening(features.shape[1])
     tried: list[np.ndarray] = []
     with BlockPool(ArrayBlocks(features) if isinstance(features, np.ndarray) else features) as pool:
         path = LinearPath(strategy.kind(), pool, labels, folds, None)

@@ -79,11 +79,15 @@ def _judge(
     rows = np.sort(more.rows)
     labels = survey.features.labels[rows]
     folds = probe_folds(labels, survey.features.groups_of(rows), survey.settings.seed)
-    ours = transformed(read(survey, best.layer, rows), best.transform)
-    probed, own = (
-        linear_probe(STRATEGIES[best.strategy], features, labels, folds, values_of(best.strategy))
-        for features in (more.values(setting)[np.argsort(more.rows)], ours)
-    )
+
+    def probe(features: np.ndarray) -> Probed:
+        values = values_of(best.strategy, features.shape[1])
+        return linear_probe(STRATEGIES[best.strategy], features, labels, folds, values)
+
+    probed = probe(more.values(setting)[np.argsort(more.rows)])
+    own = best.probed  # of all rows, by the same folds
+    if len(rows) < len(survey.order):
+        own = probe(transformed(read(survey, best.layer, rows), best.transform))
     log.info("the best of these and the run's own on %d images: %.1f and %.1f %%", len(rows), 100 * probed.accuracy,
              100 * own.accuracy)  # fmt: skip
     seconds = time.perf_counter() - began

@@ -9,7 +9,16 @@ import numpy as np
 
 from models.blocks import ArrayBlocks, Blocks
 from models.learning_curve import PowerLaw, extrapolate
-from models.probing import SCREENING, Probed, linear_probe, nested_order, optimism, probe_folds, transformed
+from models.probing import (
+    SCREENING,
+    Probed,
+    linear_probe,
+    nested_order,
+    optimism,
+    probe_folds,
+    screening,
+    transformed,
+)
 from models.selection import TRANSFORMS, Folds
 from models.strategies import STRATEGIES
 from pipeline.advice import CurvePoint, LearningCurve
@@ -73,7 +82,8 @@ def _tried(
         features = read(survey, layer, rows)
         for transform in transforms:
             began = time.perf_counter()
-            probed = linear_probe(STRATEGIES[name], transformed(features, transform), labels, folds, values_of(name))
+            values = values_of(name, features.shape[1])
+            probed = linear_probe(STRATEGIES[name], transformed(features, transform), labels, folds, values)
             minutes = (time.perf_counter() - began) / 60 * FIT_VALUES / len(probed.tried)
             yield Frozen(name, layer, transform, probed, len(folds[0][0]), minutes)
 
@@ -97,9 +107,9 @@ def all_folds(survey: Survey, rows: np.ndarray) -> Folds:
     return probe_folds(survey.features.labels[rows], survey.features.groups_of(rows), survey.settings.seed)
 
 
-def values_of(strategy: str) -> Sequence[float]:
+def values_of(strategy: str, num_features: int) -> Sequence[float]:
     """Return the values of C that a probe of a strategy tries."""
-    return SVM_VALUES if strategy == "svm" else SCREENING
+    return screening(num_features, SVM_VALUES if strategy == "svm" else SCREENING)
 
 
 def read(survey: Survey, layer: str, rows: np.ndarray) -> np.ndarray:

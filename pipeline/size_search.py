@@ -155,8 +155,16 @@ def _first_rows(survey: Survey, sizes: Iterable[int], seconds: float) -> int:
     return int(min(len(survey.order), max(FEWEST_ROWS, min(MOST_ROWS / 4, seconds / 2 / per_image))))
 
 
-def _affords(survey: Survey, sizes: Iterable[AtSize], num_rows: int, deadline: float) -> bool:
-    needed = sum((num_rows - at.num_rows) / survey.speed_at(at.image_size) for at in sizes)
+def _affords(survey: Survey, sizes: Iterable[AtSize], num_rows: int, deadline: float, usual: float = 0.0) -> bool:
+    """Return whether there is time for so many images: as long for each more as it took so far, probes included.
+
+    Of a size that has none yet, as long as it takes to extract them, `usual` seconds each at least.
+    """
+
+    def seconds(at: AtSize) -> float:
+        return at.seconds / at.num_rows if at.num_rows else max(usual, 1 / survey.speed_at(at.image_size))
+
+    needed = sum((num_rows - at.num_rows) * seconds(at) for at in sizes)
     return time.perf_counter() + needed < deadline
 
 
@@ -169,7 +177,8 @@ def _round(survey: Survey, sizes: dict[int, AtSize], num_rows: int, deadline: fl
         at = sizes[size]
         best_size = max(done, key=lambda other: done[other].best[1].accuracy, default=own)
         hopeless = size > max(USUAL_SIZE, own) and best_size != max(done)
-        if done and (hopeless or not _affords(survey, [at], num_rows, deadline)):
+        usual = max((other.seconds / num_rows for other in done.values()), default=0.0)
+        if done and (hopeless or not _affords(survey, [at], num_rows, deadline, usual)):
             break
         extract_more(survey, at, num_rows)
         _probe(survey, at, FIRST_HELD_OUT if len(at.settings) > KEPT_SETTINGS + 1 else HELD_OUT_ROWS)
