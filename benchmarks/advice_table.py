@@ -6,6 +6,7 @@ from pathlib import Path
 from benchmarks.advice_results import CaseResult, CaseResults
 from benchmarks.case_runs import STRATEGIES
 from features.wholefiles import whole_path
+from pipeline.charts import place_labels
 
 BEGIN, END = "<!-- advice cases -->", "<!-- end of advice cases -->"
 FROZEN = ("svm", "logreg", "knn", "ridge", "head")
@@ -132,8 +133,10 @@ def draw(path: Path, cases: Sequence[CaseResult]) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    figure = Figure(figsize=(8, 5.2), layout="constrained")
     axes = figure.subplots()
+    axes.margins(x=0.12, y=0.08)  # room for the names
+    spots, names = [], []
     for same, colour, label in (
         (True, "#1f5fa8", "CIFAR-10, 250 training images a class, in several clothes"),
         (False, "#8a8a8a", "other cases (other classes and numbers of images)"),
@@ -142,12 +145,10 @@ def draw(path: Path, cases: Sequence[CaseResult]) -> None:
         points = [(100 * case.advised.gain, 100 * _frozen(case)) for case in chosen if case.advised]
         across, up = ([point[axis] for point in points] for axis in (0, 1))
         axes.scatter(across, up, c=colour, s=36 if same else 18, label=label, zorder=3 if same else 2)
-        for case, point in zip(chosen, points, strict=True):
-            size = 8.5 if same else 6
-            axes.annotate(case.name, point, (4, 4), textcoords="offset points", fontsize=size, color=colour)
+        spots, names = spots + points, names + [case.name for case in chosen]
+    place_labels(axes, spots, names, (510.0, 320.0), size=8)
     axes.set_xlabel("similarity: probe accuracy over that of the same layer of a random network, points")
     axes.set_ylabel("best frozen classifier, test accuracy, %")
-    axes.margins(x=0.12, y=0.08)  # room for the names
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=8)
     with matplotlib.rc_context({"svg.hashsalt": "thaw", "svg.fonttype": "none"}), whole_path(path) as temporary:

@@ -67,7 +67,7 @@ def accuracy_against_cost(figure: "Figure", reports: Sequence[Report]) -> None:
     _logarithmic(axes)
     axes.grid(True)
     spots = [((total_seconds(r) or 0) / 60, 100 * r.accuracy) for r in shown]
-    _place_labels(axes, spots[:MOST_LABELLED], [label(r.name, 20) for r in shown[:MOST_LABELLED]])
+    place_labels(axes, spots[:MOST_LABELLED], [label(r.name, 20) for r in shown[:MOST_LABELLED]], (260.0, 170.0))
 
 
 def _logarithmic(axes: "Axes") -> None:
@@ -81,20 +81,30 @@ def _logarithmic(axes: "Axes") -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _place_labels(axes: "Axes", spots: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
-    """Write each text beside its point, where it lies on no other text; one that fits nowhere is left out."""
-    width, height = 260.0, 170.0  # of the axes, about, in points
-    (x0, x1), (y0, y1) = np.log10(axes.get_xlim()), axes.get_ylim()
-    places = [((math.log10(x) - x0) / (x1 - x0) * width, (y - y0) / (y1 - y0) * height) for x, y in spots]
+def place_labels(
+    axes: "Axes",
+    spots: Sequence[tuple[float, float]],
+    texts: Sequence[str],
+    extent: tuple[float, float],
+    size: float = 9.5,
+) -> None:
+    """Write each text beside its point, where it lies on no other text; one that fits nowhere is left out.
+
+    `extent` is the width and height of the axes, about, and `size` the height of the font, all in points.
+    """
+    width, height = extent
+    scaled = np.log10 if axes.get_xscale() == "log" else np.asarray
+    (x0, x1), (y0, y1) = scaled(axes.get_xlim()), axes.get_ylim()
+    places = [((float(scaled(x)) - x0) / (x1 - x0) * width, (y - y0) / (y1 - y0) * height) for x, y in spots]
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
     for spot, (x, y), text in zip(spots, places, texts, strict=True):
-        length = 5.9 * len(text)
+        length = 0.62 * size * len(text)
         for dx, dy, side in ((7, -4, "left"), (-7, -4, "right"), (7, 7, "left"), (7, -14, "left"), (-7, 7, "right")):
             left = x + dx - (length if side == "right" else 0)
             box = (left, y + dy, left + length, y + dy + 10)
             if left > -8 and box[2] < width + 12 and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
-                axes.annotate(text, spot, (dx, dy), textcoords="offset points", ha=side, size=9.5)
+                axes.annotate(text, spot, (dx, dy), textcoords="offset points", ha=side, size=size)
                 break
 
 
