@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError, create_model
-from pydantic_settings import BaseSettings, CliApp, CliSubCommand, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, CliSubCommand, SettingsConfigDict, SettingsError
 
 from features.backend import check_backend, pin_threads
 from features.errors import InputError, is_out_of_memory
@@ -20,6 +20,7 @@ log = logging.getLogger("thaw")
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 MOST_SAID = 160  # characters of an error of a library
+POSITIONAL: Any = CliPositionalArg[str].__metadata__[0]  # type: ignore[attr-defined]
 
 
 class Features(config.Shared):
@@ -262,9 +263,10 @@ def _fail(code: int, message: str) -> int:
 def _meant(stage: str, said: str) -> str:
     """Return which options of the stage those that were not recognised look like, as the beginning of an answer."""
     given = STAGES[stage].model_fields if stage in STAGES else {}
-    options = [f"--{(field.alias or name).replace('_', '-')}" for name, field in given.items()]
-    unknown = [word.partition("=")[0] for word in said.split() if word.startswith("--")]
-    close = [match for word in unknown for match in get_close_matches(word, options, n=1)]
+    named = {field.alias or name for name, field in given.items() if POSITIONAL not in field.metadata}
+    options = sorted(name.replace("_", "-") for name in named)
+    unknown = [word[2:].partition("=")[0] for word in said.split() if word.startswith("--")]
+    close = [f"--{match}" for word in unknown for match in get_close_matches(word, options, n=1)]
     return f"did you mean {' '.join(close)}? " if close else ""
 
 

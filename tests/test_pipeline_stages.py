@@ -505,6 +505,7 @@ def test_wrong_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unrecognized arguments: --image-sze 64; did you mean --image-size? " in message(
         capsys, "features", "--image-sze", "64", code=2
     )
+    assert "did you mean" not in message(capsys, "export", "--run", "runs/flowers", code=2)  # it has no such option
     assert "did you mean --values?" in message(capsys, "svm", "--value=3", code=2)
     assert "invalid choice: 'svn'" in message(capsys, "svn", code=2)
     assert message(capsys, code=2).startswith("error: CLI subcommand is required")
