@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.probing import Probed, linear_probe, paired_error, probe_folds, transformed
+from models.probing import Probed, linear_probe, paired_error, transformed
 from models.strategies import STRATEGIES
 from pipeline.advice import Configuration
 from pipeline.frozen import CHOOSING_ROWS, Frozen, read, values_of
@@ -78,7 +78,7 @@ def _judge(
     extract_more(survey, more, num_rows)
     rows = np.sort(more.rows)
     labels = survey.features.labels[rows]
-    folds = probe_folds(labels, survey.features.groups_of(rows), survey.settings.seed)
+    folds = survey.folds(rows)
 
     def probe(features: np.ndarray) -> Probed:
         values = values_of(best.strategy, features.shape[1])

@@ -15,7 +15,6 @@ from models.probing import (
     linear_probe,
     nested_order,
     optimism,
-    probe_folds,
     screening,
     transformed,
 )
@@ -77,7 +76,7 @@ def _tried(
     survey: Survey, name: str, rows: np.ndarray, layers: Iterable[str], transforms: Iterable[str]
 ) -> Iterator[Frozen]:
     labels = survey.features.labels[rows]
-    folds = probe_folds(labels, survey.features.groups_of(rows), survey.settings.seed)
+    folds = survey.folds(rows)
     for layer in layers:
         features = read(survey, layer, rows)
         for transform in transforms:
@@ -104,7 +103,7 @@ def all_folds(survey: Survey, rows: np.ndarray) -> Folds:
     validation = survey.features.split[rows] == 1
     if validation.sum() >= 0.05 * len(rows) and len(rows) > CHOOSING_ROWS:
         return [(np.flatnonzero(~validation), np.flatnonzero(validation))]
-    return probe_folds(survey.features.labels[rows], survey.features.groups_of(rows), survey.settings.seed)
+    return survey.folds(rows)
 
 
 def values_of(strategy: str, num_features: int) -> Sequence[float]:

@@ -14,7 +14,7 @@ from features.backend import computing_on
 from features.engines import resolve_device
 from features.store import FeatureFile
 from models.network import predict
-from models.probing import linear_probe, probe_folds, transformed
+from models.probing import linear_probe, transformed
 from models.selection import Trial
 from models.training import Samples, Training
 from pipeline.config import Finetune, Neural
@@ -109,9 +109,8 @@ def _input_layers(survey: Survey, cuts: Sequence[str]) -> list[str]:
 
 def _value_for(survey: Survey, best: Frozen, rows: np.ndarray) -> float:
     """Return the C with which a logistic regression does best on the images at `rows` (n,), by folds of them."""
-    labels = survey.features.labels[rows]
-    folds = probe_folds(labels, survey.features.groups_of(rows), survey.settings.seed)
-    return linear_probe(LOGREG, transformed(read(survey, best.layer, rows), best.transform), labels, folds).value
+    features = transformed(read(survey, best.layer, rows), best.transform)
+    return linear_probe(LOGREG, features, survey.features.labels[rows], survey.folds(rows)).value
 
 
 def _run(survey: Survey, best: Frozen, value: float, features: FeatureFile, cut: str, device: str) -> Run:

@@ -11,7 +11,7 @@ import numpy as np
 from features.backbones import get_backbone
 from features.preprocessing import resolve_pooling
 from features.store import FeatureFile
-from models.probing import HELD_OUT_ROWS, Probed, linear_probe, probe_folds, transformed
+from models.probing import HELD_OUT_ROWS, Probed, linear_probe, transformed
 from models.strategies import STRATEGIES
 from pipeline.advice import Configuration
 from pipeline.survey import Survey
@@ -216,7 +216,7 @@ def _probe(survey: Survey, at: AtSize, num_held_out: int) -> None:
     began = time.perf_counter()
     rows = at.rows
     labels = survey.features.labels[rows]
-    folds = probe_folds(labels, survey.features.groups_of(rows), survey.settings.seed, num_held_out)
+    folds = survey.folds(rows, num_held_out)
     at.probed = {setting: linear_probe(LOGREG, at.values(setting), labels, folds) for setting in at.settings}
     at.seconds += time.perf_counter() - began
 

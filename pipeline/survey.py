@@ -12,7 +12,8 @@ from features.backbones import get_backbone
 from features.datasets import Dataset, load_dataset
 from features.preprocessing import resolve_pooling
 from features.store import FeatureFile
-from models.probing import nested_order
+from models.probing import HELD_OUT_ROWS, nested_order, probe_folds
+from models.selection import Folds
 from pipeline import extract
 from pipeline.config import Shared
 from pipeline.extract import Sample, Wanted
@@ -58,6 +59,11 @@ class Survey:
     def speed_at(self, image_size: int) -> float:
         """Return the images per second to be expected at another size: the cost is that of the pixels."""
         return self.images_per_second * (self.settings.image_size / image_size) ** 2
+
+    def folds(self, rows: np.ndarray, num_held_out: int = HELD_OUT_ROWS) -> Folds:
+        """Return the folds that probes of the images at `rows` (n,) are judged by, see probe_folds."""
+        labels, groups = self.features.labels[rows], self.features.groups_of(rows)
+        return probe_folds(labels, groups, self.settings.seed, num_held_out)
 
     def has(self, image_size: int, layer: str, pooling: str) -> bool:
         """Return whether features.h5 holds a layer, or all that `+` joins, pooled like that, of images of that size."""
