@@ -14,7 +14,7 @@ from models.probing import Probed, linear_probe, paired_error, transformed
 from models.strategies import STRATEGIES
 from pipeline.advice import Configuration
 from pipeline.frozen import CHOOSING_ROWS, Frozen, read, values_of
-from pipeline.size_search import AtSize, Search, Setting, extract_more
+from pipeline.size_search import AtSize, Search, Setting, extract_more, record
 from pipeline.survey import Survey
 
 log = logging.getLogger("thaw")
@@ -93,17 +93,7 @@ def _judge(
     seconds = time.perf_counter() - began
     own_setting = Setting(best.layer, survey.settings.pooling, best.transform)
     tried = [
-        Configuration(
-            image_size=image_size,
-            **used._asdict(),
-            strategy=best.strategy,
-            round=number,
-            num_images=len(rows),
-            accuracy=found.accuracy,
-            seconds=seconds,
-            images_per_second=len(rows) / seconds,
-            kept=True,
-        )
+        record(image_size, used, best.strategy, found, number, len(rows), seconds, kept=True)
         for image_size, used, found in (
             (at.image_size, setting, probed),
             (survey.settings.image_size, own_setting, own),

@@ -113,9 +113,7 @@ def values_of(strategy: str, num_features: int) -> Sequence[float]:
 
 def read(survey: Survey, layer: str, rows: np.ndarray) -> np.ndarray:
     """Return the features (n, D) of the run's images at the ascending `rows` (n,)."""
-    mask = np.zeros(len(survey.features.ids), bool)
-    mask[rows] = True
-    return survey.features.read([layer], mask)
+    return survey.features.read([layer], survey.mask_of(rows))
 
 
 def _load(survey: Survey, frozen: Frozen, rows: np.ndarray) -> Blocks:
@@ -124,9 +122,7 @@ def _load(survey: Survey, frozen: Frozen, rows: np.ndarray) -> Blocks:
     in_memory = needed <= spare_memory_mb(survey.settings)
     if not in_memory:
         log.info("probing %s takes about %.0f MB: its features are read from the file", frozen.layer, needed)
-    mask = np.zeros(len(survey.features.ids), bool)
-    mask[rows] = True
-    return load_rows(survey.features, frozen.layer, frozen.transform, mask, in_memory)
+    return load_rows(survey.features, frozen.layer, frozen.transform, survey.mask_of(rows), in_memory)
 
 
 def learning_curve(survey: Survey, frozen: Frozen) -> tuple[LearningCurve, PowerLaw]:

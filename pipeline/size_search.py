@@ -223,16 +223,30 @@ def _probe(survey: Survey, at: AtSize, num_held_out: int) -> None:
 
 def _records(at: AtSize, number: int, kept: bool) -> list[Configuration]:
     return [
-        Configuration(
-            image_size=at.image_size,
-            **setting._asdict(),
-            strategy="logreg",
-            round=number,
-            num_images=at.num_rows,
-            accuracy=probed.accuracy,
-            seconds=at.seconds,
-            images_per_second=at.num_rows / at.seconds,
-            kept=kept,
-        )
+        record(at.image_size, setting, "logreg", probed, number, at.num_rows, at.seconds, kept)
         for setting, probed in at.probed.items()
     ]
+
+
+def record(
+    image_size: int,
+    setting: Setting,
+    strategy: str,
+    probed: Probed,
+    number: int,
+    num_images: int,
+    seconds: float,
+    kept: bool,
+) -> Configuration:
+    """Return what advice.json says of a setting that was tried in round `number`."""
+    return Configuration(
+        image_size=image_size,
+        **setting._asdict(),
+        strategy=strategy,
+        round=number,
+        num_images=num_images,
+        accuracy=probed.accuracy,
+        seconds=seconds,
+        images_per_second=num_images / seconds,
+        kept=kept,
+    )

@@ -65,6 +65,12 @@ class Survey:
         labels, groups = self.features.labels[rows], self.features.groups_of(rows)
         return probe_folds(labels, groups, self.settings.seed, num_held_out)
 
+    def mask_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return (N,) bool that holds at the `rows` (n,) of features.h5, as its readers take them."""
+        mask = np.zeros(len(self.features.ids), bool)
+        mask[rows] = True
+        return mask
+
     def has(self, image_size: int, layer: str, pooling: str) -> bool:
         """Return whether features.h5 holds a layer, or all that `+` joins, pooled like that, of images of that size."""
         own, layers = self.settings, layer.split("+")
