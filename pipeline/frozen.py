@@ -9,15 +9,7 @@ import numpy as np
 
 from models.blocks import ArrayBlocks, Blocks
 from models.learning_curve import PowerLaw, extrapolate
-from models.probing import (
-    SCREENING,
-    Probed,
-    linear_probe,
-    nested_order,
-    optimism,
-    screening,
-    transformed,
-)
+from models.probing import SCREENING, Probed, linear_probe, nested_order, optimism, screening, transformed
 from models.selection import TRANSFORMS, Folds
 from models.strategies import STRATEGIES
 from pipeline.advice import CurvePoint, LearningCurve
