@@ -14,7 +14,7 @@ from models.probing import Probed, linear_probe, paired_error, transformed
 from models.strategies import STRATEGIES
 from pipeline.advice import Configuration
 from pipeline.frozen import CHOOSING_ROWS, Frozen, read, values_of
-from pipeline.size_search import AtSize, Search, Setting, extract_more, record
+from pipeline.size_search import AtSize, Round, Search, Setting, extract_more
 from pipeline.survey import Survey
 
 log = logging.getLogger("thaw")
@@ -90,13 +90,10 @@ def _judge(
         own = probe(transformed(read(survey, best.layer, rows), best.transform))
     log.info("the best of these and the run's own on %d images: %.1f and %.1f %%", len(rows), 100 * probed.accuracy,
              100 * own.accuracy)  # fmt: skip
-    seconds = time.perf_counter() - began
+    of_round = Round(number, len(rows), time.perf_counter() - began)
     own_setting = Setting(best.layer, survey.settings.pooling, best.transform)
     tried = [
-        record(image_size, used, best.strategy, found, number, len(rows), seconds, kept=True)
-        for image_size, used, found in (
-            (at.image_size, setting, probed),
-            (survey.settings.image_size, own_setting, own),
-        )
+        of_round.record(at.image_size, setting, best.strategy, probed, kept=True),
+        of_round.record(survey.settings.image_size, own_setting, best.strategy, own, kept=True),
     ]
     return Finalist(at.image_size, setting, probed, own.right), tried

@@ -72,6 +72,28 @@ class AtSize:
         return max(own, key=lambda setting: self.probed[setting].accuracy, default=None)
 
 
+class Round(NamedTuple):
+    """A round of the search at one image size, and what its settings took together."""
+
+    number: int
+    num_images: int
+    seconds: float
+
+    def record(self, image_size: int, setting: Setting, strategy: str, probed: Probed, *, kept: bool) -> Configuration:
+        """Return what advice.json says of a setting that was tried."""
+        return Configuration(
+            image_size=image_size,
+            **setting._asdict(),
+            strategy=strategy,
+            round=self.number,
+            num_images=self.num_images,
+            accuracy=probed.accuracy,
+            seconds=self.seconds,
+            images_per_second=self.num_images / self.seconds,
+            kept=kept,
+        )
+
+
 @dataclass(frozen=True)
 class Search:
     """All that was tried, and the sizes of the last round by size; the run's own is always among them."""
@@ -95,8 +117,12 @@ def search(survey: Survey, seconds: float, averaged: str | None = None) -> Searc
     while True:
         done = _round(survey, sizes, num_rows, deadline)
         kept = _better_half(survey, done)
-        tried += [row for at in done.values() for row in _records(at, number, at.image_size in kept)]
         for at in done.values():
+            of_round = Round(number, at.num_rows, at.seconds)
+            tried += [
+                of_round.record(at.image_size, setting, "logreg", probed, kept=at.image_size in kept)
+                for setting, probed in at.probed.items()
+            ]
             setting, probed = at.best
             log.info("%d pixels, %d images: %.1f %% by %s %s, transform %s", at.image_size, num_rows,
                      100 * probed.accuracy, *setting)  # fmt: skip
@@ -219,34 +245,3 @@ def _probe(survey: Survey, at: AtSize, num_held_out: int) -> None:
     folds = survey.folds(rows, num_held_out)
     at.probed = {setting: linear_probe(LOGREG, at.values(setting), labels, folds) for setting in at.settings}
     at.seconds += time.perf_counter() - began
-
-
-def _records(at: AtSize, number: int, kept: bool) -> list[Configuration]:
-    return [
-        record(at.image_size, setting, "logreg", probed, number, at.num_rows, at.seconds, kept)
-        for setting, probed in at.probed.items()
-    ]
-
-
-def record(
-    image_size: int,
-    setting: Setting,
-    strategy: str,
-    probed: Probed,
-    number: int,
-    num_images: int,
-    seconds: float,
-    kept: bool,
-) -> Configuration:
-    """Return what advice.json says of a setting that was tried in round `number`."""
-    return Configuration(
-        image_size=image_size,
-        **setting._asdict(),
-        strategy=strategy,
-        round=number,
-        num_images=num_images,
-        accuracy=probed.accuracy,
-        seconds=seconds,
-        images_per_second=num_images / seconds,
-        kept=kept,
-    )
