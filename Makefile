@@ -8,8 +8,11 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PEERS := .venv-bench/.ready
 BACKENDS := .venv-backends/.ready
 
-# DATASET, RUN and ARGS are passed on; what is left out is taken from the run or from the defaults.
-$(if $(filter command,$(origin dataset) $(origin run) $(origin args)),$(error the variables are written DATASET, RUN and ARGS, in capitals))
+# DATASET, RUN and ARGS are passed on; what is left out is taken from the run or from the defaults, so that a misspelt one
+# would be worked with the wrong images.
+OPTIONS := DATASET RUN ARGS IMAGES STRATEGY DATA EXTRA PYTHON
+$(foreach name,$(filter-out $(OPTIONS) VENV,$(.VARIABLES)),$(if $(filter command,$(origin $(name))),\
+  $(error make received $(name)=$($(name)); expected one of $(OPTIONS), in capitals)))
 WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
 STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) head finetune scratch random
 LOCKED := -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url

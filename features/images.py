@@ -160,7 +160,7 @@ def _damage(name: str, error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return (
             f"{name} cannot be opened ({error.strerror}); expected a readable file; "
-            "put it back, or go on without it by --skip-bad"
+            "check its name and permissions, or go on without it by --skip-bad"
         )
     reason = shown(error) or type(error).__name__
     return f"{name} is damaged ({reason}); expected a whole image file; replace it, or go on without it by --skip-bad"

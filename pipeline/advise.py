@@ -59,7 +59,10 @@ def main(settings: Advise, given: frozenset[str] = frozenset(), console: Console
         evaluation.write_chance(settings, features)
         survey = Survey(shared_settings(settings), features, given)
         budget = settings.budget or usual_budget(survey)
-        log.info("measuring for about %.1f minutes (--budget)", budget)
+        log.info(
+            "measuring image sizes and fine-tuning for about %.1f minutes (--budget), layers and the audit beside it",
+            budget,
+        )
         advice = _advice(survey, budget, began)
         path = write_advice(settings.run_folder, advice)
         survey.clear()

@@ -16,6 +16,7 @@ from features.images import DECODING, least_side, resize
 from features.preprocessing import normalize, pool
 from features.weights import TensorsLater, Weights, load_weights
 from models.artifacts import MODEL_VERSION, load_model, load_record
+from models.metrics import wilson_interval
 from pipeline import engine_choice
 from pipeline.model_record import NEEDED, fault_of
 from pipeline.schema import BASELINES, NEURAL, Report, read_report, remedy
@@ -111,6 +112,9 @@ class Classifier:
 def find_result(run_folder: Path, strategy: str) -> Path:
     """Return the folder of a result by its name; `best` is the one of the highest accuracy without the test images.
 
+    Some were judged by all other images, by cross-validation, some by the few of the validation split: it is the lower
+    end of each accuracy's 95 % interval that counts.
+
     Raises InputError where the run has no such model.
     """
     reports = [read_report(path) for path in sorted(run_folder.glob("*/report.json"))]
@@ -125,7 +129,7 @@ def find_result(run_folder: Path, strategy: str) -> Path:
             raise InputError(f"{run_folder} has no model {strategy!r}; expected best or one of {there}")
         return run_folder / strategy
     candidates = [report for report in usable.values() if report.strategy not in BASELINES] or list(usable.values())
-    best = max(candidates, key=_chosen_by)
+    best = max(candidates, key=_held_out_at_least)
     log.info(
         "model: %s, the best of %s on held-out images that are not test (STRATEGY=NAME takes another)",
         *(best.name, ", ".join(report.name for report in candidates)),
@@ -133,10 +137,14 @@ def find_result(run_folder: Path, strategy: str) -> Path:
     return run_folder / best.name
 
 
-def _chosen_by(report: Report) -> float:
-    """Return the accuracy that a strategy's own settings were chosen by; none comes last."""
-    value = report.hyperparameters.get("selection_accuracy")
-    return float(value) if isinstance(value, int | float) else -1.0
+def _held_out_at_least(report: Report) -> float:
+    """Return the lower end of the accuracy's interval that a strategy's settings were chosen by; none comes last."""
+    accuracy = report.hyperparameters.get("selection_accuracy")
+    crossed = report.hyperparameters.get("select") == "cv"
+    num_images = report.num_validation + (report.num_train if crossed else 0)
+    if not isinstance(accuracy, int | float) or num_images == 0:
+        return -1.0
+    return wilson_interval(round(accuracy * num_images), num_images)[0]
 
 
 @dataclass(frozen=True)

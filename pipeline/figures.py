@@ -58,8 +58,9 @@ def memory(report: Report) -> str:
 
 
 def p_value(value: float) -> str:
-    """Return a p-value with three digits."""
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    """Return a p-value with three digits, or as many as show on which side of the level of significance it lies."""
+    telling = (digits for digits in range(3, 17) if round(value, digits) != SIGNIFICANCE or value == SIGNIFICANCE)
+    return "<0.001" if value < 0.001 else f"{value:.{next(telling, 17)}f}"
 
 
 def points(comparison: Comparison) -> tuple[str, str]:

@@ -31,6 +31,14 @@ def test_every_make_command_of_the_readme_is_a_target_with_known_options(command
         assert all(option in known for option in re.findall(r"--[a-z-]+", arguments[1])), command
 
 
+@pytest.mark.parametrize("misspelt", ["DATSET=folder:flowers", "dataset=folder:flowers", "RUNS=runs/flowers"])
+def test_make_refuses_a_variable_that_it_does_not_know(misspelt: str) -> None:
+    """Otherwise it would train on digits."""
+    done = subprocess.run(["make", "-n", "svm", misspelt], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"make received {misspelt}; expected one of DATASET RUN ARGS" in done.stderr
+
+
 def test_the_readme_has_commands() -> None:
     assert len(COMMANDS) >= 8
 

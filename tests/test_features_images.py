@@ -444,7 +444,7 @@ def test_a_file_that_is_gone(tmp_path):
         decode(tmp_path / "x.jpg", "cats/x.jpg")
     assert str(error.value) == (
         "cats/x.jpg cannot be opened (No such file or directory); expected a readable file; "
-        "put it back, or go on without it by --skip-bad"
+        "check its name and permissions, or go on without it by --skip-bad"
     )
 
 

@@ -1,5 +1,7 @@
 """Errors of libraries at the command line."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,12 @@ def test_an_error_that_nobody_expects_is_not_hidden(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("pipeline.verify.main", fail)
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         run(["verify", str(tmp_path)])
+
+
+def test_a_python_without_the_packages_is_one_line_that_names_the_right_one() -> None:
+    """Which is what typing a report's command outside of the environment gives; -S leaves the packages out."""
+    arguments = [sys.executable, "-S", "-m", "pipeline", "svm", "--run", "my run"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(f"error: this Python ({sys.executable}) has no ")
+    assert "type .venv/bin/python -m pipeline svm --run 'my run'" in done.stderr

@@ -7,7 +7,7 @@ import pytest
 
 from models.metrics import compare, evaluate, holm
 from pipeline.comparison import Comparison
-from pipeline.figures import conclusion, cost, not_worse, too_few, width
+from pipeline.figures import conclusion, cost, not_worse, p_value, too_few, width
 from pipeline.schema import Report
 
 CLASSES = ["cat", "dog"]
@@ -82,3 +82,11 @@ def test_the_cost_names_the_quickest_that_is_not_worse() -> None:
 
 def test_the_cost_names_nothing_where_the_test_set_cannot_tell() -> None:
     assert cost(*verdict(strategy("finetune", 1, 6, 600.0), strategy("svm", 2, 6, 30.0))) == "It took 10.0 min in all."
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0002, "<0.001"), (0.007, "0.007"), (0.0504, "0.0504"), (0.04996, "0.04996"), (0.05, "0.050"), (1.0, "1.000")],
+)
+def test_a_p_value_shows_on_which_side_of_the_level_it_lies(value: float, text: str) -> None:
+    assert p_value(value) == text

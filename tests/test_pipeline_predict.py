@@ -175,6 +175,19 @@ def test_best_is_chosen_without_the_test_images(pictures: Path, tmp_path: Path) 
         find_result(tmp_path / "run", "head")
 
 
+def test_best_is_not_what_a_few_validation_images_flatter(pictures: Path, tmp_path: Path) -> None:
+    """28 of 30 images of the validation split, at least 79 %, promise less than 86 % of 300, at least 82 %."""
+    shutil.copytree(pictures, tmp_path / "run")
+    for name, accuracy, select in (("svm", 0.86, "cv"), ("finetune", 28 / 30, None)):
+        report = read_report(tmp_path / "run" / name / "report.json")
+        judged = {**report.hyperparameters, "selection_accuracy": accuracy, "select": select}
+        few = {"num_train": 270, "num_validation": 30, "hyperparameters": judged}
+        write_report(tmp_path / "run" / name, report.model_copy(update=few))
+    for name in ("both", "knn", "head"):
+        shutil.rmtree(tmp_path / "run" / name)
+    assert find_result(tmp_path / "run", "best").name == "svm"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
