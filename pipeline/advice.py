@@ -88,6 +88,14 @@ class LearningCurve(Strict):
     interval_at_double: Interval
     more_labels_help: bool
 
+    @property
+    def outlook(self) -> str:
+        """What more labels would do; sure is only what the interval tells from the accuracy of today."""
+        if not self.more_labels_help:
+            return "more labels would hardly help"
+        sure = self.interval_at_double[0] > self.points[-1].accuracy
+        return "more labels would help" if sure else "more labels may help"
+
 
 class Configuration(Strict):
     """A frozen configuration that was tried: a round of the search, on so many images, with what it cost."""

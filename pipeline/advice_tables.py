@@ -20,6 +20,7 @@ def show(console: Console | None, advice: Advice) -> None:
     say(console, f"Similarity: {advice.similarity.reason}.")
     console.print()
     console.print(_layers(console, advice))
+    say(console, "LogME and H-score (higher is better) judge a layer's averages without training a classifier.")
     say(console, _curve(advice))
     console.print()
     console.print(_candidates(console, advice.candidates, advice.recommended))
@@ -64,8 +65,7 @@ def _curve(advice: Advice) -> str:
     low, high = (100 * bound for bound in curve.interval_at_double)
     return (
         f"Learning curve of a linear probe: {points}. Twice the images would give about "
-        f"{100 * curve.accuracy_at_double:.1f} % [{low:.1f}, {high:.1f}]: more labels "
-        f"{'help' if curve.more_labels_help else 'would hardly help'}."
+        f"{100 * curve.accuracy_at_double:.1f} % [{low:.1f}, {high:.1f}]: {curve.outlook}."
     )
 
 

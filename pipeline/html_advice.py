@@ -49,7 +49,6 @@ def _expected(value: float, interval: Sequence[float]) -> str:
 def _advice(run: Run, advice: Advice) -> dict[str, Any]:
     rule, curve = advice.rule_of_thumb, advice.learning_curve
     near = advice.similarity.cell == "similar"
-    helps = "More labels would help" if curve.more_labels_help else "More labels would help little"
     layer_alt = "Probe accuracy by layer: " + "; ".join(
         f"{layer.layer} {100 * layer.auto_accuracy:.1f} %" for layer in advice.layers
     )
@@ -70,7 +69,8 @@ def _advice(run: Run, advice: Advice) -> dict[str, Any]:
         "judged_headings": JUDGED_HEADINGS,
         "layer_chart": chart(run, "layers", layer_alt, 3.8, charts.layer_profile, advice.layers),
         "curve_chart": chart(run, "data-efficiency", curve_alt, 3.2, charts.data_efficiency, curve),
-        "curve_caption": f"{helps}: a last doubling of the images gave {100 * curve.slope_per_doubling:+.1f} points; "
+        "curve_caption": f"{curve.outlook.capitalize()}: a last doubling of the images gave "
+        f"{100 * curve.slope_per_doubling:+.1f} points; "
         f"twice as many would give about {_expected(curve.accuracy_at_double, curve.interval_at_double)} % "
         f"({curve.layer}). Bars are two standard errors.",
         "layers": [_layer_row(layer) for layer in advice.layers],

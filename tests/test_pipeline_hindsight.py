@@ -104,6 +104,17 @@ def one(**changed: Any) -> Candidate:
     return Candidate.model_validate(candidate(**changed))
 
 
+@pytest.mark.parametrize(
+    ("low", "helps", "outlook"),
+    [(0.91, True, "more labels would help"), (0.88, True, "more labels may help"),
+     (0.91, False, "more labels would hardly help")],
+)  # fmt: skip
+def test_more_labels_help_for_sure_only_beyond_the_accuracy_of_today(low: float, helps: bool, outlook: str) -> None:
+    """The last point of the curve is 90 %."""
+    curve = advice().learning_curve.model_copy(update={"interval_at_double": [low, 0.97], "more_labels_help": helps})
+    assert curve.outlook == outlook
+
+
 LOGREG = {"strategy": "logreg", "layer": "block4_pool", "hyperparameters": {"transform": "none"}}
 
 
