@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
-from scipy.stats import binomtest
 
 from benchmarks import machine
 from benchmarks.article_rows import FULL, Row
-from models.metrics import compare
+from models.metrics import compare, wilson_interval
 
 HEADINGS = (
     "experiment",
@@ -100,8 +99,7 @@ def read(path: Path) -> Labelled:
 def measured(figures: Figures, labelled: Labelled) -> Figures:
     """Return the figures with the accuracy and Wilson's score interval of it."""
     hits, total = int(labelled.correct.sum()), len(labelled.correct)
-    interval = binomtest(hits, total).proportion_ci(0.95, method="wilson")
-    given = {"num_test": total, "accuracy": hits / total, "accuracy_ci95": [float(interval.low), float(interval.high)]}
+    given = {"num_test": total, "accuracy": hits / total, "accuracy_ci95": wilson_interval(hits, total)}
     note = "collapsed: every image gets the same label" if labelled.num_given == 1 else ""
     return figures.model_copy(update={**given, "note": note})
 

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from scipy.stats import binomtest
-
+from models.metrics import wilson_interval
 from pipeline.advice import Audit, DuplicateImage
 from pipeline.comparison import Entry
 from pipeline.figures import percent
@@ -46,9 +45,7 @@ def without(entry: Entry, duplicates: set[str]) -> tuple[float, list[float]] | N
     kept = [bool(hit) for name, hit in zip(entry.ids, entry.correct, strict=True) if name not in duplicates]
     if not kept:
         return None
-    # Wilson's, as in report.json.
-    interval = binomtest(sum(kept), len(kept)).proportion_ci(0.95, method="wilson")
-    return sum(kept) / len(kept), [float(interval.low), float(interval.high)]
+    return sum(kept) / len(kept), wilson_interval(sum(kept), len(kept))
 
 
 def _audit(run: Run, audit: Audit) -> dict[str, Any]:
