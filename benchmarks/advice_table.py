@@ -5,8 +5,8 @@ from pathlib import Path
 
 from benchmarks.advice_results import CaseResult, CaseResults
 from benchmarks.case_runs import STRATEGIES
-from features.wholefiles import whole_path
-from pipeline.charts import place_labels
+from thaw.features.files.atomic import whole_path
+from thaw.pipeline.plots.charts import place_labels
 
 BEGIN, END = "<!-- advice cases -->", "<!-- end of advice cases -->"
 FROZEN = ("svm", "logreg", "knn", "ridge", "head")

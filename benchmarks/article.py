@@ -78,8 +78,8 @@ def accuracy_targets(what: str, ours: dict[str, Any], script: dict[str, Any]) ->
 
 def write_weights(path: Path) -> None:
     """Write the ImageNet weights for the script, which cannot always download them: layer -> kernel, bias."""
-    from features.backbones import BACKBONES
-    from features.weights import load_weights
+    from thaw.features.backbones.registry import BACKBONES
+    from thaw.features.backbones.weights import load_weights
 
     tensors = load_weights("imagenet", BACKBONES["vgg16"]).tensors
     np.savez(path, **{f"{name}/{i}": tensor for name, pair in tensors.items() for i, tensor in enumerate(pair)})

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from benchmarks import machine
 from benchmarks.article_rows import FULL, Row
-from models.metrics import compare, wilson_interval
+from thaw.models.metrics import compare, wilson_interval
 
 HEADINGS = (
     "experiment",

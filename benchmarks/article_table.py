@@ -19,7 +19,7 @@ from benchmarks.article_figures import Table
 from benchmarks.article_rows import ROWS, RUNS, SUBSET, Row
 from benchmarks.runner import ROOT
 from benchmarks.samples import write_subset
-from features.wholefiles import write_whole
+from thaw.features.files.atomic import write_whole
 
 SIZES = {"train": 10_000, "test": 2_000}
 PAGE = ROOT / "docs" / "article.md"

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from features.wholefiles import write_whole
+from thaw.features.files.atomic import write_whole
 
 SEED = 3
 Picture = np.ndarray  # uint8 (H, W, 3)
@@ -153,7 +153,7 @@ def photograph_parts(train: int, test: int, side: int = 24) -> Iterator[tuple[st
 
 def solar_cells(train: int, test: int) -> Iterator[tuple[str, str, Picture]]:
     """Yield `train` and `test` images of the package elpv_dataset, in its two classes as they come, at 96 pixels."""
-    from features.datasets import load_dataset
+    from thaw.features.datasets.dataset import load_dataset
 
     dataset = load_dataset("elpv")
     rows = np.random.default_rng(SEED).permutation(len(dataset.ids))[: train + test]

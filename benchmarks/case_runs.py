@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import Case
-from features.wholefiles import write_whole
+from thaw.features.files.atomic import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 STRATEGIES = ("svm", "logreg", "knn", "ridge", "head", "finetune", "random", "scratch")

@@ -19,18 +19,18 @@ from typing import Any
 import numpy as np
 import psutil
 
-from features.backbones import BACKBONES
-from features.datasets import Dataset, load_dataset
-from features.engines import Network
-from features.extraction import Extraction, Recipe
-from features.parts import peek_part
-from features.preprocessing import pooled_shape
-from features.weights import load_weights
-from pipeline import spread
-from pipeline.cluster import connected, workers_of
-from pipeline.config import Shared
-from pipeline.makers import OnWorkers, Request
-from pipeline.part_tasks import Job, start_engine
+from thaw.features.backbones.registry import BACKBONES
+from thaw.features.backbones.weights import load_weights
+from thaw.features.datasets.dataset import Dataset, load_dataset
+from thaw.features.engines.keras_engine import Network
+from thaw.features.extraction.extraction import Extraction, Recipe
+from thaw.features.extraction.parts import peek_part
+from thaw.features.images.preprocess import pooled_shape
+from thaw.pipeline.cluster import scheduling
+from thaw.pipeline.cluster.client import connected, workers_of
+from thaw.pipeline.cluster.worker import Job, start_engine
+from thaw.pipeline.config import Shared
+from thaw.pipeline.extraction.executors import OnWorkers, Request
 
 LAYERS, BATCH_SIZE = ("block4_pool", "block5_pool"), 64
 
@@ -85,14 +85,14 @@ def measure(dataset: Dataset, image_size: int, engine: str, repeats: int, num_wo
         request = Request(engine, "cpu", "random", 0, BATCH_SIZE, extraction.folder, dataset, None)
         OnWorkers(network, client).choose(request)  # every worker sees the images
         given = (backbone.name, "random", network.weights.sha256, 0, LAYERS, image_size, "float32", engine, "cpu")
-        job = Job(*given, BATCH_SIZE, spread.neighbours(client))
+        job = Job(*given, BATCH_SIZE, scheduling.neighbours(client))
         client.gather([client.submit(start_engine, job, workers=[worker]) for worker in workers_of(client)])
         started = network.start(engine, BATCH_SIZE)
         started(np.zeros((BATCH_SIZE, image_size, image_size, 3), np.float32))
         pids = [os.getpid(), *client.run(os.getpid).values()]
         for _ in range(repeats):
             timed(single, extraction, lambda one: one.run(started), pids[:1])
-            timed(cluster, extraction, lambda one: spread.run(client, one, job, lambda count: None), pids)
+            timed(cluster, extraction, lambda one: scheduling.run(client, one, job, lambda count: None), pids)
     if len(single.digests | cluster.digests) != 1 and engine == "keras":
         raise RuntimeError("the values differ")
     return {

@@ -16,14 +16,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import describe, disk_rate
-from features.backbones import BACKBONES
-from features.datasets import Dataset
-from features.engines import Network
-from features.extraction import Extraction, Recipe
-from features.images import decode, least_side, resize
-from features.parts import write_part
-from features.preprocessing import normalize
-from features.weights import load_weights
+from thaw.features.backbones.registry import BACKBONES
+from thaw.features.backbones.weights import load_weights
+from thaw.features.datasets.dataset import Dataset
+from thaw.features.engines.keras_engine import Network
+from thaw.features.extraction.extraction import Extraction, Recipe
+from thaw.features.extraction.parts import write_part
+from thaw.features.images.decode import decode, least_side, resize
+from thaw.features.images.preprocess import normalize
 
 CONSTANTS = Path(__file__).with_name("cost_constants.json")
 COMMAND = "python -m benchmarks.cost_measurements"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.cost_measurements import CONSTANTS, SHAPES
 from benchmarks.scheduler import Cluster, simulate
-from features.backbones import BACKBONES
+from thaw.features.backbones.registry import BACKBONES
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "scaling.md"
 BEGIN, END = "<!-- {} -->\n", "<!-- end of {} -->\n"

@@ -72,10 +72,10 @@ def grid_search(samples: str, estimator: str, settings: dict[str, Any], values: 
 
 def path(samples: str, estimator: str, values: list[float]) -> Fit:
     """Choose C as `svm` and `logreg` do, the folds solved together, and fit; values past the peak are left, at -1."""
-    from models.blocks import ArrayBlocks, BlockPool
-    from models.paths import LinearPath
-    from models.selection import try_candidate
-    from models.strategies import STRATEGIES
+    from thaw.models.selection.path import LinearPath
+    from thaw.models.selection.search import try_candidate
+    from thaw.models.solver.blocks import ArrayBlocks, BlockPool
+    from thaw.models.strategies import STRATEGIES
 
     features, labels = np.load(f"{samples}.npy"), _rest(samples)["labels"]
     strategy = next(found for found in STRATEGIES.values() if found.estimator == estimator).among(values)
@@ -108,7 +108,7 @@ def memory(samples: str, estimator: str, settings: dict[str, Any]) -> Fit:
 
 def memory_out_of_core(file: str, layer: str, num_rows: int, estimator: str, settings: dict[str, Any]) -> Fit:
     """Fit the first `num_rows` training rows of a features.h5 without reading them whole; the output is as above."""
-    from features.store import FeatureFile, FeatureRows
+    from thaw.features.store import FeatureFile, FeatureRows
 
     make(estimator, settings).fit(np.eye(4, 2, dtype=np.float32), [0, 1, 0, 1])
 

@@ -10,11 +10,11 @@ from benchmarks import files, machine
 from benchmarks.results import Figures, Row, Target, rows_of
 from benchmarks.runner import DEFAULTS, Contender, Output, Result, take_turns
 from benchmarks.settings import Settings
-from features import engine_check
-from features.backbones import BACKBONES
-from features.datasets import load_dataset
-from features.images import resize
-from features.preprocessing import normalize
+from thaw.features.backbones.registry import BACKBONES
+from thaw.features.datasets.dataset import load_dataset
+from thaw.features.engines import agreement
+from thaw.features.images.decode import resize
+from thaw.features.images.preprocess import normalize
 
 SECTION, LAYERS = "extraction", ["block4_pool", "block5_pool"]
 PREDICT = "Keras predict, TensorFlow's defaults"
@@ -69,7 +69,7 @@ def relative_error(values: np.ndarray, reference: np.ndarray) -> float:
     """Return the largest over rows of |values - reference| / |reference|; infinity where the shapes differ."""
     if values.shape != reference.shape:
         return float("inf")
-    return engine_check.relative_error(values, reference)
+    return agreement.relative_error(values, reference)
 
 
 def with_limit(row: Row, operations: float, rate: float) -> Row:

@@ -65,8 +65,8 @@ def keras_files(folder: str) -> Callable[[], dict[str, np.ndarray]]:
     import keras
     import tensorflow as tf
 
-    from features.backbones import BACKBONES, build_frozen, truncate
-    from features.weights import load_weights
+    from thaw.features.backbones.registry import BACKBONES, build_frozen, truncate
+    from thaw.features.backbones.weights import load_weights
 
     backbone = BACKBONES["vgg16"]
     model = truncate(build_frozen(backbone, SIZE, load_weights("imagenet", backbone)), LAYERS)
@@ -84,9 +84,9 @@ def keras_files(folder: str) -> Callable[[], dict[str, np.ndarray]]:
 
 def ours(folder: str) -> Callable[[], Callable[[], dict[str, np.ndarray]]]:
     """Run the features stage into a new run each time."""
-    from features.store import FeatureFile
-    from pipeline import extract
-    from pipeline.config import Shared
+    from thaw.features.store import FeatureFile
+    from thaw.pipeline.config import Shared
+    from thaw.pipeline.extraction import extract
 
     kept = tempfile.TemporaryDirectory()
     numbers = iter(range(10**6))

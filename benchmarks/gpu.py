@@ -15,17 +15,17 @@ import keras
 import numpy as np
 
 from benchmarks.machine import describe
-from features.backbones import BACKBONES
-from features.backend import LIBRARIES, check_backend, computing_on
-from features.engine_check import noise, relative_error
-from features.engines import Network, resolve_device
-from features.overlap import load_ahead
-from features.utilisation import Watched
-from features.weights import load_weights
-from models import network
-from models.network import Architecture
-from models.recipes import find_recipe
-from models.training import compile_model
+from thaw.features.backbones.registry import BACKBONES
+from thaw.features.backbones.weights import load_weights
+from thaw.features.engines.agreement import noise, relative_error
+from thaw.features.engines.backend import LIBRARIES, check_backend, computing_on
+from thaw.features.engines.keras_engine import Network, resolve_device
+from thaw.features.engines.utilisation import Watched
+from thaw.features.prefetch import load_ahead
+from thaw.models.neural import network
+from thaw.models.neural.network import Architecture
+from thaw.models.neural.recipes import find_recipe
+from thaw.models.neural.training import compile_model
 
 LAYERS = ("block4_pool", "block5_pool")
 NUM_CLASSES = 10

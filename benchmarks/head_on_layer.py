@@ -10,13 +10,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from features.store import FeatureFile
-from models.batches import CachedActivations
-from models.layers import Probabilities
-from models.network import predict
-from models.recipes import find_recipe
-from models.training import Samples, Training, compile_model
-from pipeline.predictions import write_predictions
+from thaw.features.store import FeatureFile
+from thaw.models.neural.batches import CachedActivations
+from thaw.models.neural.layers import Probabilities
+from thaw.models.neural.network import predict
+from thaw.models.neural.recipes import find_recipe
+from thaw.models.neural.training import Samples, Training, compile_model
+from thaw.pipeline.run.predictions_csv import write_predictions
 
 
 def main(run: Path, layer: str, name: str, seed: int = 0) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features.store import FeatureFile
+from thaw.features.store import FeatureFile
 
 
 def start(dataset: str, run: Path) -> "subprocess.Popen[bytes]":

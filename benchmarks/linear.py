@@ -15,7 +15,7 @@ from benchmarks.samples import Samples, feature_file, read_samples
 from benchmarks.settings import Settings
 
 SECTION = "linear"
-OURS = {"svm": "models.linear.LinearSVM", "logreg": "models.linear.SoftmaxRegression"}
+OURS = {"svm": "thaw.models.linear.LinearSVM", "logreg": "thaw.models.linear.SoftmaxRegression"}
 THEIRS = {"svm": "sklearn.svm.LinearSVC", "logreg": "sklearn.linear_model.LogisticRegression"}
 MORE = {"svm": {}, "logreg": {"max_iter": 1000}}
 # kind, layer, C, repeats, the least ratio

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from features.backbones import Backbone
-from pipeline.packages import installed_version
+from thaw.features.backbones.registry import Backbone
+from thaw.pipeline.versions import installed_version
 
 PACKAGES = ("tensorflow", "keras", "MNN", "numpy", "scipy", "scikit-learn", "h5py", "pillow")
 

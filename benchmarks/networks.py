@@ -21,9 +21,9 @@ def ours(images: str, layers: Sequence[str], engine: str) -> Run:
 
 
 def _engine(name: str, layers: tuple[str, ...], size: int) -> Any:
-    from features.backbones import BACKBONES
-    from features.engines import Network
-    from features.weights import load_weights
+    from thaw.features.backbones.registry import BACKBONES
+    from thaw.features.backbones.weights import load_weights
+    from thaw.features.engines.keras_engine import Network
 
     backbone = BACKBONES["vgg16"]
     return Network(backbone, load_weights("imagenet", backbone), layers, size).start(name, BATCH)
@@ -59,9 +59,10 @@ def tensorflow_function(images: str, layers: Sequence[str]) -> Run:
 
 
 def _keras(layers: Sequence[str], images: str) -> Any:
-    import tensorflow  # noqa: F401, I001  # first: its oneDNN switch is this contender's, not ours
-    from features.backbones import BACKBONES, build_frozen, truncate
-    from features.weights import load_weights
+    import tensorflow  # noqa: F401  # first: its oneDNN switch is this contender's, not ours
+
+    from thaw.features.backbones.registry import BACKBONES, build_frozen, truncate
+    from thaw.features.backbones.weights import load_weights
 
     backbone = BACKBONES["vgg16"]
     size = np.load(images, mmap_mode="r").shape[1]
@@ -73,8 +74,8 @@ def pytorch(images: str, layers: Sequence[str]) -> Run:
     import torch
     from torch import nn
 
-    from features.backbones import BACKBONES
-    from features.weights import load_weights
+    from thaw.features.backbones.registry import BACKBONES
+    from thaw.features.backbones.weights import load_weights
 
     backbone, cuts = BACKBONES["vgg16"], []
     weights, parts, part = load_weights("imagenet", backbone), [], []
@@ -130,9 +131,9 @@ def openvino(images: str, layers: Sequence[str]) -> Run:
 
 
 def _onnx(layers: Sequence[str], batch: np.ndarray) -> bytes:
-    from features.backbones import BACKBONES
-    from features.onnx_graph import network_graph
-    from features.weights import load_weights
+    from thaw.features.backbones.registry import BACKBONES
+    from thaw.features.backbones.weights import load_weights
+    from thaw.features.onnx.network import network_graph
 
     backbone = BACKBONES["vgg16"]
     return network_graph(backbone, load_weights("imagenet", backbone), tuple(layers), batch.shape[1], len(batch))

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from features.images import decode
+from thaw.features.images.decode import decode
 
 Label = Callable[[list[Path]], np.ndarray]
 
@@ -93,8 +93,8 @@ def by_savedmodel(path: Path) -> Label:
 
 def by_page(run: Path, name: str) -> Label:
     """Return what labels by the page's application, its requests answered in this process."""
-    from pipeline.classifier import load_classifier
-    from pipeline.labelling import Labeller
+    from thaw.pipeline.inference.classifier import load_classifier
+    from thaw.pipeline.serving.batching import Labeller
 
     classifier = load_classifier(run / name)
 
@@ -123,7 +123,7 @@ def compare(what: str, received: np.ndarray, expected: np.ndarray) -> None:
 
 def time_predict(run: Path, name: str, paths: list[Path]) -> None:
     """Print the speed of `predict` beside the bare engine's, and the seconds to the first label."""
-    from pipeline.classifier import load_classifier
+    from thaw.pipeline.inference.classifier import load_classifier
 
     classifier = load_classifier(run / name)
     size = classifier.record["image_size"]

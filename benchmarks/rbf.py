@@ -37,7 +37,7 @@ def contenders(samples: str, num_rows: int) -> list[Contender]:
     """Return the exact machines, of which the second must label like the first, and the approximate ones."""
     build = "benchmarks.estimators:kernel"
     exact = {"samples": samples, "settings": {"C": C, "cache_size": 1000}}
-    linear = {"samples": samples, "settings": {"C": NYSTROEM_C}, "estimator": "models.linear.LinearSVM"}
+    linear = {"samples": samples, "settings": {"C": NYSTROEM_C}, "estimator": "thaw.models.linear.LinearSVM"}
     return [
         Contender(EXACT, build, exact | {"estimator": "sklearn.svm.SVC"}),
         Contender(INTELEX, build, exact | {"estimator": "sklearnex.svm.SVC"}, peer=True, allowed=0.005),

@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmarks.runner import ROOT
 from benchmarks.settings import Settings
-from features.datasets import load_dataset
-from features.store import FeatureFile
+from thaw.features.datasets.dataset import load_dataset
+from thaw.features.store import FeatureFile
 
 MADE = ROOT / "runs" / "benchmark"
 QUICK_SIZES = {"train": 600, "test": 200}

@@ -75,8 +75,8 @@ def fit(settings: Settings, folder: Path, what: tuple[str, str, float], number: 
 
 def features(dataset: str) -> Callable[[], dict[str, np.ndarray]]:
     """Return the features stage into a new run each time."""
-    from pipeline import extract
-    from pipeline.config import Shared
+    from thaw.pipeline.config import Shared
+    from thaw.pipeline.extraction import extract
 
     def run() -> dict[str, np.ndarray]:
         with tempfile.TemporaryDirectory() as folder:

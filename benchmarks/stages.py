@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from features.backbones import BACKBONES
-from features.datasets import Dataset, load_dataset
-from features.engines import Network, choose_engine
-from features.extraction import Engine, Extraction, Recipe
-from features.overlap import load_ahead
-from features.parts import GrowingPart
-from features.preprocessing import pooled_shape
-from features.weights import load_weights
+from thaw.features.backbones.registry import BACKBONES
+from thaw.features.backbones.weights import load_weights
+from thaw.features.datasets.dataset import Dataset, load_dataset
+from thaw.features.engines.keras_engine import Network, choose_engine
+from thaw.features.extraction.extraction import Engine, Extraction, Recipe
+from thaw.features.extraction.parts import GrowingPart
+from thaw.features.images.preprocess import pooled_shape
+from thaw.features.prefetch import load_ahead
 
 LAYERS = ("block4_pool", "block5_pool")
 BATCH_SIZE = 64

@@ -47,7 +47,7 @@ def _activations(shape: tuple[int, ...]) -> np.ndarray:
 
 
 class _Source:
-    """Samples in memory, shuffled, as `models.batches` has them."""
+    """Samples in memory, shuffled, as `thaw.models.neural.batches` has them."""
 
     num_views = 1
     order = "all at once"
@@ -56,7 +56,7 @@ class _Source:
         self.inputs, self.num_samples = inputs, len(inputs)
 
     def epoch(self, batch_size: int, seed: int, epoch: int):
-        from models.batches import rebatch
+        from thaw.models.neural.batches import rebatch
 
         order = np.random.default_rng((seed, epoch)).permutation(self.num_samples)
         blocks = (order[start : start + 256] for start in range(0, len(order), 256))
@@ -68,11 +68,11 @@ class _Source:
 
 def _ours(input_layer: str | None, unfreeze_from: str | None, num: int) -> Epoch:
     """Return one epoch of the product's own loop, the article's recipe."""
-    from features.backbones import BACKBONES
-    from features.weights import load_weights
-    from models import network
-    from models.recipes import Recipe
-    from models.training import Samples, Training, compile_model
+    from thaw.features.backbones.registry import BACKBONES
+    from thaw.features.backbones.weights import load_weights
+    from thaw.models.neural import network
+    from thaw.models.neural.recipes import Recipe
+    from thaw.models.neural.training import Samples, Training, compile_model
 
     architecture = network.Architecture("vgg16", IMAGE_SIZE, CLASSES, input_layer, unfreeze_from)
     model = network.build(architecture, load_weights("random", BACKBONES["vgg16"]), seed=0)

@@ -10,9 +10,9 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from features.errors import CONTAINER_FAULTS, InputError
-from features.heaps import check_heaps
-from features.wholefiles import check_space, whole_path, write_whole
+from thaw.features.errors import CONTAINER_FAULTS, InputError
+from thaw.features.files.atomic import check_space, whole_path, write_whole
+from thaw.features.files.hdf5_guard import check_heaps
 
 # What `models` needs of `features` to keep files comes through here.
 __all__ = [

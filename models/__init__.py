@@ -1,1 +1,0 @@
-"""From feature vectors to predictions, and what the predictions are worth."""

@@ -5,14 +5,14 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from features.store import CONTAINER_FAULTS, InputError, whole_path
+from thaw.features.store import CONTAINER_FAULTS, InputError, whole_path
 
 # What a model of ours consists of beyond the types that skops trusts by itself.
 TRUSTED = [
-    "models.calibration.TemperatureScaled",
-    "models.linear.LinearSVM",
-    "models.linear.PowerNormalizer",
-    "models.linear.SoftmaxRegression",
+    "thaw.models.calibration.TemperatureScaled",
+    "thaw.models.linear.LinearSVM",
+    "thaw.models.linear.PowerNormalizer",
+    "thaw.models.linear.SoftmaxRegression",
 ]
 
 

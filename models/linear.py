@@ -14,10 +14,10 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from models.blocks import ArrayBlocks, BlockPool, Blocks, Known, signed_roots
-from models.calibration import logits_of
-from models.losses import Logistic, Loss, Softmax, SquaredHinge
-from models.objective import MAX_ITERATIONS, TOLERANCE, Fold, Problems, Rows, slope_at_zero, solve
+from thaw.models.calibration import logits_of
+from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, Known, signed_roots
+from thaw.models.solver.losses import Logistic, Loss, Softmax, SquaredHinge
+from thaw.models.solver.objective import MAX_ITERATIONS, TOLERANCE, Fold, Problems, Rows, slope_at_zero, solve
 
 DTYPES = (np.float32, np.float64)
 
@@ -48,8 +48,9 @@ class LinearModel(LinearClassifierMixin, BaseEstimator):
     def fit(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Self:
         """Fit to X (N, D) and class labels y (N,), weighted by `sample_weight` (N,) where given.
 
-        X is an array, of which no copy is made where it is float32 or float64 in C order, or `models.blocks.Blocks`,
-        read in each iteration anew. Warns with ConvergenceWarning where `max_iter` ends the fit.
+        X is an array, of which no copy is made where it is float32 or float64 in C order, or
+        `thaw.models.solver.blocks.Blocks`, read in each iteration anew. Warns with ConvergenceWarning
+        if `max_iter` ends the fit.
         """
         self._check_parameters()
         blocks, y, sample_weight = self._checked(X, y, sample_weight)

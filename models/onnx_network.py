@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from models.onnx_head import Graph, affine, signed_roots, standardized
-from models.probe import ProbeShape
+from thaw.models.neural.probe import ProbeShape
+from thaw.models.onnx import Graph, affine, signed_roots, standardized
 
 
 def probe_features(graph: Graph, pooled: str, shape: ProbeShape, model: Any) -> str:
@@ -19,7 +19,7 @@ def probe_features(graph: Graph, pooled: str, shape: ProbeShape, model: Any) -> 
 def network_probabilities(graph: Graph, flat: str, probe: str | None, model: Any) -> str:
     """Return (N, K) float32 probabilities of the network's flattened last layer and the probe's features, if any.
 
-    `model` is the trained network of `models.network`.
+    `model` is the trained network of `thaw.models.neural.network`.
     """
     inputs = graph.add("Concat", flat, probe, axis=1) if probe else flat
     hidden = graph.add("Relu", affine(graph, inputs, *model.get_layer("fc1").get_weights()))

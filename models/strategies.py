@@ -34,7 +34,7 @@ class Strategy:
     @property
     def solved_together(self) -> bool:
         """Whether all folds are solved at once, from the features as they are: ours, on the features themselves."""
-        return self.estimator.startswith("models.linear.") and not self.nystroem
+        return self.estimator.startswith("thaw.models.linear.") and not self.nystroem
 
     def kind(self) -> Any:
         """Return the classifier's class."""
@@ -67,14 +67,14 @@ class Strategy:
 STRATEGIES = {
     "svm": Strategy(
         "linear support vector machine (squared hinge, one-vs-rest; --kernel rbf too)",
-        "models.linear.LinearSVM",
+        "thaw.models.linear.LinearSVM",
         "C",
         HALF_DECADES,
         calibration="margins",
     ),
     "logreg": Strategy(
         "multinomial logistic regression",
-        "models.linear.SoftmaxRegression",
+        "thaw.models.linear.SoftmaxRegression",
         "C",
         HALF_DECADES,
         calibration="scores",
@@ -104,7 +104,7 @@ EXACT_RBF = Strategy(
 )
 NYSTROEM_RBF = Strategy(
     "RBF support vector machine on a Nystroem map",
-    "models.linear.LinearSVM",
+    "thaw.models.linear.LinearSVM",
     "C",
     HALF_DECADES,
     calibration="margins",

@@ -1,1 +1,0 @@
-"""The stages: each reads files, calls `features` and `models`, and writes files."""

@@ -5,7 +5,7 @@ import sys
 
 if __name__ == "__main__":
     try:
-        from pipeline.cli import run
+        from thaw.pipeline.cli import run
     except ModuleNotFoundError as missing:
         sys.exit(
             f"error: this Python ({sys.executable}) has no {missing.name}; expected that of the project: "

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from pydantic import Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, CliSubCommand, SettingsConfigDict, SettingsError
 
-from features.backend import check_backend, pin_threads
-from features.errors import InputError, is_out_of_memory
-from models.strategies import STRATEGIES
-from pipeline import config
+from thaw.features.engines.backend import check_backend, pin_threads
+from thaw.features.errors import InputError, is_out_of_memory
+from thaw.models.strategies import STRATEGIES
+from thaw.pipeline import config
 
 log = logging.getLogger("thaw")
 
@@ -28,8 +28,8 @@ class Features(config.Shared):
 
     def cli_cmd(self) -> None:
         """Run the stage."""
-        from pipeline import extract
-        from pipeline.rundir import with_run_settings
+        from thaw.pipeline.extraction import extract
+        from thaw.pipeline.run.run_json import with_run_settings
 
         print(extract.main(with_run_settings(self)))
 
@@ -39,8 +39,8 @@ class _Linear(config.Linear):
 
     def cli_cmd(self) -> None:
         """Run the stage."""
-        from pipeline import train_linear
-        from pipeline.rundir import check_begun, with_run_settings
+        from thaw.pipeline.run.run_json import check_begun, with_run_settings
+        from thaw.pipeline.training import train_linear
 
         check_begun(self)
         print(train_linear.main(with_run_settings(self), self.strategy))
@@ -65,8 +65,8 @@ class _Network(config.Neural):
 
     def cli_cmd(self) -> None:
         """Run the stage."""
-        from pipeline import train_network
-        from pipeline.rundir import check_begun, with_run_settings
+        from thaw.pipeline.run.run_json import check_begun, with_run_settings
+        from thaw.pipeline.training import train_network
 
         check_begun(self)
         print(train_network.main(with_run_settings(self), self.strategy))
@@ -95,8 +95,8 @@ class Advise(config.Advise):
 
     def cli_cmd(self) -> None:
         """Run the stage."""
-        from pipeline import advise
-        from pipeline.rundir import check_begun, with_run_settings
+        from thaw.pipeline.advice import advise
+        from thaw.pipeline.run.run_json import check_begun, with_run_settings
 
         check_begun(self)
         print(advise.main(with_run_settings(self), frozenset(self.model_fields_set)))
@@ -107,7 +107,7 @@ class Report(config.Report):
 
     def cli_cmd(self) -> None:
         """Run the stage."""
-        from pipeline import report
+        from thaw.pipeline.report import report
 
         report.main(self.run_folder, as_json=self.as_json)
 
@@ -117,7 +117,7 @@ class Predict(config.Predict):
 
     def cli_cmd(self) -> None:
         """Run the stage; images that could not be read make it fail in the end."""
-        from pipeline import predict
+        from thaw.pipeline.inference import predict
 
         if predict.main(self):
             raise SystemExit(FAILED)
@@ -128,7 +128,7 @@ class Verify(config.Verify):
 
     def cli_cmd(self) -> None:
         """Run the stage; it fails where something is not."""
-        from pipeline import verify
+        from thaw.pipeline.verify import verify
 
         if verify.main(self.run):
             raise SystemExit(FAILED)
@@ -139,7 +139,7 @@ class Serve(config.Serve):
 
     def cli_cmd(self) -> None:
         """Run the stage."""
-        from pipeline import serve
+        from thaw.pipeline.serving import serve
 
         serve.main(self)
 
@@ -149,7 +149,7 @@ class Export(config.Export):
 
     def cli_cmd(self) -> None:
         """Run the stage."""
-        from pipeline import export
+        from thaw.pipeline.export import export
 
         export.main(self)
 
@@ -159,8 +159,8 @@ class Weights(config.Weights):
 
     def cli_cmd(self) -> None:
         """Run the stage."""
-        from features.backbones import get_backbone
-        from features.weights import load_weights
+        from thaw.features.backbones.registry import get_backbone
+        from thaw.features.backbones.weights import load_weights
 
         weights = load_weights(self.weights, get_backbone(self.backbone), self.seed)
         print(f"source: {weights.source}\nsha256: {weights.sha256}\nlayers: {len(weights.tensors)}, all checked")
@@ -171,9 +171,9 @@ class Backbones(config.Backbones):
 
     def cli_cmd(self) -> None:
         """Run the stage."""
-        from pipeline import network_tables
+        from thaw.pipeline.backbones import backbones
 
-        network_tables.main(self)
+        backbones.main(self)
 
 
 class _App(BaseSettings):

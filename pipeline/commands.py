@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import RUN_FIELDS, Shared
-from pipeline.rundir import read_run_settings
+from thaw.pipeline.config import RUN_FIELDS, Shared
+from thaw.pipeline.run.run_json import read_run_settings
 
 
 def command(settings: Shared, stage: str, options: Mapping[str, object]) -> str:

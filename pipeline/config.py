@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import CliImplicitFlag, CliPositionalArg
 
-from features.backbones import BACKBONES, Backbone
-from features.images import MAX_PIXELS
-from features.remote import is_url
+from thaw.features.backbones.registry import BACKBONES, Backbone
+from thaw.features.datasets.remote import is_url
+from thaw.features.images.decode import MAX_PIXELS
 
 USUAL_BACKBONE = "vgg16"
 PATH_KINDS = ("folder", "csv", "npz")

@@ -9,7 +9,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.figures import plain
+from thaw.pipeline.formatting import plain
 
 PIPE_WIDTH = 10_000
 

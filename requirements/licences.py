@@ -10,8 +10,8 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import NamedTuple
 
-from features.backbones import BACKBONES
-from pipeline.licences import data_licence, weights_licence
+from thaw.features.backbones.registry import BACKBONES
+from thaw.pipeline.card.licences import data_licence, weights_licence
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS, PAGE = ROOT / "requirements", ROOT / "docs" / "licences.md"

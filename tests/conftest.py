@@ -53,7 +53,7 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def pictures_run(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on these pictures with `svm`, a `logreg` that is never sure, and a `head` that was hardly trained."""
-    from pipeline.cli import run
+    from thaw.pipeline.cli import run
 
     folder = tmp_path_factory.mktemp("run") / "pictures"
     fast = ["--image-size", "32", "--weights", "random", "--layers", "block2_pool", "--pooling", "avg"]

@@ -41,17 +41,17 @@ def test_features_imports_neither_models_nor_pipeline_nor_estimators(path: Path)
 def test_models_imports_of_features_only_the_store_and_the_backbones(path: Path) -> None:
     names = imported(path)
     assert not within(names, "pipeline")
-    assert within(names, "features") == within(names, "features.store", "features.backbones")
+    assert within(names, "features") == within(names, "thaw.features.store", "thaw.features.backbones.registry")
 
 
 def test_linear_models_import_no_neural_library() -> None:
-    code = "import sys, models.selection, models.artifacts, models.metrics; print(*sys.modules)"
+    code = "import sys, thaw.models.selection.search, thaw.models.artifacts, thaw.models.metrics; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert not {"tensorflow", "keras", "jax", "torch"} & set(loaded.split())
 
 
 def test_help_imports_no_heavy_library() -> None:
-    code = "import sys; from pipeline.cli import run; run(['svm', '--help']); print(*sys.modules, file=sys.stderr)"
+    code = "import sys; from thaw.pipeline.cli import run; run(['svm', '--help']); print(*sys.modules, file=sys.stderr)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stderr
     assert not {"tensorflow", "keras", "sklearn", "onnx", "skops", "h5py"} & set(loaded.split())
 

@@ -15,13 +15,13 @@ WRITERS = {
 }
 OPENERS = {"open", "File", "ZipFile", "fdopen"}  # which write where a mode says so
 DIRECTLY = {
-    ("features/extraction.py", "_seal", "File"): "its caller gives it the path of a whole_path",
-    ("features/locks.py", "_sign", "write_text"): "who holds a lock is written by the holder alone",
-    ("features/mnn_engine.py", "_convert", "write_bytes"): "into a temporary folder",
-    ("features/mnn_engine.py", "_native_output_dropped", "open"): "it writes nowhere",
+    ("features/extraction/extraction.py", "_seal", "File"): "its caller gives it the path of a whole_path",
+    ("features/files/locks.py", "_sign", "write_text"): "who holds a lock is written by the holder alone",
+    ("features/engines/mnn_engine.py", "_convert", "write_bytes"): "into a temporary folder",
+    ("features/engines/mnn_engine.py", "_native_output_dropped", "open"): "it writes nowhere",
     ("features/store.py", "create_feature_file", "File"): "its callers give it the path of a whole_path",
-    ("pipeline/evaluation.py", "write_outcome", "save"): "a function of ours, which writes whole files",
-    ("pipeline/train_network.py", "train", "save"): "a function of ours, which writes whole files",
+    ("pipeline/training/outcome.py", "write_outcome", "save"): "a function of ours, which writes whole files",
+    ("pipeline/training/train_network.py", "train", "save"): "a function of ours, which writes whole files",
 }
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backends.environment import BACKENDS, environment_of, interpreter
 
-from features.engine_check import relative_error
-from features.store import FeatureFile
+from thaw.features.engines.agreement import relative_error
+from thaw.features.store import FeatureFile
+
+from tests.backends.environment import BACKENDS, environment_of, interpreter
 
 ROOT = Path(__file__).resolve().parent.parent
 OTHERS = [name for name in BACKENDS if name != "tensorflow"]

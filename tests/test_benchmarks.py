@@ -9,7 +9,7 @@ import pytest
 from benchmarks import linear, machine, networks, results, runner, samples, scaling
 from benchmarks.extraction import relative_error
 from benchmarks.runner import Contender, ContenderError, Result, take_turns
-from features.backbones import BACKBONES
+from thaw.features.backbones.registry import BACKBONES
 
 ROOT = Path(__file__).resolve().parent.parent
 

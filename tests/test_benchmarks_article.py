@@ -8,11 +8,11 @@ import pytest
 from benchmarks import article_figures, article_picture, article_table, head_on_layer
 from benchmarks.article_figures import Figures, Table
 from benchmarks.article_rows import ROWS, RUNS, Row
-from features.preprocessing import normalize
-from features.store import create_feature_file
-from models.metrics import compare, evaluate
-from pipeline.cli import App
-from pipeline.predictions import write_predictions
+from thaw.features.images.preprocess import normalize
+from thaw.features.store import create_feature_file
+from thaw.models.metrics import compare, evaluate
+from thaw.pipeline.cli import App
+from thaw.pipeline.run.predictions_csv import write_predictions
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("cat", "dog")

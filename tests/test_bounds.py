@@ -6,21 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_pipeline_explanations import feature_file
 
-from features.store import FeatureFile
-from pipeline import evaluation, frozen
-from pipeline.config import Shared
-from pipeline.feature_rows import load_rows
-from pipeline.survey import Survey
+from thaw.features.store import FeatureFile
+from thaw.pipeline.advice import linear_probes
+from thaw.pipeline.advice.sample import Survey
+from thaw.pipeline.config import Shared
+from thaw.pipeline.training import outcome
+from thaw.pipeline.training.memory import load_rows
+
+from tests.builders.features import feature_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "faults"))
 from leaks import Held, judge
 
 
 def test_what_the_process_holds_already_counts(tmp_path: Path) -> None:
-    assert evaluation.spare_memory_mb(Shared(run=tmp_path, memory=1)) == 0
-    assert 0 < evaluation.spare_memory_mb(Shared(run=tmp_path, memory=10**6)) < 10**6
+    assert outcome.spare_memory_mb(Shared(run=tmp_path, memory=1)) == 0
+    assert 0 < outcome.spare_memory_mb(Shared(run=tmp_path, memory=10**6)) < 10**6
 
 
 @pytest.mark.parametrize("transform", ["none", "sqrt"])
@@ -37,13 +39,13 @@ def test_advice_reads_features_that_do_not_fit_from_the_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     feature_file(tmp_path)
-    monkeypatch.setattr(frozen, "CHOOSING_ROWS", 8)
+    monkeypatch.setattr(linear_probes, "CHOOSING_ROWS", 8)
     curves = []
     with caplog.at_level(logging.INFO), FeatureFile(tmp_path / "features.h5") as features:
         features.split[:] = np.arange(72) % 6 // 5 * 2  # 60 rows that are not test
         for memory in (10**6, 1):
             survey = Survey(Shared(run=tmp_path, memory=memory), features)
-            curves.append(frozen.learning_curve(survey, frozen.best_frozen(survey)[0])[0])
+            curves.append(linear_probes.learning_curve(survey, linear_probes.best_frozen(survey)[0])[0])
             assert ("its features are read from the file" in caplog.text) == (memory == 1)
     assert [point.accuracy for point in curves[0].points] == [point.accuracy for point in curves[1].points]
 

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_pipeline_hindsight import advice
-from test_pipeline_report import CLASSES, IDS, LABELS, add, fields, probabilities_with
 
-from models.metrics import evaluate
-from pipeline.advice import write_advice
-from pipeline.cli import run
-from pipeline.predictions import write_predictions
-from pipeline.schema import Report, write_report
+from thaw.models.metrics import evaluate
+from thaw.pipeline.cli import run
+from thaw.pipeline.run.advice_json import write_advice
+from thaw.pipeline.run.predictions_csv import write_predictions
+from thaw.pipeline.run.report_json import Report, write_report
+
+from tests.builders.advice import advice
+from tests.builders.results import CLASSES, IDS, LABELS, add, fields, probabilities_with
 
 TOOLS = Path(__file__).resolve().parent / "browser"
 SET_UP = TOOLS / "node_modules" / ".browser"

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from test_browser import SET_UP, TOOLS, VIEWS, problems_of_axe, problems_of_images, screenshots  # noqa: F401
-from test_pipeline_web import serving
+
+from tests.builders.server import serving
+from tests.test_browser import SET_UP, TOOLS, VIEWS, problems_of_axe, problems_of_images, screenshots  # noqa: F401
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 

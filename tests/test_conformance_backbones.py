@@ -17,24 +17,25 @@ from PIL import Image
 from safetensors.numpy import save_file
 from scipy.special import softmax
 
-from features import extraction, keras_network, weights
-from features.backbones import BACKBONES, Backbone, build_frozen
-from features.datasets import Dataset, load_dataset
-from features.engine_check import relative_error
-from features.engines import KerasEngine
-from features.errors import InputError
-from features.extraction import Extraction, Recipe
-from features.graph import IMAGE
-from features.mnn_engine import MNNEngine, mnn_version
-from features.onnx_graph import network_nodes
-from features.preprocessing import normalize, pooled_shape
-from features.weights import Weights, load_weights
-from models import network
-from models.network import Architecture
-from pipeline.cli import run
-from pipeline.config import Finetune
-from pipeline.pilots import HEAD, cuts_of
-from pipeline.schema import read_report
+from thaw.features.backbones import keras_model, weights
+from thaw.features.backbones.graph import IMAGE
+from thaw.features.backbones.registry import BACKBONES, Backbone, build_frozen
+from thaw.features.backbones.weights import Weights, load_weights
+from thaw.features.datasets.dataset import Dataset, load_dataset
+from thaw.features.engines.agreement import relative_error
+from thaw.features.engines.keras_engine import KerasEngine
+from thaw.features.engines.mnn_engine import MNNEngine, mnn_version
+from thaw.features.errors import InputError
+from thaw.features.extraction import extraction
+from thaw.features.extraction.extraction import Extraction, Recipe
+from thaw.features.images.preprocess import normalize, pooled_shape
+from thaw.features.onnx.network import network_nodes
+from thaw.models.neural import network
+from thaw.models.neural.network import Architecture
+from thaw.pipeline.advice.fine_tuning_trials import HEAD, cuts_of
+from thaw.pipeline.cli import run
+from thaw.pipeline.config import Finetune
+from thaw.pipeline.run.report_json import read_report
 
 NAMES = tuple(BACKBONES)
 WITH_NORMS = ("resnet50", "inceptionv3", "densenet121")
@@ -199,7 +200,7 @@ def test_the_table_of_operations_is_keras_network(name: str) -> None:
     backbone = BACKBONES[name]
     least = backbone.min_image_size
     model = kerass_own(name, None)
-    layers = {operation.name: layer for operation, layer in keras_network.matched(backbone.graph, model)}
+    layers = {operation.name: layer for operation, layer in keras_model.matched(backbone.graph, model)}
     assert list(backbone.graph.cuts) == [layer.name for layer in backbone.layers]
     cuts = keras.Model(model.input, [layers[layer.name].output for layer in backbone.layers])
     for size in (least, least + 1, least + 18):

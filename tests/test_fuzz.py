@@ -13,21 +13,22 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from test_features_store import make_file
 
-from features.backbones import get_backbone
-from features.errors import InputError
-from features.heaps import check_heaps
-from features.parts import peek_part, read_part, write_part
-from features.store import FeatureFile
-from features.tables import list_npz
-from features.weights import load_weights
-from models.artifacts import load_record
-from models.checkpoints import Checkpoint
-from models.network import load as load_network
-from pipeline import warm_start
-from pipeline.model_record import fault_of
-from pipeline.rundir import read_run_settings
+from thaw.features.backbones.registry import get_backbone
+from thaw.features.backbones.weights import load_weights
+from thaw.features.datasets.tables import list_npz
+from thaw.features.errors import InputError
+from thaw.features.extraction.parts import peek_part, read_part, write_part
+from thaw.features.files.hdf5_guard import check_heaps
+from thaw.features.store import FeatureFile
+from thaw.models.artifacts import load_record
+from thaw.models.neural.checkpoints import Checkpoint
+from thaw.models.neural.network import load as load_network
+from thaw.pipeline.run.model_record import fault_of
+from thaw.pipeline.run.run_json import read_run_settings
+from thaw.pipeline.training import warm_start
+
+from tests.builders.features import make_file
 
 EVERYTHING = Path(__file__).resolve().parent / "fuzz" / "everything.py"
 RECORD = {

@@ -4,10 +4,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 
 import pytest
 
-from features.backbones import BACKBONES
-from pipeline.licences import data_licence, weights_licence
 from requirements import licences
 from requirements.licences import ACCEPTED, PAGE, TABLES, UNKNOWN, Package, allowed, licence_of, of_text, rows_of
+from thaw.features.backbones.registry import BACKBONES
+from thaw.pipeline.card.licences import data_licence, weights_licence
 
 TEXT = PAGE.read_text(encoding="utf-8")
 ROWS = rows_of(TEXT)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import run
-from pipeline.schema import read_report
+from thaw.pipeline.cli import run
+from thaw.pipeline.run.report_json import read_report
 
 pytestmark = pytest.mark.weights
 

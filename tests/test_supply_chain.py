@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from features.backbones import BACKBONES
-from features.datasets import load_dataset
-from features.errors import InputError
-from features.weight_files import WHEEL_NAME, WHEEL_SHA256
-from features.weights import _imagenet as load_imagenet
-from features.weights import load_weights
+from thaw.features.backbones.registry import BACKBONES
+from thaw.features.backbones.weight_files import WHEEL_NAME, WHEEL_SHA256
+from thaw.features.backbones.weights import _imagenet as load_imagenet
+from thaw.features.backbones.weights import load_weights
+from thaw.features.datasets.dataset import load_dataset
+from thaw.features.errors import InputError
+
 from tests.test_architecture import imported
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,9 +131,9 @@ FETCHES = re.compile(r"\b(urlopen|urlretrieve|get_file|hf_hub_download|snapshot_
 def test_two_places_alone_fetch_anything() -> None:
     """What they fetch is checked below."""
     fetching = {path.relative_to(ROOT).as_posix() for path in CODE if FETCHES.search(path.read_text(encoding="utf-8"))}
-    assert fetching == {"features/weights.py", "features/archives.py"}
+    assert fetching == {"features/backbones/weights.py", "features/datasets/cifar.py"}
     clients = [path for path in CODE if any(name.startswith(CLIENTS) for name in imported(path))]
-    assert [path.relative_to(ROOT).as_posix() for path in clients] == ["features/weights.py"]
+    assert [path.relative_to(ROOT).as_posix() for path in clients] == ["features/backbones/weights.py"]
 
 
 @pytest.fixture
@@ -152,7 +153,11 @@ def untouched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: io.BytesIO(FOREIGN))
     monkeypatch.setattr("keras.utils.get_file", keras_file)
-    for reader in ("features.weights.read_tensors", "features.archives._unpickled", "features.weight_files._read_onnx"):
+    for reader in (
+        "thaw.features.backbones.weights.read_tensors",
+        "thaw.features.datasets.cifar._unpickled",
+        "thaw.features.backbones.weight_files._read_onnx",
+    ):
         monkeypatch.setattr(reader, read)
     load_imagenet.cache_clear()
     yield

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backends.environment import BACKENDS, ROOT, environment_of, interpreter
 
 from benchmarks.samples import write_subset
+
+from tests.backends.environment import BACKENDS, ROOT, environment_of, interpreter
 
 SIZES = {"train": 2000, "test": 6000}
 pytestmark = pytest.mark.skipif(interpreter() is None, reason="JAX and PyTorch are not there: type make test-backends")

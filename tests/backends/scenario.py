@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from features.backbones import BACKBONES
-from features.engine_check import noise, relative_error
-from features.engines import Network
-from features.weights import load_weights
-from models import gradcam, network
-from models.checkpoints import Checkpoint
-from models.network import Architecture
-from models.recipes import Recipe
-from models.training import Samples, Training, compile_model
-from pipeline.classifier import How, load_classifier
-from pipeline.cli import run
+from thaw.features.backbones.registry import BACKBONES
+from thaw.features.backbones.weights import load_weights
+from thaw.features.engines.agreement import noise, relative_error
+from thaw.features.engines.keras_engine import Network
+from thaw.models.neural import gradcam, network
+from thaw.models.neural.checkpoints import Checkpoint
+from thaw.models.neural.network import Architecture
+from thaw.models.neural.recipes import Recipe
+from thaw.models.neural.training import Samples, Training, compile_model
+from thaw.pipeline.cli import run
+from thaw.pipeline.inference.classifier import How, load_classifier
 
 FAST = ["--image-size", "32", "--weights", "random", "--engine", "keras", "--layers", "block3_pool,block5_pool"]
 TRAINED = ("logreg", "head", "finetune", "scratch", "random")

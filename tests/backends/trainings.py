@@ -10,14 +10,14 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from features.backbones import BACKBONES
-from features.store import FeatureFile
-from features.weights import load_weights
-from models import network
-from models.batches import CachedActivations
-from models.network import Architecture
-from models.recipes import find_recipe
-from models.training import Samples, Training, compile_model
+from thaw.features.backbones.registry import BACKBONES
+from thaw.features.backbones.weights import load_weights
+from thaw.features.store import FeatureFile
+from thaw.models.neural import network
+from thaw.models.neural.batches import CachedActivations
+from thaw.models.neural.network import Architecture
+from thaw.models.neural.recipes import find_recipe
+from thaw.models.neural.training import Samples, Training, compile_model
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ import numpy as np
 from network import HOSTS, Network, network
 from PIL import Image
 
-from features.parts import peek_part
-from features.store import FeatureFile
+from thaw.features.extraction.parts import peek_part
+from thaw.features.store import FeatureFile
 
 SETTINGS = [
     *("--weights", "random", "--image-size", "32", "--layers", "block2_pool", "--pooling", "avg"),
@@ -32,8 +32,8 @@ SETTINGS = [
 OPTIONS = {"features": SETTINGS, "svm": [], "logreg": [], "advise": ["--budget", "0.5"]}
 PART_ROWS = 32  # instead of 512, so that a few images are many tasks
 CLIENT = (
-    f"import sys, features.extraction as e; e.PART_ROWS = {PART_ROWS}; from pipeline.cli import run; "
-    "sys.exit(run(sys.argv[1:]))"
+    f"import sys, thaw.features.extraction.extraction as e; e.PART_ROWS = {PART_ROWS}; "
+    "from thaw.pipeline.cli import run; sys.exit(run(sys.argv[1:]))"
 )
 PORT = 8786
 TOLERANCE = 1e-5  # of a model's probabilities

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from distributed import Client, LocalCluster
 
-from features.store import FeatureFile, FeatureRows, create_feature_file
-from models.cluster_pool import ClusterBlocks, open_pool
-from models.linear import LinearSVM, SoftmaxRegression
-from models.paths import LinearPath
-from models.selection import make_folds
+from thaw.features.store import FeatureFile, FeatureRows, create_feature_file
+from thaw.models.distributed.pool import ClusterBlocks, open_pool
+from thaw.models.linear import LinearSVM, SoftmaxRegression
+from thaw.models.selection.path import LinearPath
+from thaw.models.selection.search import make_folds
 
 KINDS = {"svm": LinearSVM, "logreg": SoftmaxRegression}
 WIDTH, NUM_CLASSES, NUM_WORKERS, VALUE = 1024, 4, 4, 1e-4

@@ -23,17 +23,20 @@ import small_run
 from corpus_images import PIXELS, saved
 from PIL import Image
 
-from features import store
-from features.datasets import load_dataset
-from features.extraction import _seal
-from features.store import FeatureFile, create_feature_file
-from models import blocks
-from pipeline import extract, frozen, report, split, train_linear  # noqa: F401
-from pipeline.audit import audit
-from pipeline.cli import run as thaw
-from pipeline.config import Shared
-from pipeline.rundir import write_run_settings
-from pipeline.survey import Survey
+from thaw.features import store
+from thaw.features.datasets.dataset import load_dataset
+from thaw.features.extraction.extraction import _seal
+from thaw.features.store import FeatureFile, create_feature_file
+from thaw.models.solver import blocks
+from thaw.pipeline.advice import linear_probes
+from thaw.pipeline.advice.audit import audit
+from thaw.pipeline.advice.sample import Survey
+from thaw.pipeline.cli import run as thaw
+from thaw.pipeline.config import Shared
+from thaw.pipeline.extraction import extract
+from thaw.pipeline.run import split_csv
+from thaw.pipeline.run.run_json import write_run_settings
+from thaw.pipeline.training import train_linear  # noqa: F401
 
 LAYER, WIDTH = "block4_pool", 1024
 SETTINGS: dict[str, Any] = {"layers": LAYER, "pooling": "grid2", "dtype": "float16", "weights": "random"}
@@ -97,10 +100,10 @@ def make_run(
     settings = Shared(run=run, dataset=f"npz:{folder / 'images.npz'}", **given)
     write_run_settings(settings)
     dataset = load_dataset(settings.dataset)
-    sides = split.main(run, dataset, 0)
+    sides = split_csv.main(run, dataset, 0)
     made_of = extract.features_of(settings).settings(settings) | {
         "engine": "keras", "device": "cpu", "weights_sha256": weights, "dataset_sha256": dataset.digest(),
-        "split_sha256": split.digest(run), "seconds": 1.0,
+        "split_sha256": split_csv.digest(run), "seconds": 1.0,
     }  # fmt: skip
     columns = {"labels": labels, "ids": dataset.ids, "split": sides, "class_names": dataset.class_names}
     path, layer = run / "features.h5", settings.layers
@@ -126,9 +129,9 @@ def advising(run: Path) -> Callable[[int], int]:
         settings = Shared(run=run, dataset=f"npz:{run.parent / 'images.npz'}", memory=memory, **SETTINGS)
         with FeatureFile(run / "features.h5") as features:
             survey = Survey(settings, features)
-            frozen.TRANSFORMS, frozen.SVM_VALUES, frozen.SCREENING = ("none",), (1e-3,), (1e-3,)  # type: ignore[misc]
-            frozen.CHOOSING_ROWS = 500
-            frozen.learning_curve(survey, frozen.best_frozen(survey)[0])
+            linear_probes.TRANSFORMS, linear_probes.SVM_VALUES, linear_probes.SCREENING = ("none",), (1e-3,), (1e-3,)  # type: ignore[misc]
+            linear_probes.CHOOSING_ROWS = 500
+            linear_probes.learning_curve(survey, linear_probes.best_frozen(survey)[0])
             audit(settings, features)
         return 0
 
@@ -147,7 +150,7 @@ def folder_of_files(folder: Path, count: int) -> Callable[[int], int]:
         dataset = load_dataset(f"folder:{folder / 'pictures'}")
         dataset.digest()
         (folder / "begun").mkdir()
-        split.main(folder / "begun", dataset, 0)
+        split_csv.main(folder / "begun", dataset, 0)
         for row in range(0, count, 100):
             dataset.read(row)
         return 0 if len(dataset.ids) == count else 1

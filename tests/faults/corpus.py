@@ -24,7 +24,7 @@ from corpus_images import READ, REFUSED, images
 from ledger import Ledger
 from prepared import prepared
 
-from features.errors import InputError
+from thaw.features.errors import InputError
 
 MOST_SECONDS, MOST_MB = 10, 1500
 WATCHED = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "socket.connect", "os.fork")
@@ -50,7 +50,7 @@ def cases(run_folder: Path) -> list[Case]:
 
 def _image(content: bytes) -> Callable[[Path], object]:
     def meet(folder: Path) -> object:
-        from features.images import decode, resize
+        from thaw.features.images.decode import decode, resize
 
         path = folder / "image.png"
         path.write_bytes(content)
@@ -61,8 +61,8 @@ def _image(content: bytes) -> Callable[[Path], object]:
 
 def _dataset(make: Callable[[Path], str]) -> Callable[[Path], object]:
     def meet(folder: Path) -> object:
-        from features.datasets import load_dataset
-        from pipeline import split
+        from thaw.features.datasets.dataset import load_dataset
+        from thaw.pipeline.run import split_csv
 
         word = make(folder)
 
@@ -73,7 +73,7 @@ def _dataset(make: Callable[[Path], str]) -> Callable[[Path], object]:
             dataset.digest()
             (folder / "run").mkdir()
             if len(dataset.ids) > 8:  # fewer cannot be split, which is said too
-                split.main(folder / "run", dataset, 0)
+                split_csv.main(folder / "run", dataset, 0)
 
         return read
 
@@ -82,9 +82,9 @@ def _dataset(make: Callable[[Path], str]) -> Callable[[Path], object]:
 
 def _artifact(run_folder: Path, file: str, change: Callable[[Path], object]) -> Callable[[Path], object]:
     def meet(folder: Path) -> object:
-        from models.artifacts import load_model
-        from pipeline.classifier import read_trained
-        from pipeline.verify import findings
+        from thaw.models.artifacts import load_model
+        from thaw.pipeline.inference.classifier import read_trained
+        from thaw.pipeline.verify.verify import findings
 
         copy = folder / "run"
         shutil.copytree(run_folder, copy)

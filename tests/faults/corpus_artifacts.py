@@ -84,8 +84,8 @@ def _skops() -> Iterator[tuple[str, Change]]:
     for name, change in COMMON.items():
         yield f"with {name}", change
     yield "that names os.system", _schema('"LinearSVM"', '"system"')
-    yield "of a module os", _schema('"models.linear"', '"os"')
-    yield "of subprocess.Popen", _schema("models.linear", "subprocess")
+    yield "of a module os", _schema('"thaw.models.linear"', '"os"')
+    yield "of subprocess.Popen", _schema("thaw.models.linear", "subprocess")
     yield "without its schema", _archive(lambda members: members.pop("schema.json"))
     yield "with a schema that is a list", _archive(lambda members: members.__setitem__("schema.json", b"[1]"))
     yield "with a schema 5,000 deep", _archive(lambda m: m.__setitem__("schema.json", b"[" * 5000 + b"]" * 5000))
@@ -103,7 +103,7 @@ def _pickle_arrays(members: dict[str, bytes]) -> None:
 
 def _foreign(model: object) -> Change:
     def change(path: Path) -> None:
-        from models.artifacts import load_record, save_model
+        from thaw.models.artifacts import load_record, save_model
 
         save_model(path, model, load_record(path))
 

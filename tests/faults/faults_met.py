@@ -14,8 +14,8 @@ import small_run
 from ledger import Ledger
 from prepared import Prepared, outcome, prepared
 
-from features.errors import InputError
-from pipeline.verify import findings
+from thaw.features.errors import InputError
+from thaw.pipeline.verify.verify import findings
 
 CAPABILITIES_VERSION = 0x20080522  # of the structures that capset takes
 REMEDY = re.compile(r"; |type|make room|change its permissions|remove|expected|mend|put it back|train|export")

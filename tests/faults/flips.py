@@ -12,8 +12,8 @@ from pathlib import Path
 from ledger import Ledger
 from prepared import prepared
 
-from features.errors import InputError
-from pipeline.verify import findings
+from thaw.features.errors import InputError
+from thaw.pipeline.verify.verify import findings
 
 NOT_READ = (".lock", ".html", ".md", ".svg", ".png")
 

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import small_run
 from bounds import make_run, status
 
-from features.backbones import BACKBONES
-from features.weights import load_weights
+from thaw.features.backbones.registry import BACKBONES
+from thaw.features.backbones.weights import load_weights
 
 LOOKS_EVERY = 0.01  # seconds
 REPEATS = 3  # of the stage on few images: what TensorFlow allocates differs by a hundred MB from run to run

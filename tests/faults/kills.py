@@ -22,8 +22,8 @@ import small_run
 from ledger import Ledger
 from prepared import Prepared, outcome, prepared
 
-from features.parts import peek_part
-from pipeline.verify import findings
+from thaw.features.extraction.parts import peek_part
+from thaw.pipeline.verify.verify import findings
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 JITTER = 0.02  # seconds, since processor time comes in ticks of a hundredth

@@ -22,10 +22,10 @@ import small_run
 from corpus_images import PIXELS, saved
 from PIL import Image
 
-from features.datasets import load_dataset
-from features.errors import InputError
-from features.store import FeatureFile
-from pipeline.cli import run as thaw
+from thaw.features.datasets.dataset import load_dataset
+from thaw.features.errors import InputError
+from thaw.features.store import FeatureFile
+from thaw.pipeline.cli import run as thaw
 
 WARM_UP = 3
 MOST_MB_A_ROUND = 2.0

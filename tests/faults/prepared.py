@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import small_run
 
-from features.store import FeatureFile
-from pipeline.schema import read_report
+from thaw.features.store import FeatureFile
+from thaw.pipeline.run.report_json import read_report
 
 TIMED = ("seconds", "minutes")  # in the names of figures that differ from run to run
 

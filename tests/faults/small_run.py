@@ -16,7 +16,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pipeline.cli import run
+from thaw.pipeline.cli import run
 
 PICTURES_A_CLASS = 64
 SETTINGS = ["--image-size", "32", "--weights", "random", "--layers", "block4_pool,block5_pool", "--batch-size", "32"]
@@ -111,6 +111,8 @@ def import_everything() -> None:
     import skops.io  # noqa: F401
 
     import features.extraction
-    from pipeline import advise, export, report, train_linear, train_network  # noqa: F401
+    from thaw.pipeline.training import (
+        train_network,  # noqa: F401
+    )
 
     features.extraction.PART_ROWS = SMALL_PARTS

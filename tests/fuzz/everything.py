@@ -124,7 +124,7 @@ def _in_a_child(target: Any, runs: int, seed: int, folder: Path) -> tuple[int, s
 
 
 def _fuzz_here(target: Any, runs: int, seed: int, folder: Path) -> None:
-    from features.errors import InputError
+    from thaw.features.errors import InputError
 
     seen: set[str] = set()
 

@@ -78,8 +78,8 @@ def arrays() -> list[bytes]:
 
 def feature_files(folder: Path) -> list[bytes]:
     """Return feature files: of two layers with groups, and of whole activations."""
-    from features.extraction import _seal
-    from features.store import create_feature_file
+    from thaw.features.extraction.extraction import _seal
+    from thaw.features.store import create_feature_file
 
     found = []
     for number, shapes in enumerate(({"block4_pool": (8, 3), "block5_pool": (8, 2)}, {"block5_pool": (8, 1, 1, 2)})):
@@ -98,7 +98,7 @@ def feature_files(folder: Path) -> list[bytes]:
 
 def parts(folder: Path) -> list[bytes]:
     """Return a part of a feature file."""
-    from features.parts import write_part
+    from thaw.features.extraction.parts import write_part
 
     record = {"settings_sha256": "a" * 64, "skipped": {"x.png": "no"}, "seconds": 0.5}
     write_part(folder / "seed.part", {"block5_pool": np.ones((3, 2), np.float32)}, np.arange(3), record)
@@ -130,7 +130,7 @@ def keras_weights(folder: Path) -> list[bytes]:
 
 def pytorch_state() -> dict[str, np.ndarray]:
     """Return AlexNet's state dict with kernels of one value."""
-    from features.weight_files import PYTORCH_ALEXNET
+    from thaw.features.backbones.weight_files import PYTORCH_ALEXNET
 
     kernels = {f"features.{place}.weight": np.ones((2, 1, 1, 1), np.float32) for place in PYTORCH_ALEXNET.values()}
     return kernels | {f"features.{place}.bias": np.ones(2, np.float32) for place in PYTORCH_ALEXNET.values()}

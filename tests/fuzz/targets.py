@@ -9,8 +9,10 @@ import mutations
 import numpy as np
 import seeds
 
-from features import backbones, datasets, images, weights
-from pipeline import new_images
+from thaw.features.backbones import registry, weights
+from thaw.features.datasets.dataset import load_dataset
+from thaw.features.images import decode
+from thaw.pipeline.inference import inputs
 
 MOST_PIXELS = 2**18
 
@@ -57,15 +59,15 @@ def data_targets(folder: Path) -> Iterator[Target]:
 
 
 def _image(content: bytes) -> None:
-    image = images.decode(content, "image", MOST_PIXELS, 9 if content[-1:] < b"\x80" else None)
+    image = decode.decode(content, "image", MOST_PIXELS, 9 if content[-1:] < b"\x80" else None)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size > 3 * MOST_PIXELS:
         raise AssertionError(f"decoded to {image.dtype} {image.shape}")
-    images.resize(image[:256, :256], 8, "bilinear")
+    decode.resize(image[:256, :256], 8, "bilinear")
 
 
 def _dataset(word: str) -> Callable[[], None]:
     def read() -> None:
-        dataset = datasets.load_dataset(word, max_pixels=MOST_PIXELS)
+        dataset = load_dataset(word, max_pixels=MOST_PIXELS)
         dataset.digest()
         for row in range(min(4, len(dataset.ids))):
             dataset.read(row)
@@ -82,7 +84,7 @@ def weight_targets(folder: Path) -> Iterator[Target]:
         (".npz", "alexnet", [seeds.npz(**state)], 20),
         (".safetensors", "alexnet", seeds.safetensors_weights(), 60),
     ):
-        path, backbone = folder / f"weights{suffix}", backbones.get_backbone(network)
+        path, backbone = folder / f"weights{suffix}", registry.get_backbone(network)
         read = lambda path=path, backbone=backbone: weights.load_weights(str(path), backbone)  # noqa: E731
         target = file_target(path.name, path, read, content, share)
         yield target._replace(change=mutations.in_hdf5(keras[0])) if suffix == ".h5" else target
@@ -95,8 +97,8 @@ def list_targets(folder: Path) -> Iterator[Target]:
 
     def meet(content: bytes) -> None:
         lines = content.decode("utf-8", "surrogateescape").splitlines(keepends=True)
-        for path in islice(new_images.list_images(["-"], lines), 20):
-            images.decode(path, str(path), MOST_PIXELS)
+        for path in islice(inputs.list_images(["-"], lines), 20):
+            decode.decode(path, str(path), MOST_PIXELS)
 
     here = str(folder / "new" / "1.png").encode()
     yield Target("standard input", meet, [here + b"\n\r\n" + here + b"\r\n", b"gone.png\n*.png\n"], 100, most_bytes=512)

@@ -10,16 +10,22 @@ import mutations
 import numpy as np
 import seeds
 from targets import Target, file_target
-from test_pipeline_hindsight import advice as made_advice
-from test_pipeline_report import add
 
-from features import parts, store
-from features.datasets import Dataset
-from models import artifacts, checkpoints
-from pipeline import advice, classifier, exported, html_classes, predictions, rundir, schema, split, sums, verify
-from pipeline import warm_start as warm
-from pipeline.config import Shared
-from pipeline.model_record import NEEDED
+from thaw.features import store
+from thaw.features.datasets.dataset import Dataset
+from thaw.features.extraction import parts
+from thaw.models import artifacts
+from thaw.models.neural import checkpoints
+from thaw.pipeline.config import Shared
+from thaw.pipeline.inference import classifier
+from thaw.pipeline.report.html import classes
+from thaw.pipeline.run import advice_json, export_json, predictions_csv, report_json, run_json, sha256sums, split_csv
+from thaw.pipeline.run.model_record import NEEDED
+from thaw.pipeline.training import warm_start as warm
+from thaw.pipeline.verify import verify
+
+from tests.builders.advice import advice as made_advice
+from tests.builders.results import add
 
 CLASSES = ["cat", "dog", "eel"]
 CURVE = b"epoch,loss,accuracy,validation_loss,validation_accuracy,validation_balanced_accuracy\n0,,,1.2,0.4,0.4\n"
@@ -58,14 +64,14 @@ def make_run(folder: Path) -> Path:
     """Write a run directory with a result, advice and all tables, as the stages would, and return it."""
     run = folder / "run"
     result = add(run, "svm", [0, 1])
-    rundir.write_run_settings(Shared(run=run, dataset="digits"))
+    run_json.write_run_settings(Shared(run=run, dataset="digits"))
     (run / "split.csv").write_text("id,label,split\na,cat,train\nb,dog,test\n")
-    advice.write_advice(run, made_advice())
+    advice_json.write_advice(run, made_advice())
     (result / "learning_curve.csv").write_bytes(CURVE)
-    sums.write_sums(result, [result / "report.json", result / "predictions.csv"], {})
+    sha256sums.write_sums(result, [result / "report.json", result / "predictions.csv"], {})
     times = {"cores": 2, "image_side": 256, "batch_size": 32, "milliseconds_one": 1.5, "milliseconds_batch": None}
     entry = {"format": "onnx", "path": "model.onnx", "bytes": 9, "runtime": "onnxruntime", "command": "x", **times}
-    exported.record_export(result, exported.Exported.model_validate(entry))
+    export_json.record_export(result, export_json.Exported.model_validate(entry))
     return run
 
 
@@ -79,18 +85,18 @@ def run_targets(folder: Path) -> Iterator[Target]:
     dataset = Dataset("x", ("a", "b"), labels, ("cat", "dog"), ("", ""), None, _nothing, _nothing)  # type: ignore[arg-type]
 
     def sides(path: Path) -> None:
-        split.check_table(path)
-        split.read_split(path, dataset)
+        split_csv.check_table(path)
+        split_csv.read_split(path, dataset)
 
     kinds: list[tuple[str, Callable[[Path], object], int]] = [
-        ("run.json", lambda path: rundir.read_run_settings(path.parent), 90),
+        ("run.json", lambda path: run_json.read_run_settings(path.parent), 90),
         ("split.csv", sides, 140),
-        ("advice.json", lambda path: advice.read_advice(path.parent), 90),
-        ("svm/report.json", schema.read_report, 90),
-        ("svm/export.json", lambda path: exported.read_exports(path.parent), 90),
-        ("svm/predictions.csv", lambda path: predictions.read_predictions(path, CLASSES), 120),
-        ("svm/learning_curve.csv", html_classes.read_curve, 120),
-        ("svm/SHA256SUMS", lambda path: sums.changed_files(path.parent), 140),
+        ("advice.json", lambda path: advice_json.read_advice(path.parent), 90),
+        ("svm/report.json", report_json.read_report, 90),
+        ("svm/export.json", lambda path: export_json.read_exports(path.parent), 90),
+        ("svm/predictions.csv", lambda path: predictions_csv.read_predictions(path, CLASSES), 120),
+        ("svm/learning_curve.csv", classes.read_curve, 120),
+        ("svm/SHA256SUMS", lambda path: sha256sums.changed_files(path.parent), 140),
         ("run.json", lambda path: list(verify.findings(path.parent)), 5),
         ("svm/report.json", lambda path: list(verify.findings(path.parent.parent)), 5),
     ]
@@ -106,7 +112,7 @@ def _read_trained(folder: Path) -> object:
 
 def _save_apart(path: Path, architecture: Any, record: dict[str, Any]) -> None:
     """Save a network in a process of its own: what is forked after TensorFlow has computed may wait for its threads."""
-    from models import network
+    from thaw.models.neural import network
 
     if child := os.fork():
         if os.waitpid(child, 0)[1]:
@@ -121,9 +127,9 @@ def _save_apart(path: Path, architecture: Any, record: dict[str, Any]) -> None:
 
 def model_targets(folder: Path) -> Iterator[Target]:
     """Yield those of trained models, of both kinds, and of what an interrupted training leaves."""
-    from models import network
-    from models.linear import LinearSVM
-    from models.strategies import STRATEGIES
+    from thaw.models.linear import LinearSVM
+    from thaw.models.neural import network
+    from thaw.models.strategies import STRATEGIES
 
     linear = add(folder / "models", "svm", [0])
     generator = np.random.default_rng(0)

@@ -11,11 +11,12 @@ from urllib.parse import unquote
 import numpy as np
 import seeds
 from targets import MOST_PIXELS, Target
-from test_pipeline_report import CLASSES, fields, probabilities_with
 
-from pipeline.config import Serve
-from pipeline.schema import Report
-from pipeline.web import create_app
+from thaw.pipeline.config import Serve
+from thaw.pipeline.run.report_json import Report
+from thaw.pipeline.serving.app import create_app
+
+from tests.builders.results import CLASSES, fields, probabilities_with
 
 STATUSES = {200, 400, 403, 404, 405, 413, 415, 422, 429, 503}
 

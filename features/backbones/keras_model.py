@@ -1,0 +1,106 @@
+"""A network as a Keras model: from `keras.applications`, or from its operations where Keras has no such network."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from thaw.features.backbones.graph import IMAGE, Graph, Operation
+from thaw.features.backbones.registry import Backbone
+
+
+def build(backbone: Backbone, image_size: int) -> keras.Model:
+    """Return the model for (N, image_size, image_size, 3) float32 input, its layers named like the operations."""
+    if backbone.builder is None:
+        return _from_operations(backbone, image_size)
+    model = published(backbone, image_size)
+    names = {layer.name: operation.name for operation, layer in matched(backbone.graph, model)}
+    if all(old == new for old, new in names.items()):
+        return model
+
+    def renamed(layer: Any) -> Any:
+        return type(layer).from_config({**layer.get_config(), "name": names.get(layer.name, layer.name)})
+
+    image = keras.Input((image_size, image_size, 3))
+    return keras.models.clone_model(model, input_tensors=image, clone_function=renamed)
+
+
+def published(backbone: Backbone, image_size: int) -> keras.Model:
+    """Return the model of `keras.applications` as it is, without its top and with random weights."""
+    shape = (image_size, image_size, 3)
+    return getattr(keras.applications, str(backbone.builder))(weights=None, include_top=False, input_shape=shape)
+
+
+def matched(graph: Graph, model: keras.Model) -> Iterator[tuple[Operation, Any]]:
+    """Give each operation with its layer, found from the last one downwards by their places, whatever their names.
+
+    Raises ValueError where the model is another network than the graph.
+    """
+    makers = {id(layer.output): layer for layer in model.layers}
+    last = list(graph.operations)[-1]
+    todo, seen = [(last, model.output)], set()
+    while todo:
+        name, tensor = todo.pop()
+        if name == IMAGE or name in seen:
+            continue
+        seen.add(name)
+        operation, layer = graph.operations[name], makers[id(tensor)]
+        inputs = layer.input if isinstance(layer.input, list) else [layer.input]
+        if not _is(operation, layer) or len(inputs) != len(operation.inputs):
+            raise ValueError(f"Keras' layer {layer.name} is not the operation {name}")
+        todo += [(below, _unpadded(given, makers)) for below, given in zip(operation.inputs, inputs, strict=True)]
+        yield operation, layer
+    if len(seen) != len(graph.operations):
+        raise ValueError(f"Keras' model has {len(seen)} of {len(graph.operations)} operations")
+
+
+def _unpadded(tensor: Any, makers: dict[int, Any]) -> Any:
+    """Return what a padding layer pads, since an operation has its padding with it."""
+    layer = makers[id(tensor)]
+    return layer.input if isinstance(layer, keras.layers.ZeroPadding2D) else tensor
+
+
+def _is(operation: Operation, layer: Any) -> bool:
+    """Return whether a layer does what the operation does, its padding left out."""
+    kinds = {
+        "conv": keras.layers.Conv2D,
+        "norm": keras.layers.BatchNormalization,
+        "relu": keras.layers.Activation,
+        "max": keras.layers.MaxPooling2D,
+        "average": keras.layers.AveragePooling2D,
+        "add": keras.layers.Add,
+        "concat": keras.layers.Concatenate,
+    }
+    if not isinstance(layer, kinds[operation.kind]):
+        return False
+    steps = (operation.kernel, (operation.stride, operation.stride))
+    if operation.kind == "conv":
+        shape = (layer.filters, layer.use_bias, layer.activation is keras.activations.relu)
+        expected = (operation.channels, operation.bias, operation.relu)
+        return (layer.kernel_size, layer.strides) == steps and shape == expected
+    if operation.kind == "norm":
+        return (layer.epsilon, layer.scale, layer.center) == (operation.epsilon, operation.scale, True)
+    if operation.kind == "relu":
+        return layer.activation is keras.activations.relu
+    return operation.kind not in ("max", "average") or (layer.pool_size, layer.strides) == steps
+
+
+def _from_operations(backbone: Backbone, image_size: int) -> keras.Model:
+    """Return a model of convolutions and max poolings, one after the other."""
+    image = keras.Input((image_size, image_size, 3))
+    value = image
+    for operation in backbone.graph.operations.values():
+        if any(operation.padding):
+            value = keras.layers.ZeroPadding2D(operation.padding, name=f"{operation.name}_pad")(value)
+        value = _layer(operation)(value)
+    return keras.Model(image, value, name=backbone.name)
+
+
+def _layer(operation: Operation) -> Any:
+    options = {"strides": operation.stride, "name": operation.name}
+    if operation.kind == "max":
+        return keras.layers.MaxPooling2D(operation.kernel, **options)
+    if operation.kind == "conv":
+        activation = "relu" if operation.relu else None
+        return keras.layers.Conv2D(operation.channels, operation.kernel, activation=activation, **options)
+    raise ValueError(f"{operation.kind} is not built here; expected conv or max")

@@ -1,0 +1,243 @@
+"""A network by name: its cut points and their shapes, what input it takes, and the frozen Keras model."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from thaw.features.backbones import architectures
+from thaw.features.backbones.graph import IMAGE, Graph, Operation
+from thaw.features.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+
+    from thaw.features.backbones.weights import Weights
+
+USUAL_IMAGE_SIZE = 48  # pixels, as in the article
+KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A cut point: an output that splits the network, so that everything above it depends on it alone.
+
+    `kind` is `conv`, `pool` or `block`; `channels` go out; `windows` are the operations since the cut point below, or
+    the image, that change the map's size; `stride` is the pixels of the image per step. `probed` is whether features
+    are taken there by themselves, `trainable` whether a convolution lies between the cut point below and here.
+    """
+
+    name: str
+    kind: str
+    channels: int
+    stride: int
+    windows: tuple[Operation, ...]
+    probed: bool
+    trainable: bool
+
+
+@dataclass(frozen=True)
+class Published:
+    """Keras' own file of a network's ImageNet weights: its name, its address, its MD5 and the digest of its tensors."""
+
+    file: str
+    url: str
+    md5: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A convolutional network without its classifier.
+
+    `builder` is its name in `keras.applications`, None where it is built here; `normalization` is what its input takes
+    (thaw.features.images.preprocess); `min_image_size` is the smallest image side, in pixels, that it takes.
+    """
+
+    name: str
+    builder: str | None
+    normalization: str
+    min_image_size: int
+    graph: Graph = field(repr=False)
+    published: Published | None = None
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The cut points, from the image upwards."""
+        layers: list[Layer] = []
+        inside: list[Operation] = []
+        for operation in self.graph.operations.values():
+            inside.append(operation)
+            if operation.name in self.graph.cuts:
+                layers.append(self._layer(inside, layers[-1] if layers else None))
+                inside = []
+        return tuple(layers)
+
+    def _layer(self, inside: list[Operation], below: Layer | None) -> Layer:
+        """Return the cut point that ends the operations `inside`; any path through them has the same windows."""
+        last, path, name = inside[-1], [], inside[-1].name
+        while name != (below.name if below else IMAGE):
+            path.append(self.graph.operations[name])
+            name = path[-1].inputs[0]
+        windows = tuple(operation for operation in reversed(path) if not operation.keeps_size)
+        stride = below.stride if below else 1
+        for window in windows:
+            stride *= window.stride
+        kinds = {"conv": "conv", "max": "pool", "average": "pool"}
+        convolves = any(operation.kind == "conv" for operation in inside)
+        return Layer(
+            last.name,
+            kinds.get(last.kind, "block"),
+            last.channels,
+            stride,
+            windows,
+            self.graph.cuts[last.name],
+            convolves,
+        )
+
+    @cached_property
+    def trainable(self) -> tuple[Layer, ...]:
+        """The layers that training can begin from, in order."""
+        return tuple(layer for layer in self.layers if layer.trainable)
+
+    @cached_property
+    def probed(self) -> tuple[Layer, ...]:
+        """The layers that features are taken from by themselves, in order: poolings and the ends of stages."""
+        return tuple(layer for layer in self.layers if layer.probed)
+
+    @cached_property
+    def stage_starts(self) -> tuple[str, ...]:
+        """The first layer of each stage that training can begin from; a stage ends with a probed layer."""
+        starts = {self.stages_above(layer.name): layer.name for layer in reversed(self.trainable)}
+        return tuple(starts[stage] for stage in sorted(starts, reverse=True))
+
+    def stages_above(self, name: str) -> int:
+        """Return how many stages lie above that of the layer `name`."""
+        return sum(layer.probed for layer in self.layers[self._position(name) :]) - 1
+
+    @property
+    def default_layers(self) -> str:
+        """The layers that are extracted unless others are named: the last two that are probed, joined by a comma."""
+        return ",".join(layer.name for layer in self.probed[-2:])
+
+    @property
+    def default_cut(self) -> str:
+        """The layer that fine-tuning begins from unless another is named: the start of the last stage."""
+        return self.stage_starts[-1]
+
+    @property
+    def default_image_size(self) -> int:
+        """The side in pixels that images are resized to unless another is named."""
+        return max(USUAL_IMAGE_SIZE, self.min_image_size)
+
+    @property
+    def name_width(self) -> int:
+        """The columns that a list of the layers gives to their names."""
+        return max(14, *(len(layer.name) for layer in self.layers))
+
+    @cached_property
+    def tensor_shapes(self) -> Mapping[str, tuple[tuple[int, ...], ...]]:
+        """The shapes of the tensors of every operation that has some, in order."""
+        return {name: operation.shapes for name, operation in self.graph.operations.items() if operation.shapes}
+
+    def layer(self, name: str) -> Layer:
+        """Return the layer of that name; raises InputError that lists the names."""
+        return self.layers[self._position(name)]
+
+    def _position(self, name: str) -> int:
+        names = [layer.name for layer in self.layers]
+        if name not in names:
+            raise InputError(f"{self.name} has no layer {name!r}; expected one of {', '.join(names)}")
+        return names.index(name)
+
+    def input_of(self, name: str) -> str | None:
+        """Return the layer just below the layer `name`, None where that is the image."""
+        position = self._position(name)
+        return self.layers[position - 1].name if position else None
+
+    def output_shape(self, name: str, image_size: int) -> tuple[int, int, int]:
+        """Return the (H, W, C) of a layer's output for square images of `image_size` pixels."""
+        size, position = image_size, self._position(name)
+        for layer in self.layers[: position + 1]:
+            for window in layer.windows:
+                size = window.output_size(size)
+        return (size, size, self.layers[position].channels)
+
+    def check_image_size(self, image_size: int) -> None:
+        """Raise InputError where `image_size` is below the network's minimum."""
+        if image_size < self.min_image_size:
+            raise InputError(
+                f"--image-size {image_size} is below the minimum of {self.name}; "
+                f"expected {self.min_image_size} or more, for example --image-size {self.default_image_size}"
+            )
+
+    def cost(self, name: str, image_size: int) -> tuple[int, int]:
+        """Return the parameters up to a layer, and the multiply-adds of its convolutions for one image of that size."""
+        self._position(name)
+        operations, sizes = self.graph.up_to([name]), self.graph.sizes(image_size)
+        parameters = sum(operation.num_parameters for operation in operations)
+        return parameters, sum(operation.multiply_adds(sizes[operation.name]) for operation in operations)
+
+
+def _keras_file(folder: str, network: str, md5: str, sha256: str | None = None) -> Published:
+    """Return Keras' file of a network without its top; the MD5 is the one in `keras.applications`."""
+    file = f"{network}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    return Published(file, f"{KERAS_FILES}/{folder}/{file}", md5, sha256)
+
+
+VGG16_SHA256 = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"
+_ALL = (
+    Backbone(
+        *("vgg16", "VGG16", "caffe", 32, architectures.vgg((2, 2, 3, 3, 3))),
+        _keras_file("vgg16", "vgg16", "6d6bbae143d832006294945121d1f1fc", VGG16_SHA256),
+    ),
+    Backbone(
+        *("vgg19", "VGG19", "caffe", 32, architectures.vgg((2, 2, 4, 4, 4))),
+        _keras_file("vgg19", "vgg19", "253f8cb515780f3b799900260a226db6"),
+    ),
+    Backbone(
+        *("resnet50", "ResNet50", "caffe", 32, architectures.resnet50()),
+        _keras_file("resnet", "resnet50", "4d473c1dd8becc155b73f8504c6f6626"),
+    ),
+    Backbone(
+        *("inceptionv3", "InceptionV3", "tf", 75, architectures.inceptionv3()),
+        _keras_file("inception_v3", "inception_v3", "bcbd6486424b2319ff4ef7d526e38f63"),
+    ),
+    Backbone(
+        *("densenet121", "DenseNet121", "torch", 32, architectures.densenet121()),
+        _keras_file("densenet", "densenet121", "30ee3e1110167f948a6b9946edeeb738"),
+    ),
+    Backbone("alexnet", None, "torch", 63, architectures.alexnet()),
+)
+BACKBONES = {backbone.name: backbone for backbone in _ALL}
+
+
+def get_backbone(name: str) -> Backbone:
+    """Return the backbone of that name; raises InputError that lists the names."""
+    if name not in BACKBONES:
+        raise InputError(f"no such backbone: {name!r}; expected one of {', '.join(BACKBONES)}")
+    return BACKBONES[name]
+
+
+def build_frozen(backbone: Backbone, image_size: int, weights: "Weights | None") -> "keras.Model":
+    """Return the Keras model for (N, image_size, image_size, 3) float32 input, every layer frozen.
+
+    Its layers have the names of the operations in `backbone.graph`. Without `weights` it has Keras' own random ones,
+    for weights to be loaded into.
+    """
+    from thaw.features.backbones import keras_model
+
+    backbone.check_image_size(image_size)
+    model = keras_model.build(backbone, image_size)
+    if weights:
+        for name in backbone.tensor_shapes:
+            model.get_layer(name).set_weights(list(weights.tensors[name]))
+    model.trainable = False
+    return model
+
+
+def truncate(model: "keras.Model", layers: Iterable[str]) -> "keras.Model":
+    """Return a model with the same input that gives the outputs of `layers`, in their order, and runs no further."""
+    import keras
+
+    return keras.Model(model.input, [model.get_layer(name).output for name in layers])

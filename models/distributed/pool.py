@@ -1,0 +1,137 @@
+"""Rows of features worked on by the workers of a Dask cluster; the client holds what is summed, never the rows."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from thaw.features.store import InputError
+from thaw.models.distributed.worker import Share, Source, added, each, opened, same
+from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, Known, OtherBlocks, Result, block_rows
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+SHARES = 4  # for each worker: so much finer is what a worker can hold, take over from a lost one or from a slow one
+GATHERED = 16  # results that are fetched at once
+PATIENCE = 60.0  # seconds without any worker, after which a pass is given up
+WATCH = 5.0  # seconds between looks at whether there are workers
+
+
+@dataclass(frozen=True)
+class ClusterBlocks(OtherBlocks):
+    """Rows of a feature file, for the workers of `client`; whoever reads them here reads the file here."""
+
+    client: "Client"
+
+
+def open_pool(blocks: Blocks) -> "BlockPool | ClusterPool":
+    """Return what works on the rows, for a `with` block: workers for ClusterBlocks, threads for other rows.
+
+    Rows that fit one block of 8 MiB are read and worked on here.
+    """
+    if not isinstance(blocks, ClusterBlocks):
+        return BlockPool(blocks)
+    if len(block_rows(blocks)) > 1:
+        return ClusterPool(blocks)
+    return BlockPool(ArrayBlocks(blocks.read(slice(None))))
+
+
+class ClusterPool:
+    """The workers of a cluster, as a `thaw.models.solver.blocks.Pool`; use it in a `with` block.
+
+    The rows are cut into blocks as a single process on the client's machine would cut them. Consecutive blocks make a
+    share; a worker opens the feature file itself, and holds its shares in memory or reads them anew in each pass. The
+    work of a pass (the unknowns, in a fit) is sent once and handed on from worker to worker. What comes back is added
+    up in the order of the rows, whoever was quick; a lost worker's shares are opened again and worked on by others.
+    """
+
+    def __init__(self, blocks: ClusterBlocks):
+        self.blocks: Blocks = blocks.blocks
+        self.rows = block_rows(blocks)
+        self._client = blocks.client
+        self._known: Known | None = None
+        self._shares: list[Future] = []
+        self._places: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._shares, self._known = [], None  # the workers then let go of the rows
+
+    def each(self, work: Callable[[np.ndarray, Known], Result], known: Known) -> Iterator[Result]:
+        """See `thaw.models.solver.blocks.Pool`."""
+        for results in self._pass(each, work, known):
+            yield from results
+
+    def add(self, work: Callable[[np.ndarray, Known], Sequence], known: Known, totals: Sequence[np.ndarray]) -> None:
+        """See `thaw.models.solver.blocks.Pool`; the parts of the last array are the shares'."""
+        for blocks, last in self._pass(added, work, known):
+            for arrays in blocks:
+                for total, array in zip(totals[:-1], arrays, strict=True):
+                    total += array
+            totals[-1][...] += last
+
+    def _pass(self, function: Callable[..., Any], work: Any, known: Known) -> Iterator[Any]:
+        """Yield `function(share, work)` of each share, in order."""
+        if known is not self._known:
+            self._open(known)
+        sent = self._submit(same, work)
+        futures = [
+            self._submit(function, share, sent, worker=worker)
+            for share, worker in zip(self._shares, self._places, strict=True)
+        ]
+        futures.reverse()
+        while futures:
+            yield from self._gather([futures.pop() for _ in range(min(GATHERED, len(futures)))])
+
+    def _open(self, known: Known) -> None:
+        """Have each worker open its shares, consecutive ones beside each other."""
+        workers = sorted(self._client.nthreads())
+        source, places = Source.of(self.blocks)
+        number = min(len(self.rows), SHARES * max(1, len(workers)))
+        self._shares, self._places, self._known = [], [], known
+        for i in range(number):
+            part = self.rows[i * len(self.rows) // number : (i + 1) * len(self.rows) // number]
+            start, stop = part[0].start, part[-1].stop
+            rows = [slice(block.start - start, block.stop - start) for block in part]
+            share = Share(source, places[start:stop], rows, known[start:stop])
+            self._places.append(workers[i * len(workers) // number] if workers else "")
+            self._shares.append(self._submit(opened, share, worker=self._places[-1]))
+
+    def _submit(self, function: Callable[..., Any], *arguments: Any, worker: str = "") -> "Future":
+        """Submit a task for a worker, or any other if that one is lost."""
+        import dask
+
+        where: dict[str, Any] = {"workers": [worker], "allow_other_workers": True} if worker else {}
+        key = f"rows-{function.__name__}-{uuid.uuid4().hex}"
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": 2**50}):  # unknowns may be large
+            return self._client.submit(function, *arguments, key=key, pure=False, **where)
+
+    def _gather(self, futures: list["Future"]) -> list[Any]:
+        """Return the results; raises InputError where no worker has worked for a while."""
+        from distributed import wait
+
+        alone_since = None
+        while True:
+            try:
+                with self._client.as_current():
+                    wait(futures, timeout=WATCH)
+                return self._client.gather(futures)
+            except TimeoutError:
+                alone_since = None if self._has_workers() else alone_since or time.monotonic()
+                if alone_since and time.monotonic() - alone_since > PATIENCE:
+                    raise InputError(
+                        f"the scheduler at {self._client.scheduler.address} has had no worker that works for "
+                        f"{PATIENCE:.0f} s (all lost, or paused at their memory limits); start some, with more memory, "
+                        "and type the command again"
+                    ) from None
+
+    def _has_workers(self) -> bool:
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return any(worker.get("status", "running") == "running" for worker in workers)

@@ -1,0 +1,101 @@
+"""How far a training has come, and the file from which a broken one ends as an unbroken one."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from thaw.features.store import CONTAINER_FAULTS, write_whole
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of the learning curve; epoch 0 is the network before training. Losses are cross-entropies."""
+
+    epoch: int
+    learning_rate: float
+    loss: float | None
+    accuracy: float | None
+    val_loss: float
+    val_accuracy: float
+    val_balanced_accuracy: float
+    seconds: float
+
+
+@dataclass
+class State:
+    """What has happened so far: the curve, the best epoch and its weights, why training ended and whether by collapse.
+
+    Without patience nothing is chosen: then the last epoch with finite weights counts as the best.
+    """
+
+    history: list[Epoch] = field(default_factory=list)
+    best_epoch: int = -1
+    best_weights: list[np.ndarray] = field(default_factory=list)
+    stopped: str | None = None
+    collapsed: bool = False
+    out_of_time: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, over all calls."""
+        return sum(row.seconds for row in self.history)
+
+
+class Checkpoint:
+    """The file that holds a training after its last whole epoch.
+
+    It has every variable of the network (a dropout layer's seed generator too) and of the optimizer, the best weights
+    and the curve. What the next epochs need beyond that, their order and rates, follows from seed and epoch.
+    """
+
+    def __init__(self, path: Path, settings_sha256: str):
+        self.path, self.settings_sha256 = path, settings_sha256
+
+    def keep(self, model: keras.Model, state: State) -> None:
+        """Write the file, whole."""
+        arrays: dict[str, Any] = {f"variable_{i}": np.asarray(value) for i, value in enumerate(_variables(model))}
+        arrays |= {f"best_{i}": value for i, value in enumerate(state.best_weights)}
+        curve = {
+            "settings_sha256": self.settings_sha256,
+            "history": [asdict(row) for row in state.history],
+            "best_epoch": state.best_epoch,
+            "stopped": state.stopped,
+            "collapsed": state.collapsed,
+        }
+        arrays["record"] = np.frombuffer(json.dumps(curve).encode(), np.uint8)
+        with write_whole(self.path, "wb") as file:
+            np.savez(file, **arrays)
+
+    def peek(self) -> dict[str, Any] | None:
+        """Return the record of a checkpoint of these settings, None where there is none or it cannot be read."""
+        try:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                record = json.loads(arrays["record"].tobytes())
+            return record if record["settings_sha256"] == self.settings_sha256 else None
+        except CONTAINER_FAULTS:
+            return None
+
+    def restore(self, model: keras.Model) -> State | None:
+        """Give the network and its optimizer their values of the last whole epoch and return the state then."""
+        record = self.peek()
+        if record is None:
+            return None
+        with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            for i, variable in enumerate(_variables(model)):
+                variable.assign(arrays[f"variable_{i}"])
+            best = [arrays[f"best_{i}"] for i in range(len(model.weights))] if record["best_epoch"] >= 0 else []
+        history = [Epoch(**row) for row in record["history"]]
+        return State(history, record["best_epoch"], best, record["stopped"], record["collapsed"])
+
+    def remove(self) -> None:
+        """Remove the file, once the results of the training are written."""
+        self.path.unlink(missing_ok=True)
+
+
+def _variables(model: keras.Model) -> Sequence[Any]:
+    return [*model.variables, *model.optimizer.variables]

@@ -1,0 +1,217 @@
+"""The training loop: epochs, early stopping, collapse, and checkpoints that leave a broken run no different."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from thaw.models.neural.batches import Source
+from thaw.models.neural.checkpoints import Checkpoint, Epoch, State
+from thaw.models.neural.network import predict
+from thaw.models.neural.recipes import Recipe
+
+CHANCE_MARGIN = 1.05  # times 1/K; no better a balanced accuracy counts as chance
+FALLEN_EPOCHS, FALLEN_STEPS = 2, 20  # at chance in a row, after better ones, before a run is given up
+IDLE_EPOCHS, IDLE_STEPS = 5, 500  # at chance from the first one on
+NO_FIGURES = (math.nan, 0.0, 0.0)  # of a network whose outputs are not finite
+
+
+class ScaledAdamW(keras.optimizers.AdamW):
+    """AdamW with a multiple of the learning rate for each trainable variable, in their order.
+
+    The decay of the weights, separate from their gradients, goes by the learning rate itself.
+    """
+
+    def __init__(self, learning_rate: float, multiples: Sequence[float], **options: Any):
+        super().__init__(learning_rate, **options)
+        self.multiples = list(multiples)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable at its own rate."""
+        multiple = self.multiples[self._get_variable_index(variable)]  # the backend's variable has no path
+        super().update_step(gradient, variable, learning_rate * multiple)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A source with its labels (n,) int64, and a weight for each class (K,) or None."""
+
+    source: Source
+    labels: np.ndarray
+    num_classes: int
+    class_weights: np.ndarray | None = None
+
+    def targets(self, numbers: np.ndarray) -> np.ndarray:
+        """Return one-hot float32 (n, K)."""
+        return np.eye(self.num_classes, dtype=np.float32)[self.labels[numbers]]
+
+    def weights(self, numbers: np.ndarray) -> np.ndarray | None:
+        """Return the samples' weights, float32 (n,), or None where all are the same."""
+        return None if self.class_weights is None else self.class_weights[self.labels[numbers]].astype(np.float32)
+
+
+def balanced(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return a weight for each class, n / (K n_k) over the K classes present, so that each counts the same."""
+    counts = np.bincount(labels, minlength=num_classes)
+    return np.where(counts > 0, len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0.0)
+
+
+def rate_multiples(model: keras.Model, recipe: Recipe, depths: Mapping[str, int]) -> list[float]:
+    """Return the multiple of the learning rate for each trainable variable.
+
+    `depths` gives for each convolution the number of stages above its own.
+    """
+    of_layer = {name: recipe.backbone_rate * recipe.stage_rate**depth for name, depth in depths.items()}
+    of_layer["probe"] = recipe.probe_rate
+    return [of_layer.get(variable.path.split("/")[0], 1.0) for variable in model.trainable_variables]
+
+
+def compile_model(
+    model: keras.Model, recipe: Recipe, depths: Mapping[str, int] | None = None, on_gpu: bool = False
+) -> None:
+    """Compile the network for its recipe; on a CPU TensorFlow goes without XLA, which is slower than oneDNN.
+
+    JAX has nothing else, and PyTorch is not compiled.
+    """
+    if recipe.weight_decay is None:
+        optimizer: keras.optimizers.Optimizer = keras.optimizers.Adam(recipe.learning_rate)
+    else:
+        optimizer = ScaledAdamW(
+            recipe.learning_rate, rate_multiples(model, recipe, depths or {}), weight_decay=recipe.weight_decay
+        )
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+    model.compile(
+        optimizer,
+        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+        metrics=["accuracy"],
+        jit_compile="auto" if on_gpu or keras.backend.backend() != "tensorflow" else False,
+    )
+
+
+class Training:
+    """A network on its way through its epochs.
+
+    `validation` gives the curve, and where the recipe has patience the choice of the weights. With `checkpoint` every
+    finished epoch is kept there, under `settings_sha256`; a later Training of the same digest goes on from it and ends
+    with the weights of an unbroken one.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        recipe: Recipe,
+        training: Samples,
+        validation: Samples,
+        seed: int,
+        checkpoint: Checkpoint | None = None,
+    ):
+        self.model, self.recipe, self.training, self.validation = model, recipe, training, validation
+        self.seed, self.checkpoint = seed, checkpoint
+        self.steps_per_epoch = -(-training.source.num_samples // recipe.batch_size)
+        self.chance = 1 / len(np.unique(validation.labels))
+        self.state = State()
+        model.optimizer.build(model.trainable_variables)
+        if checkpoint and (state := checkpoint.restore(model)):
+            self.state = state
+
+    def run(
+        self,
+        max_minutes: float | None = None,
+        progress: Callable[[int], None] = lambda count: None,
+        on_epoch: Callable[[Epoch], None] = lambda row: None,
+    ) -> State:
+        """Train to the end of the recipe, the patience or the time, then give the network the weights to be kept."""
+        state = self.state
+        if not state.history:
+            began = time.perf_counter()
+            figures = self.evaluate()
+            self._finish_epoch(Epoch(0, 0.0, None, None, *figures, time.perf_counter() - began), on_epoch)
+        while len(state.history) <= self.recipe.epochs and not state.stopped:
+            if max_minutes is not None and not self._fits(60 * max_minutes):
+                state.stopped, state.out_of_time = "no time was left for another epoch", True
+                break
+            self._finish_epoch(self.train_epoch(len(state.history), progress), on_epoch)
+        self.model.set_weights(state.best_weights)
+        return state
+
+    def _fits(self, seconds: float) -> bool:
+        return self.state.seconds + self.state.history[-1].seconds <= seconds
+
+    def train_epoch(self, epoch: int, progress: Callable[[int], None] = lambda count: None) -> Epoch:
+        """Train one epoch, counted from 1, and return its row of the learning curve."""
+        began = time.perf_counter()
+        first_step = (epoch - 1) * self.steps_per_epoch
+        batches = self.training.source.epoch(self.recipe.batch_size, self.seed, epoch)
+        totals, rate = np.zeros(2), 0.0
+        for step, (inputs, numbers) in enumerate(batches, start=first_step):
+            rate = self.recipe.rate(step, self.recipe.epochs * self.steps_per_epoch)
+            self.model.optimizer.learning_rate = rate
+            logs = self.model.train_on_batch(
+                inputs, self.training.targets(numbers), sample_weight=self.training.weights(numbers), return_dict=True
+            )
+            totals += len(numbers) * np.array([float(logs["loss"]), float(logs["accuracy"])])
+            progress(len(numbers))
+            if not math.isfinite(totals[0]):
+                self._collapse(f"the loss is not finite in epoch {epoch}")
+                break
+        loss, accuracy = (totals / self.training.source.num_samples).tolist()
+        figures = self.evaluate() if math.isfinite(loss) else NO_FIGURES
+        return Epoch(epoch, rate, loss, accuracy, *figures, time.perf_counter() - began)
+
+    def evaluate(self) -> tuple[float, float, float]:
+        """Return cross-entropy, accuracy and balanced accuracy on the validation samples."""
+        source, labels = self.validation.source, self.validation.labels
+        probabilities = predict(self.model, source.in_order(self.recipe.batch_size))
+        if not np.isfinite(probabilities).all():
+            return NO_FIGURES
+        losses = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12))
+        hits = probabilities.argmax(axis=1) == labels
+        recalls = [hits[labels == label].mean() for label in np.unique(labels)]
+        return float(losses.mean()), float(hits.mean()), float(np.mean(recalls))
+
+    def _finish_epoch(self, row: Epoch, on_epoch: Callable[[Epoch], None]) -> None:
+        state = self.state
+        state.history.append(row)
+        if self._is_best(row):
+            state.best_epoch, state.best_weights = row.epoch, self.model.get_weights()
+        if not state.stopped:
+            self._stop_in_vain()
+        if self.checkpoint:
+            self.checkpoint.keep(self.model, state)
+        on_epoch(row)
+
+    def _is_best(self, row: Epoch) -> bool:
+        if row.epoch == 0:
+            return True
+        if not math.isfinite(row.val_loss):
+            return False
+        if self.recipe.patience is None:
+            return True
+        best = self.state.history[self.state.best_epoch]
+        return (row.val_accuracy, -row.val_loss) > (best.val_accuracy, -best.val_loss)
+
+    def _stop_in_vain(self) -> None:
+        """End training where the accuracy fell to chance or stayed there, or the patience is over.
+
+        Chance is what a network that gives every image the same class has: a balanced accuracy of 1/K. Without patience
+        nothing may be chosen, so that only a loss that is not finite ends the training.
+        """
+        state, patience = self.state, self.recipe.patience
+        if patience is None:
+            return
+        accuracies = [row.val_balanced_accuracy for row in state.history]
+        above = [epoch for epoch, accuracy in enumerate(accuracies) if accuracy > CHANCE_MARGIN * self.chance]
+        idle = len(accuracies) - 1 - max(above, default=0)
+        if above and idle >= FALLEN_EPOCHS and idle * self.steps_per_epoch >= FALLEN_STEPS:
+            self._collapse(f"the accuracy fell to chance in epoch {above[-1] + 1}")
+        elif not above and idle >= IDLE_EPOCHS and idle * self.steps_per_epoch >= IDLE_STEPS:
+            self._collapse(f"the accuracy has stayed at chance for {idle} epochs")
+        elif patience <= state.history[-1].epoch - state.best_epoch and len(accuracies) <= self.recipe.epochs:
+            state.stopped = f"no better accuracy, nor a lower loss at the same, on validation for {patience} epoch(s)"
+
+    def _collapse(self, reason: str) -> None:
+        self.state.stopped, self.state.collapsed = reason, True

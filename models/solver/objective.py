@@ -1,0 +1,175 @@
+"""The regularised objectives of many linear classifiers on the same rows, evaluated in one pass over them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from thaw.models.solver.block_functions import NO_FOLD, HeldOutScores, Moments, Slopes
+from thaw.models.solver.blocks import Known, Pool
+from thaw.models.solver.lbfgs import Minimum, minimise
+from thaw.models.solver.losses import Loss
+
+MAX_ITERATIONS = 1000
+TOLERANCE = 1e-4  # of the gradient at zero
+CONSTANT = 1e-10  # variance over mean square, about the first block's mean, of what is rounding
+NOTHING = -2  # held out from a fold that sees every row
+
+
+@dataclass(frozen=True)
+class Rows:
+    """N rows of features with what is known of each."""
+
+    pool: Pool
+    known: Known
+
+    @property
+    def num_features(self) -> int:
+        """D."""
+        return self.pool.blocks.shape[1]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What a classifier is fitted to: all rows but those held out in `number` (all, where that is None).
+
+    `class_weights` (K,) are the weights of its classes; `scaling` (2, D), means and standard deviations, standardises
+    its features as they are read, None leaves them.
+    """
+
+    number: int | None
+    class_weights: np.ndarray
+    scaling: np.ndarray | None = None
+
+
+class Problems:
+    """The problems of some classifiers on the same rows at one C: the loss's own for each of `folds`, G in all."""
+
+    def __init__(self, loss: Loss, C: float, folds: Sequence[Fold]):
+        self.loss = loss
+        self.costs = C * np.concatenate([loss.costs(fold.class_weights) for fold in folds])
+        self.targets = np.tile(loss.targets, len(folds))
+        self.places = np.repeat(np.arange(len(folds)), len(loss.targets))
+        self.folds = np.array([NOTHING if fold.number is None else fold.number for fold in folds])[self.places]
+        scalings = [fold.scaling for fold in folds if fold.scaling is not None]
+        self._scaling = np.stack(scalings, axis=1) if scalings else None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def to_rows(self, unknowns: np.ndarray, live: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return coefficients (g, k, D) and intercepts (g, k) for rows that are not standardised."""
+        coefficients, intercepts = unknowns[:, :, :-1], unknowns[:, :, -1]
+        if self._scaling is None:
+            return coefficients, intercepts
+        mean, deviation = self._scaling[:, self.places[live]]
+        coefficients = coefficients / deviation[:, None]
+        return coefficients, intercepts - np.einsum("gkd,gd->gk", coefficients, mean)
+
+    def from_rows(self, slopes: np.ndarray, totals: np.ndarray, live: np.ndarray) -> np.ndarray:
+        """Return slopes by coefficient (g, k, D) from those for rows that are not standardised, which are written over.
+
+        `totals` (g, k) are the slopes by intercept.
+        """
+        if self._scaling is not None:
+            mean, deviation = self._scaling[:, self.places[live]]
+            slopes -= totals[:, :, None] * mean[:, None]
+            slopes /= deviation[:, None]
+        return slopes
+
+
+class Objective:
+    """0.5 |w|^2 + sum of costs of the losses: of all problems, from one pass over the rows.
+
+    Unknowns are (g, k, D + 1), the intercept last. Products are in the precision of the features, sums over blocks in
+    float64.
+    """
+
+    def __init__(self, rows: Rows, problems: Problems):
+        self.rows, self.problems = rows, problems
+        self.dtype = rows.pool.blocks.dtype
+        self._costs = problems.costs.astype(self.dtype)
+
+    def __call__(self, unknowns: np.ndarray, live: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return objectives (g,) and gradients (g, k, D + 1), float64, of the problems `live` (g,)."""
+        coefficients, flat, offsets = self._flat(unknowns, live)
+        penalised = unknowns if self.problems.loss.penalises_intercept else unknowns[:, :, :-1]
+        values = 0.5 * np.einsum("gkd,gkd->g", penalised, penalised)
+        slopes, totals = np.zeros(flat.shape), np.zeros(len(flat))
+        work = Slopes(
+            *(self.problems.loss, flat, offsets, self._costs[live]),
+            folds=self.problems.folds[live],
+            targets=self.problems.targets[live],
+        )
+        self.rows.pool.add(work, self.rows.known, (values, totals, slopes))
+        width = unknowns.shape[1]
+        return values, self._gradient(unknowns, slopes.reshape(coefficients.shape), totals.reshape(-1, width), live)
+
+    def _flat(self, unknowns: np.ndarray, live: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return coefficients (g, k, D), and as the products take them (g k, D) with their offsets (g k, 1)."""
+        coefficients, intercepts = self.problems.to_rows(unknowns, live)
+        flat = coefficients.reshape(-1, self.rows.num_features).astype(self.dtype)
+        return coefficients, flat, intercepts.reshape(-1, 1).astype(self.dtype)
+
+    def _gradient(self, unknowns: np.ndarray, slopes: np.ndarray, totals: np.ndarray, live: np.ndarray) -> np.ndarray:
+        slopes = self.problems.from_rows(slopes, totals, live)
+        gradient = np.concatenate([slopes, totals[:, :, None]], axis=2)
+        penalised = gradient.shape[2] - (not self.problems.loss.penalises_intercept)
+        gradient[:, :, :penalised] += unknowns[:, :, :penalised]
+        return gradient
+
+    def held_out_scores(self, unknowns: np.ndarray) -> np.ndarray:
+        """Return each row's scores (N, t k) from the fold that left it out, NaN where none did; t k are a fold's."""
+        _, flat, offsets = self._flat(unknowns, np.arange(len(self.problems)))
+        per_fold = len(self.problems.loss.targets) * unknowns.shape[1]
+        work = HeldOutScores(flat, offsets, per_fold)
+        return np.concatenate(list(self.rows.pool.each(work, self.rows.known))).astype(unknowns.dtype)
+
+
+def slope_at_zero(rows: Rows, problems: Problems) -> np.ndarray:
+    """Return the largest entry of each problem's gradient at zero (G,): what tolerances are relative to.
+
+    Raises ValueError where a feature is not finite.
+    """
+    objective = Objective(rows, problems)
+    zero = np.zeros((len(problems), problems.loss.width, rows.num_features + 1), objective.dtype)
+    _, gradients = objective(zero, np.arange(len(problems)))
+    if not np.isfinite(gradients).all():
+        raise ValueError("features hold values that are not finite or too large; expected finite numbers")
+    return np.abs(gradients).max(axis=(1, 2))
+
+
+def solve(
+    rows: Rows,
+    problems: Problems,
+    tolerances: np.ndarray,
+    start: np.ndarray | None = None,
+    max_iterations: int = MAX_ITERATIONS,
+) -> Minimum:
+    """Solve all problems to gradients within `tolerances` (G,), from `start` (G, k, D + 1) or zero."""
+    objective = Objective(rows, problems)
+    if start is None:
+        start = np.zeros((len(problems), problems.loss.width, rows.num_features + 1))
+    return minimise(objective, start.astype(objective.dtype), tolerances, max_iterations)
+
+
+def measure(rows: Rows, folds: Sequence[int | None]) -> np.ndarray:
+    """Return mean and standard deviation of each fold's fit rows, (len(folds), 2, D); that of a constant feature is 1.
+
+    One pass in float64. Sums are kept for the rows of each fold and added up to those that a fold is fitted to:
+    subtracting held-out rows from a total would leave rounding where a feature is constant but for them.
+    """
+    shift = rows.pool.blocks.read(rows.pool.rows[0]).mean(axis=0, dtype=np.float64)
+    held_out = np.full(len(rows.known.codes), NO_FOLD) if rows.known.folds is None else rows.known.folds
+    parts, counts = np.unique(held_out, return_counts=True)
+    sums = np.zeros((len(parts), 2, rows.num_features))
+    for part in rows.pool.each(Moments(parts, shift), rows.known):
+        sums += part
+    result = []
+    for fold in folds:
+        fitted = parts != (NOTHING if fold is None else fold)
+        mean, square = sums[fitted].sum(axis=0) / counts[fitted].sum()
+        variance = np.maximum(square - np.square(mean), 0)
+        constant = variance <= CONSTANT * square
+        result.append(np.stack([mean + shift, np.sqrt(np.where(constant, 1, variance))]))
+    return np.stack(result)

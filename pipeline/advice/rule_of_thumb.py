@@ -1,0 +1,105 @@
+"""The rule of thumb made executable: the data set's cell, what the rule says there, and whether the figures agree."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from thaw.features.store import FeatureFile
+from thaw.models.selection.probing import Z
+from thaw.pipeline.run.advice_json import Candidate, DataSize, LayerProfile, PerClass, Pilot, RuleOfThumb, Similarity
+
+LARGE_IMAGES, LARGE_PER_CLASS = 10_000, 500
+SIMILAR_GAIN = 0.15  # over the random network, of the best averaged layer
+SIMILAR_DEPTH = 0.7  # of the network's pooling layers, at least, that the best one lies at
+WORTH = 0.005  # of accuracy: a dearer candidate has to be better by more
+LINEAR = ("svm", "logreg")
+RULES = {
+    "small-similar": ("svm", "features of the last layers and a linear SVM; fine-tune with caution"),
+    "small-different": ("logreg", "features of earlier layers and a linear classifier"),
+    "large-similar": ("finetune", "fine-tune the last block"),
+    "large-different": ("finetune", "train the whole network, beginning from the ImageNet weights"),
+}
+
+
+def data_size(features: FeatureFile) -> DataSize:
+    """Return the size of the data set; large is many images in all, and in the middle class too."""
+    counts = np.bincount(features.split, minlength=3)
+    known = features.split != 2
+    per_class = np.bincount(features.labels[known], minlength=len(features.class_names))
+    total, median = int(known.sum()), float(np.median(per_class))
+    large = total >= LARGE_IMAGES and median >= LARGE_PER_CLASS
+    return DataSize(
+        num_train=int(counts[0]),
+        num_validation=int(counts[1]),
+        num_test=int(counts[2]),
+        num_classes=len(features.class_names),
+        images_per_class=PerClass(fewest=int(per_class.min()), median=median, most=int(per_class.max())),
+        cell="large" if large else "small",
+        reason=f"{total:,} images that are not test, {median:,.0f} in the middle class; large is {LARGE_IMAGES:,} and "
+        f"{LARGE_PER_CLASS} or more",
+    )
+
+
+def similarity(layers: Sequence[LayerProfile]) -> Similarity:
+    """Return how near the images are to ImageNet: similar where late layers serve best, far above a random network."""
+    best = max(layers, key=lambda layer: layer.average_accuracy)
+    similar = best.depth >= SIMILAR_DEPTH * len(layers) and best.gain >= SIMILAR_GAIN
+    return Similarity(
+        best_layer=best.layer,
+        depth=best.depth,
+        num_layers=len(layers),
+        accuracy=best.average_accuracy,
+        random_accuracy=best.random_accuracy,
+        gain=best.gain,
+        cell="similar" if similar else "different",
+        reason=f"the best averaged layer is {best.layer}, {best.depth} of {len(layers)}, {100 * best.gain:.0f} points "
+        f"above a random network's; similar is {SIMILAR_DEPTH * len(layers):.1f} or later and "
+        f"{100 * SIMILAR_GAIN:.0f} points or more",
+    )
+
+
+def recommend(candidates: Sequence[Candidate], pilots: Sequence[Pilot] = ()) -> Candidate:
+    """Return the cheapest of the candidates whose expected accuracy is within half a point of the best.
+
+    Of linear classifiers on the same features, which cost the same, it is the more accurate one. A network whose pilot
+    gained no more than its own standard error is not among them: so little may be chance.
+    """
+    doubtful = {pilot.unfreeze_from for pilot in pilots if not _has_gained(pilot)}
+    usable = [c for c in candidates if (c.layer if c.strategy == "finetune" else c.strategy) not in doubtful]
+    best = max(candidate.accuracy for candidate in usable)
+    return min((c for c in usable if c.accuracy >= best - WORTH), key=_cost)
+
+
+def _has_gained(pilot: Pilot) -> bool:
+    low, high = pilot.gain_interval
+    return pilot.gain > (high - low) / 2 / Z
+
+
+def _cost(candidate: Candidate) -> tuple[bool, int, float]:
+    """Return what orders candidates: whether a network is trained, the pixels of an image, then the accuracy."""
+    return (candidate.strategy not in LINEAR, candidate.image_size, -candidate.accuracy)
+
+
+def rule_of_thumb(
+    size: DataSize, near: Similarity, candidates: Sequence[Candidate], recommended: Candidate
+) -> RuleOfThumb:
+    """Return the rule's cell and strategy, and whether what is recommended is what the rule says."""
+    cell = f"{size.cell}-{near.cell}"
+    strategy, text = RULES[cell]
+    by_rule = [c for c in candidates if c.strategy == strategy or (c.strategy in LINEAR and strategy in LINEAR)]
+    agrees = recommended in by_rule
+    best = max((c.accuracy for c in by_rule), default=0.0)
+    lead = 100 * (recommended.accuracy - best)
+    if agrees:
+        evidence = f"the measurements agree: {recommended.strategy} is expected at {100 * recommended.accuracy:.1f} %"
+    elif lead >= 0:
+        evidence = (
+            f"the measurements contradict the rule: {recommended.strategy} is expected {lead:.1f} points above "
+            f"{strategy}, at {recommended.minutes:.1f} minutes"
+        )
+    else:
+        evidence = (
+            f"the measurements contradict the rule: {strategy} would gain {-lead:.1f} points, less than its cost is "
+            f"worth beside {recommended.strategy}"
+        )
+    return RuleOfThumb(cell=cell, strategy=strategy, text=text, agrees=agrees, evidence=evidence)  # type: ignore[arg-type]

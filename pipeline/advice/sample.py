@@ -1,0 +1,107 @@
+"""What the measurements of `advise` share: the run, its rows in an order, and features of samples of them."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from thaw.features.backbones.registry import get_backbone
+from thaw.features.datasets.dataset import Dataset, load_dataset
+from thaw.features.images.preprocess import resolve_pooling
+from thaw.features.store import FeatureFile
+from thaw.models.selection.probing import HELD_OUT_ROWS, nested_order, probe_folds
+from thaw.models.selection.search import Folds
+from thaw.pipeline.config import Shared
+from thaw.pipeline.extraction import extract
+from thaw.pipeline.extraction.extract import Sample, Wanted
+
+FOLDER = "advice"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A run whose `features.h5` is there, and the options that the user gave, which are not searched over."""
+
+    settings: Shared
+    features: FeatureFile
+    given: frozenset[str] = field(default_factory=frozenset)
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The rows of features.h5 that are not test, every beginning of them stratified by class."""
+        rows = np.flatnonzero(self.features.split != 2)
+        return rows[nested_order(self.features.labels[rows], self.settings.seed)]
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The run's data set, listed once for all samples."""
+        given = self.settings
+        return load_dataset(given.dataset, given.data, given.target, given.max_pixels)
+
+    @property
+    def folder(self) -> Path:
+        """Where the samples' features lie until the advice is written."""
+        return self.settings.run_folder / FOLDER
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The names of the layers that are probed (poolings, ends of stages), from the image upwards."""
+        return tuple(layer.name for layer in get_backbone(self.settings.backbone).probed)
+
+    @cached_property
+    def images_per_second(self) -> float:
+        """The speed at which the run's own features were made."""
+        return len(self.features.ids) / max(0.1, float(self.features.attributes["seconds"]))
+
+    def speed_at(self, image_size: int) -> float:
+        """Return the images per second to be expected at another size: the cost is that of the pixels."""
+        return self.images_per_second * (self.settings.image_size / image_size) ** 2
+
+    def folds(self, rows: np.ndarray, num_held_out: int = HELD_OUT_ROWS) -> Folds:
+        """Return the folds that probes of the images at `rows` (n,) are judged by, see probe_folds."""
+        labels, groups = self.features.labels[rows], self.features.groups_of(rows)
+        return probe_folds(labels, groups, self.settings.seed, num_held_out)
+
+    def mask_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return (N,) bool that holds at the `rows` (n,) of features.h5, as its readers take them."""
+        mask = np.zeros(len(self.features.ids), bool)
+        mask[rows] = True
+        return mask
+
+    def has(self, image_size: int, layer: str, pooling: str) -> bool:
+        """Return whether features.h5 holds a layer, or all that `+` joins, pooled like that, of images of that size."""
+        own, layers = self.settings, layer.split("+")
+        if image_size != own.image_size or not set(layers) <= set(self.features.layers):
+            return False
+        shapes = [get_backbone(own.backbone).output_shape(name, image_size) for name in layers]
+        held = own.pooling.replace("none", "flat")
+        return all(resolve_pooling(pooling, shape) == resolve_pooling(held, shape) for shape in shapes)
+
+    def sample(
+        self,
+        name: str,
+        rows: np.ndarray,
+        layers: Sequence[str],
+        sides: np.ndarray | None = None,
+        **changed: object,
+    ) -> Path:
+        """Return the path of a feature file of the images at `rows` (n,) of features.h5, made unless it is there.
+
+        `layers` are layers, or `layer:pooling`; `sides` (n,) uint8 is the sample's own split; `changed` are settings in
+        which it differs from the run (image_size, weights, pooling). The file's rows are in the order of features.h5.
+        """
+        settings = self.settings.model_copy(update=changed)
+        places = np.argsort(rows)
+        images = self.dataset.subset([self.features.ids[row] for row in rows[places]])
+        split = np.zeros(len(rows), np.uint8) if sides is None else sides[places]
+        path = self.folder / f"{name}.h5"
+        engine = str(self.features.attributes["engine"])
+        own = (tuple(layers), settings.pooling, "float32", settings.weights)
+        return extract.main(settings, Wanted(path, *own, engine=engine, sample=Sample(images, split)))
+
+    def clear(self) -> None:
+        """Remove the samples' features."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,51 @@
+"""The `backbones` stage: each network's layers on standard output, with their sizes and what they cost."""
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+
+from thaw.features.backbones.registry import BACKBONES, Backbone, Layer, get_backbone
+from thaw.pipeline.config import Backbones
+from thaw.pipeline.terminal import console_for, empty_table, say
+
+COLUMNS = ("layer", "output", "parameters", "multiply-adds", "features", "unfreeze from")
+
+
+def main(settings: Backbones) -> None:
+    """Print a table for every network, or for the one that is asked for; raises InputError where it is not there."""
+    console = console_for()
+    backbones = [get_backbone(settings.backbone)] if settings.backbone else list(BACKBONES.values())
+    for backbone in backbones:
+        image_size = settings.image_size or backbone.default_image_size
+        backbone.check_image_size(image_size)
+        say(
+            console,
+            f"{backbone.name}: images of {backbone.min_image_size} pixels or more, here {image_size}; --normalize "
+            f"{backbone.normalization}; parameters and multiply-adds of one image up to a layer",
+            style="bold",
+        )
+        console.print(_table(console, backbone, image_size))
+        console.print()
+
+
+def _table(console: Console, backbone: Backbone, image_size: int) -> Table:
+    table = empty_table(console)
+    for name in COLUMNS:
+        numeric = name in ("output", "parameters", "multiply-adds")
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+    for layer in backbone.layers:
+        table.add_row(*_cells(backbone, layer, image_size))
+    return table
+
+
+def _cells(backbone: Backbone, layer: Layer, image_size: int) -> Iterator[str]:
+    """Give a row's cells; `default` is what is taken where nothing is said."""
+    parameters, multiply_adds = backbone.cost(layer.name, image_size)
+    yield layer.name
+    yield "x".join(str(side) for side in backbone.output_shape(layer.name, image_size))
+    yield f"{parameters:,}"
+    yield f"{multiply_adds:,}"
+    is_default = layer.name in backbone.default_layers.split(",")
+    yield "default" if is_default else "yes" if layer.probed else ""
+    yield "default" if layer.name == backbone.default_cut else "yes" if layer.trainable else ""

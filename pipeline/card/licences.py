@@ -1,0 +1,63 @@
+"""What licence the parts of a trained strategy are under, as far as that is known here."""
+
+from typing import Any, NamedTuple
+
+from thaw.pipeline.run.report_json import Report
+
+
+class Licence(NamedTuple):
+    """A licence's identifier on the Hugging Face hub, and a sentence on it."""
+
+    identifier: str
+    text: str
+
+
+UNKNOWN = "unknown"
+_DATA = {
+    "digits": Licence(
+        "cc-by-4.0",
+        "Images: Optical Recognition of Handwritten Digits by E. Alpaydin and C. Kaynak, UCI Machine Learning "
+        "Repository, CC BY 4.0.",
+    ),
+    "elpv": Licence(
+        "cc-by-nc-sa-4.0",
+        "Images: the ELPV data set by C. Buerhop-Lutz and others, CC BY-NC-SA 4.0: not for commercial use, and what is "
+        "made of them is to be shared under the same licence.",
+    ),
+}
+_CIFAR = (
+    "Images: CIFAR by A. Krizhevsky, published without a licence; whoever passes the model on must state the terms."
+)
+_OWN = "Images: the user's own; their licence is not known here. Whoever passes the model on must state it."
+_WEIGHTS = {
+    "vgg16": "ImageNet weights of VGG16: K. Simonyan and A. Zisserman, CC BY 4.0.",
+    "vgg19": "ImageNet weights of VGG19: K. Simonyan and A. Zisserman, CC BY 4.0.",
+    "resnet50": "ImageNet weights of ResNet50: K. He and others, MIT licence (by Keras' documentation).",
+    "inceptionv3": "ImageNet weights of InceptionV3: Apache-2.0 (by Keras' documentation).",
+    "densenet121": "ImageNet weights of DenseNet121: G. Huang and others, BSD-3-Clause (by Keras' documentation).",
+}
+
+
+def data_licence(dataset: str) -> Licence:
+    """Return the licence of a data set, by its word."""
+    own = _CIFAR if dataset in ("cifar10", "cifar100") else _OWN
+    return _DATA.get(dataset, Licence(UNKNOWN, own))
+
+
+def weights_licence(backbone: str) -> str:
+    """Return a sentence on the licence of a network's published ImageNet weights."""
+    return _WEIGHTS.get(backbone, _unknown_weights(backbone))
+
+
+def _unknown_weights(backbone: str) -> str:
+    return f"Weights of {backbone}: from a source whose licence is not known here; it must be stated."
+
+
+def licence_lines(report: Report, record: dict[str, Any]) -> list[str]:
+    """Return a sentence on the images and one on the network's weights."""
+    weights, backbone = str(record.get("weights")), str(report.backbone)
+    if report.strategy in ("random", "scratch") or weights == "random":
+        of_weights = "Weights of the network: seeded random ones, and what was trained from them; no one else's."
+    else:
+        of_weights = weights_licence(backbone) if weights == "imagenet" else _unknown_weights(backbone)
+    return [data_licence(report.dataset).text, of_weights]

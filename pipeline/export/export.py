@@ -1,0 +1,183 @@
+"""The export stage: a trained strategy -> one file that needs nothing of this project, its size and its latency."""
+
+import json
+import logging
+import os
+import statistics
+import time
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thaw.features.engines.backend import backend_name
+from thaw.features.errors import InputError
+from thaw.features.files.atomic import whole_folder, whole_path, write_whole
+from thaw.features.processor import num_cores
+from thaw.pipeline.card import model_card
+from thaw.pipeline.config import Export
+from thaw.pipeline.export.onnx_model import INPUT, onnx_classifier
+from thaw.pipeline.formatting import size
+from thaw.pipeline.inference.classifier import Trained, find_result, read_trained
+from thaw.pipeline.run.export_json import BATCH_SIZE, IMAGE_SIDE, Exported, record_export
+from thaw.pipeline.training.outcome import command, making
+
+if TYPE_CHECKING:
+    import keras
+
+log = logging.getLogger("thaw")
+
+FILES = {"onnx": "model.onnx", "keras": "model.keras", "savedmodel": "savedmodel", "bundle": "bundle.zip"}
+TIMED_SECONDS, MOST_TIMED = 2.0, 30  # a latency is the median of as many calls as fit
+
+Run = Callable[[np.ndarray], Any]
+
+
+def main(settings: Export) -> Path:
+    """Write the model, print its path, size and latency, note them in export.json; return the path.
+
+    Raises InputError where the run has no such model, where the format cannot hold it, or where it cannot be written.
+    """
+    folder = find_result(settings.run, settings.name)
+    path = settings.out or folder / FILES[settings.format]
+    _check_path(path, settings.format)
+    with making(folder):
+        exported = _export(settings, folder, path)
+    print(path, size(exported.bytes), *latencies(exported), sep="\n")
+    return path
+
+
+def _export(settings: Export, folder: Path, path: Path) -> Exported:
+    trained = read_trained(folder)
+    run, runtime = _WRITERS[settings.format](path, trained, settings.weights)
+    one, many = (_latency(run, count) if run else None for count in (1, BATCH_SIZE))
+    exported = Exported(
+        format=settings.format,
+        path=str(path.absolute() if settings.out else path.name),
+        bytes=_size(path),
+        runtime=runtime,
+        cores=num_cores(),
+        image_side=IMAGE_SIDE,
+        batch_size=BATCH_SIZE,
+        milliseconds_one=one,
+        milliseconds_batch=many,
+        command=command(),
+    )
+    record_export(folder, exported)
+    return exported
+
+
+def latencies(exported: Exported) -> list[str]:
+    """Return lines on how long an image and a batch take, none where that was not measured."""
+    one, many = exported.milliseconds_one, exported.milliseconds_batch
+    if one is None or many is None:
+        return []
+    where = f"of {exported.image_side}x{exported.image_side} pixels, {exported.runtime}, {exported.cores} cores"
+    return [f"{one:.1f} ms for one image {where}", f"{many:.1f} ms for {exported.batch_size} images at once"]
+
+
+def _check_path(path: Path, form: str) -> None:
+    """Raise InputError where the file cannot be written, before anything is computed."""
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"--out {path}: {path.parent} is no folder that can be written into; choose another place")
+    if form == "savedmodel":
+        if backend_name() != "tensorflow":
+            raise InputError(
+                f"--format savedmodel is TensorFlow's own, and Keras runs on {backend_name()} here; type "
+                "KERAS_BACKEND=tensorflow before the command, or --format onnx or keras"
+            )
+        taken = path.exists() and not (path / "saved_model.pb").is_file()
+        wanted = "the name of a folder that is not there yet, or of an earlier export"
+    else:
+        taken, wanted = path.is_dir(), f"the name of a file, for example {path / FILES[form]}"
+        if form == "keras" and path.suffix != ".keras":
+            taken, wanted = True, "a name that ends in .keras"
+    if taken:
+        raise InputError(f"--out {path}: expected {wanted}")
+
+
+def _write_onnx(path: Path, trained: Trained, weights: str | None) -> tuple[Run | None, str | None]:
+    model = onnx_classifier(trained, weights)
+    with write_whole(path, "wb") as file:
+        file.write(model)
+    return _onnx_runtime(model)
+
+
+def _write_bundle(path: Path, trained: Trained, weights: str | None) -> tuple[Run | None, str | None]:
+    from thaw.pipeline.export.bundle import write_bundle
+
+    model = onnx_classifier(trained, weights)
+    model_card.write(trained.folder)
+    write_bundle(path, trained, model)
+    return _onnx_runtime(model)
+
+
+def _onnx_runtime(model: bytes) -> tuple[Run | None, str | None]:
+    """Return what runs the model and its name, None where ONNX Runtime is not installed."""
+    try:
+        import onnxruntime
+    except ImportError:
+        log.info("ONNX Runtime is not installed, so that the latency is not measured; type pip install onnxruntime")
+        return None, None
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {INPUT: images}), f"ONNX Runtime {onnxruntime.__version__}"
+
+
+def _write_keras(path: Path, trained: Trained, weights: str | None) -> tuple[Run, str]:
+    from thaw.pipeline.export.keras_model import keras_classifier
+
+    model = keras_classifier(trained, weights)
+    with whole_path(path, ".keras") as temporary:
+        model.save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr("class_names.json", json.dumps(trained.record["class_names"], ensure_ascii=False))
+    return _keras_runtime(model)
+
+
+def _write_savedmodel(path: Path, trained: Trained, weights: str | None) -> tuple[Run, str]:
+    from thaw.pipeline.export.keras_model import keras_classifier
+
+    model = keras_classifier(trained, weights)
+    with whole_folder(path) as temporary:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of TensorFlow about its own code
+            model.export(temporary, verbose=False)
+        extra = temporary / "assets.extra"  # TensorFlow's folder for files that are the user's own
+        extra.mkdir(exist_ok=True)
+        names = json.dumps(trained.record["class_names"], ensure_ascii=False)
+        (extra / "class_names.json").write_text(names, encoding="utf-8")
+    return _keras_runtime(model)
+
+
+def _keras_runtime(model: "keras.Model") -> tuple[Run, str]:
+    import keras
+
+    return model.predict_on_batch, f"Keras {keras.__version__} on {keras.backend.backend()}"
+
+
+_WRITERS: dict[str, Callable[[Path, Trained, str | None], tuple[Run | None, str | None]]] = {
+    "onnx": _write_onnx,
+    "keras": _write_keras,
+    "savedmodel": _write_savedmodel,
+    "bundle": _write_bundle,
+}
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+
+
+def _latency(run: Run, count: int) -> float:
+    """Return the median milliseconds that `count` images of noise take at once, after one call to warm up."""
+    images = np.random.default_rng(0).integers(0, 256, (count, IMAGE_SIDE, IMAGE_SIDE, 3)).astype(np.uint8)
+    run(images)
+    seconds: list[float] = []
+    while len(seconds) < MOST_TIMED and (not seconds or sum(seconds) < TIMED_SECONDS):
+        began = time.perf_counter()
+        run(images)
+        seconds.append(time.perf_counter() - began)
+    return 1000 * statistics.median(seconds)

@@ -1,0 +1,67 @@
+"""The images that are to be labelled: files, folders, patterns and names on standard input, listed as wanted."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from thaw.features.errors import InputError
+from thaw.features.images.decode import shown
+
+STANDARD_INPUT = "-"
+# What a folder is searched for; a file that is named itself is read whatever its ending is.
+ENDINGS = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".avif"),
+        *(".ppm", ".pgm", ".pbm", ".pnm"),
+    )
+)
+
+
+def list_images(words: Sequence[str], lines: Iterable[str]) -> Iterator[Path]:
+    """Yield the images that `words` name, in their order; `-` stands for the names in `lines`, one a line.
+
+    A folder stands for the image files anywhere in it, a word with `*`, `?` or `[` that is no file for what it matches.
+    A name that leads to nothing is yielded too: reading it says so. Raises InputError where there are no words, or a
+    folder or a pattern holds no image.
+    """
+    if not words:
+        raise InputError('no image was named; type make predict IMAGES="photo.jpg folder", or IMAGES=- to read a list')
+    for word in words:
+        if word == STANDARD_INPUT:
+            named = (Path(name) for line in lines if (name := line.rstrip("\r\n")))
+            yield from _not_none(named, "standard input names no image")
+        else:
+            yield from _of_word(word)
+
+
+def _of_word(word: str) -> Iterator[Path]:
+    try:
+        path = Path(word).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{shown(word)}: {error} Expected a file, a folder or a pattern: mend the name") from None
+    if path.is_dir():
+        yield from _not_none(_in_folder(path), f"{shown(path)} holds no image file")
+    elif not os.path.lexists(path) and glob.has_magic(word):
+        matched = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207, an absolute pattern too
+        files = (file for name in matched for file in (_in_folder(name) if name.is_dir() else [name]))
+        yield from _not_none(files, f"nothing matches {shown(word)}")
+    else:
+        yield path
+
+
+def _in_folder(folder: Path) -> Iterator[Path]:
+    """Yield the image files under `folder`, folder by folder in the order of their names; hidden ones are left out."""
+    for at, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
+                yield Path(at) / name
+
+
+def _not_none(paths: Iterator[Path], problem: str) -> Iterator[Path]:
+    first = next(paths, None)
+    if first is None:
+        raise InputError(f"{problem}; expected JPEG, PNG or other image files: mend the name")
+    yield first
+    yield from paths

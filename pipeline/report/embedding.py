@@ -1,0 +1,85 @@
+"""A map of the test images: features -> 50 principal components -> two coordinates that keep neighbours together."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from thaw.features.errors import InputError
+from thaw.features.store import FeatureFile
+from thaw.models.solver.blocks import signed_roots
+from thaw.pipeline.run.report_json import Report
+
+MOST_IMAGES = 2000
+MOST_COLOURS = 20
+NUM_COMPONENTS = 50
+LEAST_IMAGES = 20
+NUM_STEPS = 500  # half of scikit-learn's, which leaves the picture as it is
+
+
+class FeatureMap(NamedTuple):
+    """`places` (N, 2) of N test images, their `groups` (N,): an index into `names`, the coloured classes, or -1."""
+
+    layer: str
+    places: np.ndarray
+    groups: np.ndarray
+    names: list[str]
+
+
+def of_run(run: Path, report: Report, seed: int) -> FeatureMap:
+    """Return the map of at most 2,000 test images by the features that `report`, of a linear strategy, was made from.
+
+    Raises InputError where features.h5 is gone, is another than the report's, or has too few test images.
+    """
+    path = run / "features.h5"
+    if not path.exists():
+        raise InputError(f"it needs {path}, which is gone; type: make features RUN={shlex.quote(str(run))}")
+    with FeatureFile(path) as features:
+        if features.attributes.get("values_sha256") != report.features_sha256 or report.layer is None:
+            raise InputError(f"{path} is not what {report.name} was made from; type: make {report.strategy} RUN={run}")
+        mask = sample(features.split == 2, seed)
+        if mask.sum() < LEAST_IMAGES:
+            raise InputError(f"a map needs {LEAST_IMAGES} test images or more; the run has {int(mask.sum())}")
+        values = features.read(report.layer.split("+"), mask)
+        labels = features.labels[mask]
+        class_names = features.class_names
+    if report.hyperparameters.get("transform") == "sqrt":
+        signed_roots(values, out=values)
+    return FeatureMap(report.layer, flatten(values, seed), *coloured(labels, class_names))
+
+
+def sample(test: np.ndarray, seed: int) -> np.ndarray:
+    """Return (N,) bool: at most 2,000 of the rows where `test` holds, drawn evenly."""
+    rows = np.flatnonzero(test)
+    if len(rows) > MOST_IMAGES:
+        rows = np.random.default_rng(seed).choice(rows, MOST_IMAGES, replace=False)
+    mask = np.zeros(len(test), dtype=bool)
+    mask[rows] = True
+    return mask
+
+
+def flatten(values: np.ndarray, seed: int) -> np.ndarray:
+    """Return (N, 2) from (N, D): principal components, then t-SNE (van der Maaten and Hinton, JMLR 9, 2008), seeded."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    num_components = min(NUM_COMPONENTS, *values.shape)
+    reduced = PCA(num_components, svd_solver="randomized", random_state=seed).fit_transform(values)
+    perplexity = min(30.0, (len(values) - 1) / 3)
+    placed = TSNE(perplexity=perplexity, init="pca", random_state=seed, max_iter=NUM_STEPS, n_jobs=1)
+    # Threads that wait for each other in each of its short steps are slower than one, many times so on a busy machine.
+    with threadpool_limits(1):
+        return np.asarray(placed.fit_transform(reduced))
+
+
+def coloured(labels: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Return groups (N,) and the names of at most 20 classes that get a colour, the most frequent, in class order."""
+    counts = np.bincount(labels, minlength=len(class_names))
+    frequent = np.sort(np.argsort(-counts, kind="stable")[:MOST_COLOURS])
+    frequent = frequent[counts[frequent] > 0]
+    group = np.full(len(class_names), -1)
+    group[frequent] = np.arange(len(frequent))
+    return group[labels], [class_names[k] for k in frequent]

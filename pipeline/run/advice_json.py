@@ -1,0 +1,270 @@
+"""`advice.json`: what it holds, writing it and reading it back checked."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from thaw.features.errors import InputError
+from thaw.features.files.atomic import write_whole
+from thaw.pipeline.run.report_json import Amount, Count, Digest, Fraction, Name, Strict
+
+Size = Literal["small", "large"]
+Closeness = Literal["similar", "different"]
+Cell = Literal["small-similar", "small-different", "large-similar", "large-different"]
+Interval = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+Shift = Annotated[float, Field(ge=-1, le=1)]
+ShiftInterval = Annotated[list[Shift], Field(min_length=2, max_length=2)]
+
+
+class PerClass(Strict):
+    """Images of a class that are not test: of the smallest, the middle and the largest class."""
+
+    fewest: Count
+    median: Amount
+    most: Count
+
+
+class DataSize(Strict):
+    """How large the data set is; `reason` says in one sentence why `cell` is what it is."""
+
+    num_train: Count
+    num_validation: Count
+    num_test: Count
+    num_classes: Count
+    images_per_class: PerClass
+    cell: Size
+    reason: Name
+
+
+class Similarity(Strict):
+    """How close the data set is to ImageNet, by the averaged layers; `depth` counts pooling layers from 1."""
+
+    best_layer: Name
+    depth: Count
+    num_layers: Count
+    accuracy: Fraction
+    random_accuracy: Fraction
+    gain: Shift
+    cell: Closeness
+    reason: Name
+
+
+class LayerProfile(Strict):
+    """A pooling layer's linear probe: accuracy averaged and under the run's `auto` rule, and two scores without one.
+
+    `random_accuracy` and `gain` are of the averaged layer of the seeded random network, on the same `num_random_rows`
+    rows; `log_me` and `h_score` of the averaged layer.
+    """
+
+    layer: Name
+    depth: Count
+    num_rows: Count
+    average_accuracy: Fraction
+    auto_accuracy: Fraction
+    auto_pooling: Name
+    random_accuracy: Fraction
+    gain: Shift
+    log_me: float
+    h_score: float
+
+
+class CurvePoint(Strict):
+    """The probe's accuracy when fitted to a share of the training images."""
+
+    share: Fraction
+    num_images: Count
+    accuracy: Fraction
+    standard_error: Amount
+
+
+class LearningCurve(Strict):
+    """A linear probe on 1 % to 100 % of the images that are not test; the slope is the gain of the last doubling."""
+
+    layer: Name
+    points: list[CurvePoint]
+    slope_per_doubling: float
+    accuracy_at_double: Fraction
+    interval_at_double: Interval
+    more_labels_help: bool
+
+    @property
+    def outlook(self) -> str:
+        """What more labels would do; sure is only what the interval tells from the accuracy of today."""
+        if not self.more_labels_help:
+            return "more labels would hardly help"
+        sure = self.interval_at_double[0] > self.points[-1].accuracy
+        return "more labels would help" if sure else "more labels may help"
+
+
+class Configuration(Strict):
+    """A frozen configuration that was tried: a round of the search, on so many images, with what it cost."""
+
+    image_size: Count
+    layer: Name
+    pooling: Name
+    transform: Name
+    strategy: Name
+    round: Count
+    num_images: Count
+    accuracy: Fraction
+    seconds: Amount
+    images_per_second: Amount
+    kept: bool
+
+
+class Pilot(Strict):
+    """A short fine-tuning on a subset, and what it says of a whole one; `gain` is over the probe that it began from."""
+
+    unfreeze_from: Name
+    num_images: Count
+    num_held_out: Count
+    epochs: Count
+    start_accuracy: Fraction
+    accuracy: Fraction
+    gain: Shift
+    gain_interval: ShiftInterval
+    expected_accuracy: Fraction
+    expected_interval: Interval
+    minutes: Amount
+    seconds: Amount
+
+
+class Candidate(Strict):
+    """A strategy with its settings, the test accuracy to be expected of it, with a 95 % interval, and its cost.
+
+    `minutes` are those of the command on this machine, with what it has yet to extract.
+    """
+
+    strategy: Literal["svm", "logreg", "head", "finetune"]
+    image_size: Count
+    layer: Name
+    pooling: Name
+    transform: Name
+    command: Name
+    accuracy: Fraction
+    accuracy_interval: Interval
+    minutes: Amount
+
+
+class RuleOfThumb(Strict):
+    """What the rule of thumb says for the cell, and whether the measurements agree with it."""
+
+    cell: Cell
+    strategy: Literal["svm", "logreg", "head", "finetune"]
+    text: Name
+    agrees: bool
+    evidence: Name
+
+
+class DuplicateImage(Strict):
+    """A test image that is, exactly or nearly, an image of another side too.
+
+    `similarity` is the cosine of their features, 1 for equal contents; where it is the pixels that told, such as a
+    mirrored image's, their correlation.
+    """
+
+    id: Name
+    twin: Name
+    twin_split: Literal["train", "validation", "test"]
+    exact: bool
+    similarity: float
+    same_label: bool
+
+
+class ProbableLabelError(Strict):
+    """An image whose label a model that has not seen it thinks wrong; `margin` is how much likelier `suggested` is."""
+
+    id: Name
+    split: Literal["train", "validation"]
+    label: Name
+    suggested: Name
+    probability: Fraction
+    margin: Fraction
+
+
+class ClassCount(Strict):
+    """A class and its images on each side."""
+
+    class_name: str = Field(alias="class")
+    train: Count
+    validation: Count
+    test: Count
+
+
+class Canary(Strict):
+    """A small probe under the run's preprocessing and under the network's own; `worse` if by more than chance."""
+
+    resize: Name
+    normalize: Name
+    num_images: Count
+    accuracy: Fraction
+    standard_accuracy: Fraction
+    difference_interval: ShiftInterval
+    worse: bool
+
+
+class Audit(Strict):
+    """What is suspicious in the data; nothing is removed.
+
+    Lists are of the worst, but for `duplicate_test_ids`; the counts are of all. Features are near from a cosine of
+    `near_threshold` on.
+    """
+
+    num_exact_duplicates: Count
+    num_near_duplicates: Count
+    duplicates: list[DuplicateImage]
+    duplicate_test_ids: list[str]
+    near_threshold: float
+    num_label_errors: Count
+    label_errors: list[ProbableLabelError]
+    class_counts: list[ClassCount]
+    imbalance: Amount
+    imbalance_warning: str | None
+    canary: Canary | None
+
+
+class Advice(Strict):
+    """The whole of advice.json. Accuracies are fractions; times say their unit."""
+
+    schema_version: Literal[1]
+    dataset: Name
+    backbone: Name
+    image_size: Count
+    seed: Count
+    split_sha256: Digest
+    features_sha256: Digest
+    size: DataSize
+    similarity: Similarity
+    layers: list[LayerProfile]
+    learning_curve: LearningCurve
+    configurations: list[Configuration]
+    pilots: list[Pilot]
+    candidates: list[Candidate]
+    recommended: Candidate
+    rule_of_thumb: RuleOfThumb
+    audit: Audit
+    budget_minutes: Amount
+    seconds: Amount
+    versions: dict[str, str]
+    command: Name
+
+
+def write_advice(run: Path, advice: Advice) -> Path:
+    """Write `run`/advice.json whole and return its path."""
+    path = run / "advice.json"
+    with write_whole(path) as file:
+        file.write(advice.model_dump_json(indent=2, by_alias=True) + "\n")
+    return path
+
+
+def read_advice(run: Path) -> Advice | None:
+    """Return the checked content of `run`/advice.json, None where there is none; InputError where it is damaged."""
+    path = run / "advice.json"
+    try:
+        return Advice.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, ValidationError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path} is damaged ({reason}); type: make advise RUN={run}") from None

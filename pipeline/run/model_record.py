@@ -1,0 +1,49 @@
+"""What a trained model carries of its making: the fields that labelling needs, checked as it is read."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from thaw.features.images.decode import RESIZES
+from thaw.pipeline.run.report_json import Count, Digest, Name, Strategy
+
+Side = Annotated[int, Field(ge=1, le=100_000)]
+
+
+class ModelRecord(BaseModel):
+    """The record of `model.skops` and `model.json`; what else it holds is for people."""
+
+    model_config = ConfigDict(strict=True, protected_namespaces=())
+
+    model_version: int
+    strategy: Strategy
+    backbone: Name
+    weights: Name
+    weights_sha256: Digest
+    seed: Count
+    layer: str | None
+    class_names: list[str] = Field(min_length=1)
+    image_size: Side
+    resize: str = Field(pattern=f"^({'|'.join(RESIZES)})$")
+    normalize: Literal["caffe", "tf", "torch", "article"]
+    pooling: str
+    dtype: Literal["float32", "float16"]
+    decoding: int
+    views: Literal[1, 2]
+    engine: Literal["keras", "mnn"]
+    engine_layers: list[str]
+    engine_precision: Literal["float32", "bfloat16", "float16"]
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+NEEDED = tuple(ModelRecord.model_fields)
+
+
+def fault_of(record: dict[str, Any]) -> str | None:
+    """Return in a few words which field of the record cannot be, None where all can."""
+    try:
+        ModelRecord.model_validate(record)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {' '.join(first['msg'].split())}"
+    return None

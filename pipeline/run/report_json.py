@@ -1,0 +1,150 @@
+"""`report.json`: what it holds, writing it and reading it back checked."""
+
+import math
+import shlex
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from thaw.features.errors import InputError
+from thaw.features.files.atomic import write_whole
+from thaw.models.strategies import STRATEGIES
+
+BASELINES = ("random", "chance")
+NEURAL = ("head", "finetune", "scratch")
+ALL_STRATEGIES = (*STRATEGIES, *NEURAL, *BASELINES)
+
+
+def _known(strategy: str) -> str:
+    if strategy not in ALL_STRATEGIES:
+        raise ValueError(f"received {strategy!r}; expected one of {', '.join(ALL_STRATEGIES)}")
+    return strategy
+
+
+Strategy = Annotated[str, AfterValidator(_known)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Strict(BaseModel):
+    """What is read back strictly: no unknown field, no type converted, no number that is not finite."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ClassFigures(Strict):
+    """One class: fractions, and how many test images it has."""
+
+    class_name: str = Field(alias="class")
+    precision: Fraction
+    recall: Fraction
+    f1: Fraction
+    support: Count
+
+
+class Seconds(Strict):
+    """What a strategy took, in seconds of wall-clock time; None where a step does not apply."""
+
+    features: Amount | None
+    fit: Amount | None
+    predict: Amount | None
+
+
+class Report(Strict):
+    """The whole of `report.json`; a field that does not apply is None. Figures are of the test split."""
+
+    name: Name
+    strategy: Strategy
+    dataset: Name
+    backbone: str | None
+    layer: str | None
+    class_names: list[str] = Field(min_length=1)
+    accuracy: Fraction
+    accuracy_ci95: list[Fraction] = Field(min_length=2, max_length=2)
+    balanced_accuracy: Fraction
+    macro_f1: Fraction
+    log_loss: Amount
+    ece: Fraction
+    roc_auc: Fraction | None
+    per_class: list[ClassFigures]
+    confusion_matrix: list[list[Count]]
+    num_train: Count
+    num_validation: Count
+    num_test: Annotated[int, Field(ge=1)]
+    hyperparameters: dict[str, JsonValue]
+    seconds: Seconds
+    peak_memory_mb: Amount | None
+    model_bytes: Count | None
+    split_sha256: Digest
+    features_sha256: Digest | None
+    weights_sha256: Digest | None
+    seed: int
+    device: str | None
+    versions: dict[str, str]
+    command: str
+
+    @model_validator(mode="after")
+    def _figures_agree(self) -> Self:
+        num_classes, matrix = len(self.class_names), self.confusion_matrix
+        num_images = sum(map(sum, matrix))
+        if len(set(self.class_names)) != num_classes:
+            raise ValueError("class_names has a name twice")
+        if [row.class_name for row in self.per_class] != self.class_names:
+            raise ValueError("per_class does not list the classes of class_names in their order")
+        if len(matrix) != num_classes or any(len(row) != num_classes for row in matrix):
+            raise ValueError(f"confusion_matrix is not {num_classes} x {num_classes}, as class_names asks")
+        if num_images != self.num_test:
+            raise ValueError(f"confusion_matrix counts {num_images} images and num_test {self.num_test}")
+        hits = sum(matrix[k][k] for k in range(num_classes))
+        if not math.isclose(hits / self.num_test, self.accuracy, abs_tol=1e-9):
+            raise ValueError(f"accuracy {self.accuracy} is not confusion_matrix's, {hits}/{self.num_test}")
+        return self
+
+
+def remedy(path: Path, strategy: str | None = None) -> str:
+    """Return the command that makes the strategy of `path`, RUN/<name>/<file>, again."""
+    name, run = path.parent.name, path.parent.parent
+    strategy = strategy or (name if name in ALL_STRATEGIES else "STRATEGY")
+    if strategy == "chance":  # no target of its own: a linear strategy writes it where it is missing
+        return f"rm -r {shlex.quote(str(path.parent))}; make svm RUN={shlex.quote(str(run))}"
+    named = "" if name == strategy else " ARGS=" + shlex.quote(f"--name {shlex.quote(name)}")
+    return f"make {strategy} RUN={shlex.quote(str(run))}{named}"
+
+
+def read_report(path: Path) -> Report:
+    """Read and check a `report.json`.
+
+    Raises InputError, which names the file, the field and the command that makes it again, where the file
+    cannot be read, is not JSON, or lacks a field, has another one, or holds a value that cannot be.
+    """
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except PermissionError:  # the command line says what to do
+        raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); type: {remedy(path)}") from error
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        where = ".".join(map(str, problems[0]["loc"]))
+        what = " ".join(problems[0]["msg"].removeprefix("Value error, ").split())
+        problem = f"field {where}: {what}{more}" if where else what
+        raise InputError(f"{path} is not a valid report: {problem}; type: {remedy(path)}") from error
+
+
+def report_text(report: Report) -> str:
+    """Return the content of report.json."""
+    return report.model_dump_json(indent=2, by_alias=True) + "\n"
+
+
+def write_report(folder: Path, report: Report) -> Path:
+    """Write `report` to `folder`/report.json, whole or not at all, making the folder, and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "report.json"
+    with write_whole(path) as file:
+        file.write(report_text(report))
+    return path

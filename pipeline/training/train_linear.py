@@ -1,0 +1,272 @@
+"""The svm, logreg, knn, ridge, random and chance stages: features.h5 -> model, report.json, predictions.csv."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thaw.features.backbones.registry import get_backbone
+from thaw.features.errors import InputError
+from thaw.features.store import FeatureFile, FeatureRows
+from thaw.models.artifacts import save_model
+from thaw.models.distributed.pool import ClusterBlocks, open_pool
+from thaw.models.selection.search import (
+    Fit,
+    Folds,
+    Trial,
+    as_records,
+    best_trial,
+    candidates,
+    final_fit,
+    make_folds,
+    try_candidate,
+)
+from thaw.models.solver.block_functions import Probabilities
+from thaw.models.solver.blocks import Blocks, Known, block_rows
+from thaw.models.strategies import STRATEGIES, Strategy, find_strategy
+from thaw.pipeline.cluster.client import connected
+from thaw.pipeline.config import SVM, Linear
+from thaw.pipeline.extraction import extract
+from thaw.pipeline.run.run_json import another_run
+from thaw.pipeline.training.memory import load_rows
+from thaw.pipeline.training.outcome import (
+    Origin,
+    Outcome,
+    check_memory,
+    making,
+    result_folder,
+    spare_memory_mb,
+    write_chance,
+    write_outcome,
+)
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+log = logging.getLogger("thaw")
+
+MEMORY_SHARE = 1.05  # of the bytes of the features, for holding them
+SOLVER_BYTES = 200  # for each coefficient of each fold: past steps, gradients, directions
+VALIDATION_ROWS = 5000  # `--select auto` takes the validation split from this many rows on
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that are not test: which they are, their labels, and the folds that settings are chosen by."""
+
+    mask: np.ndarray
+    labels: np.ndarray
+    choosing: Folds
+    scaling: Folds
+    select: str
+
+
+def main(settings: Linear, strategy_name: str) -> Path:
+    """Train one strategy on the run's features, which are extracted if missing; return its folder.
+
+    `random` is logistic regression on the features of the seeded random network, which lie in its own folder.
+    """
+    name, folder = result_folder(settings, strategy_name)
+    _check_options(settings, strategy_name, name)
+    with connected(settings) as client:
+        features_path = _features(settings, strategy_name)
+        with making(folder), FeatureFile(features_path) as features:
+            write_chance(settings, features)
+            outcome = train(settings, strategy_name, features, client)
+            return write_outcome(settings, folder, name, strategy_name, features, outcome)
+
+
+def _features(settings: Linear, strategy_name: str) -> Path:
+    if strategy_name == "random":
+        return extract.main(settings, extract.random_of(settings))
+    return extract.ready_features(settings)
+
+
+def train(settings: Linear, strategy_name: str, features: FeatureFile, client: "Client | None" = None) -> Outcome:
+    """Choose the settings without the test split, fit on everything that is not test, and label the test split.
+
+    With a `client`, by the workers of its cluster.
+    """
+    rows = choosing_rows(settings, features)
+    kernel = settings.kernel if isinstance(settings, SVM) else "linear"
+    strategy = find_strategy("logreg" if strategy_name == "random" else strategy_name, kernel, len(rows.labels))
+    strategy = _among_values(settings, strategy, min(len(fit) for fit, _ in [*rows.choosing, *rows.scaling]))
+    if not strategy.solved_together:
+        check_memory(settings, features, client)
+    began = time.perf_counter()
+    trials = try_all(settings, strategy, features, rows, client)
+    best = best_trial(trials)
+    log.info("chosen: %s, transform %s, %s %g", best.layer, best.transform, strategy.parameter, best.value)
+    if not settings.values and best.value in (strategy.values[0], strategy.values[-1]):
+        log.info("this %s is at the end of those tried; the best may lie beyond (--values)", strategy.parameter)
+    blocks = load(settings, features, best.layer, best.transform, rows.mask, client)
+    fit = final_fit(strategy, best, blocks, rows.labels, rows.scaling, settings)
+    if not fit.converged:
+        log.warning("the final fit did not converge: its accuracy may not be the strategy's best")
+    fit_seconds = time.perf_counter() - began
+    del blocks
+    began = time.perf_counter()
+    test = FeatureRows(features, best.layer.split("+"), features.split == 2)
+    predicted = _predicted(fit.model, test, client if strategy.solved_together else None)
+    probabilities = all_classes(predicted, fit.model.classes_, len(features.class_names))
+    return Outcome(
+        origin=Origin.of(features, best.layer),
+        probabilities=probabilities,
+        hyperparameters=_hyperparameters(settings, strategy, best, trials, fit, rows.select),
+        fit_seconds=fit_seconds,
+        predict_seconds=time.perf_counter() - began,
+        save=lambda path, record: save_model(path, fit.model, record),
+    )
+
+
+def _predicted(model: Any, rows: FeatureRows, client: "Client | None") -> np.ndarray:
+    """Return the probabilities (N, K) of rows, by the workers where there is a client."""
+    if client is None:
+        return np.concatenate([model.predict_proba(rows.read(part)) for part in block_rows(rows)])
+    with open_pool(ClusterBlocks(rows, client)) as pool:
+        return np.concatenate(list(pool.each(Probabilities(model), Known(np.zeros(rows.shape[0], np.int8)))))
+
+
+def _among_values(settings: Linear, strategy: Strategy, num_rows: int) -> Strategy:
+    """Return the strategy with the values to choose among; raises InputError where none of those given can be."""
+    try:
+        given = strategy.among([float(value) for value in settings.values.split(",")]) if settings.values else strategy
+    except ValueError as error:
+        raise InputError(f"--values {settings.values}: {error}; expected for example 1,5,20") from None
+    possible = given.within(num_rows)
+    if not possible.values:
+        raise InputError(f"--values {settings.values}: there are only {num_rows} images to fit; give a smaller value")
+    return possible
+
+
+def all_classes(probabilities: np.ndarray, classes: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return float64 (N, K) over all classes from (N, len(classes)); classes without training images get 0."""
+    result = np.zeros((len(probabilities), num_classes))
+    result[:, classes] = probabilities
+    return result / result.sum(axis=1, keepdims=True)
+
+
+def choosing_rows(settings: Linear, features: FeatureFile) -> Rows:
+    """Return the rows that are not test; raises InputError where their classes or groups are too few."""
+    mask = features.split != 2
+    labels, validation = features.labels[mask], features.split[mask] == 1
+    groups = features.groups_of(mask)
+    _check_classes(settings, labels, groups, features.class_names)
+    folds = make_folds(labels, groups, settings.folds, settings.seed)
+    select = settings.select
+    if select == "auto":
+        select = "cv" if len(labels) < VALIDATION_ROWS or not validation.any() else "validation"
+    if select == "validation" and not validation.any():
+        raise InputError("--select validation: the run has no validation image; type --select cv")
+    choosing = folds if select == "cv" else [(np.flatnonzero(~validation), np.flatnonzero(validation))]
+    return Rows(mask, labels, choosing, folds, select)
+
+
+def _check_classes(settings: Linear, labels: np.ndarray, groups: np.ndarray | None, class_names: Sequence[str]) -> None:
+    """Raise InputError where a class has not an image, or a group, for each fold."""
+    present = np.unique(labels)
+    if len(present) < 2:
+        raise InputError(
+            f"only one class, {class_names[present[0]]!r}, has images outside the test split; expected two or more: "
+            "add images of another class"
+        )
+    what = "image" if groups is None else "group"
+    units = np.arange(len(labels)) if groups is None else groups
+    counts = [len(np.unique(units[labels == label])) for label in present]
+    fewest = int(np.argmin(counts))
+    if counts[fewest] < settings.folds:
+        few = f"--folds {counts[fewest]}" if counts[fewest] >= 2 else f"--folds 2 with at least two {what}s"
+        raise InputError(
+            f"class {class_names[present[fewest]]!r} has {counts[fewest]} {what}(s) outside the test split, fewer than "
+            f"the {settings.folds} folds; add {what}s, or type {few}"
+        )
+
+
+def _check_options(settings: Linear, strategy_name: str, name: str) -> None:
+    """Raise InputError for options that cannot be, before anything expensive is done."""
+    kernel = settings.kernel if isinstance(settings, SVM) else "linear"
+    strategy = find_strategy(strategy_name if strategy_name in STRATEGIES else "logreg", kernel, 0)
+    try:
+        strategy.classifier(strategy.values[0], settings.seed, settings.class_weight)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}; leave --class-weight out") from None
+    for layer in settings.layer.split("+") if settings.layer != "auto" else ():
+        get_backbone(settings.backbone).layer(layer)
+        if layer not in settings.layer_names:
+            raise InputError(
+                f"--layer {settings.layer}: the run has no {layer}, only {', '.join(settings.layer_names)}; choose "
+                f"among them, or start another run with --layers {layer} {another_run(settings.run_folder)}"
+            )
+
+
+def try_all(
+    settings: Linear, strategy: Strategy, features: FeatureFile, rows: Rows, client: "Client | None" = None
+) -> list[Trial]:
+    """Return every setting of layer, transform and parameter that was tried, with its accuracy."""
+    trials: list[Trial] = []
+    for layer, transforms in candidates(settings.layer, list(features.layers), settings.transform).items():
+        for transform in transforms:
+            blocks = load(settings, features, layer, transform, rows.mask, client)
+            accuracies = try_candidate(strategy, blocks, rows.labels, rows.choosing, settings)
+            del blocks
+            tried = [
+                Trial(layer, transform, *pair) for pair in zip(strategy.values, accuracies, strict=True) if pair[1] >= 0
+            ]
+            trials += tried
+            best = best_trial(tried)
+            log.info(
+                "%s, transform %s: %.4f by %s at %s %g",
+                layer,
+                transform,
+                best.accuracy,
+                "cross-validation" if rows.select == "cv" else "the validation split",
+                strategy.parameter,
+                best.value,
+            )
+    return trials
+
+
+def load(
+    settings: Linear,
+    features: FeatureFile,
+    layer: str,
+    transform: str,
+    mask: np.ndarray,
+    client: "Client | None" = None,
+) -> Blocks:
+    """Return the rows of a layer (or several, joined by +) where `mask` holds, transformed.
+
+    They are held in memory where they fit the stage's budget; otherwise each pass over them reads the file. With a
+    `client` it is its workers that hold or read them.
+    """
+    if client is not None:
+        return ClusterBlocks(load_rows(features, layer, transform, mask, in_memory=False), client)
+    num_rows, num_features = int(mask.sum()), features.row_bytes(layer.split("+")) // 4
+    solver = SOLVER_BYTES * (settings.folds + 1) * len(features.class_names) * num_features
+    needed = (4 * MEMORY_SHARE * num_rows * num_features + solver) / 1e6
+    in_memory = needed <= spare_memory_mb(settings)
+    if not in_memory:
+        log.info("training on %s takes about %.0f MB: its features are read from the file in blocks", layer, needed)
+    return load_rows(features, layer, transform, mask, in_memory)
+
+
+def _hyperparameters(
+    settings: Linear, strategy: Strategy, best: Trial, trials: list[Trial], fit: Fit, select: str
+) -> dict[str, Any]:
+    return {
+        strategy.parameter: best.value,
+        "transform": best.transform,
+        "kernel": settings.kernel if isinstance(settings, SVM) else None,
+        "class_weight": settings.class_weight,
+        "select": select,
+        "folds": settings.folds,
+        "selection_accuracy": best.accuracy,
+        "converged": fit.converged,
+        "n_iter": fit.num_iterations,
+        "temperature": fit.temperature,
+        "tried": as_records(trials, strategy.parameter),
+    }

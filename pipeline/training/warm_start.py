@@ -1,0 +1,170 @@
+"""The linear probe that tuned fine-tuning begins from: chosen on validation images, fitted to training images only."""
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw.features.backbones.registry import get_backbone
+from thaw.features.errors import CONTAINER_FAULTS, InputError
+from thaw.features.files.atomic import write_whole
+from thaw.features.images.preprocess import resolve_pooling
+from thaw.features.store import FeatureFile
+from thaw.models.neural.probe import Probe, ProbeShape, from_fitted
+from thaw.models.selection.search import Trial, best_trial, final_fit
+from thaw.models.strategies import STRATEGIES
+from thaw.pipeline.config import Finetune, Linear
+from thaw.pipeline.run.report_json import read_report
+from thaw.pipeline.run.run_json import shared_settings
+from thaw.pipeline.training import train_linear
+
+log = logging.getLogger("thaw")
+
+LOGREG = STRATEGIES["logreg"]
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """A fitted probe, where it sits, how its regularisation was chosen, and what that took.
+
+    `fitted` is what its numbers follow from.
+    """
+
+    shape: ProbeShape
+    probe: Probe
+    record: dict[str, Any]
+    fitted: dict[str, Any]
+    seconds: float
+
+
+def warm_start(settings: Finetune, features: FeatureFile, input_layer: str | None, folder: Path) -> WarmStart | None:
+    """Return the probe for a network that begins at `input_layer`, None where it is to begin without.
+
+    The choice of the run's `logreg` is taken over where its layer can be; otherwise layer and C are chosen on the
+    validation split. A probe that an interrupted call has fitted is read from `folder`.
+    """
+    if settings.probe_layer == "none":
+        return None
+    usable = _usable_layers(settings, features, input_layer)
+    if not usable:
+        log.info("no layer of features.h5 lies above the cut: fine-tuning begins without a probe")
+        return None
+    made_for = {
+        "features": features.attributes["values_sha256"],
+        "usable": usable,
+        "input_layer": input_layer,
+        "class_weight": settings.class_weight,
+    }
+    path = folder / "probe.npz"
+    start = _read(path, made_for)
+    if start is None:
+        start = _make(settings, features, usable, input_layer)
+        _write(path, start, made_for)
+    return start
+
+
+def _make(settings: Finetune, features: FeatureFile, usable: list[str], input_layer: str | None) -> WarmStart:
+    began = time.perf_counter()
+    trial = _from_logreg(settings, features, usable, input_layer)
+    source = "logreg/report.json" if trial else "the validation split"
+    trial = trial or _choose(_linear_settings(settings), features, usable, input_layer)
+    start = fitted_start(settings, features, trial, source)
+    return replace(start, seconds=time.perf_counter() - began)
+
+
+def fitted_start(settings: Finetune, features: FeatureFile, trial: Trial, source: str) -> WarmStart:
+    """Return the probe of a choice that was made by `source`, fitted to the training images."""
+    began = time.perf_counter()
+    shape = ProbeShape(trial.layer, _pooling(features, settings, trial.layer), trial.transform)
+    log.info("fitting the probe: logistic regression on %s, C %g, training images only", trial.layer, trial.value)
+    probe = _fit(_linear_settings(settings), trial, features)
+    fitted = {**asdict(shape), "C": trial.value}
+    return WarmStart(shape, probe, {**fitted, "chosen_by": source}, fitted, time.perf_counter() - began)
+
+
+def _usable_layers(settings: Finetune, features: FeatureFile, input_layer: str | None) -> list[str]:
+    names = [layer.name for layer in get_backbone(settings.backbone).layers]
+    first = names.index(input_layer) if input_layer else 0
+    usable = [name for name in names[first:] if name in features.layers]
+    if settings.probe_layer == "auto":
+        return usable
+    if settings.probe_layer not in usable:
+        raise InputError(
+            f"--probe-layer {settings.probe_layer}: expected one of {', '.join(usable) or 'none here'}, the layers of "
+            f"features.h5 from {input_layer or 'the image'} on; or type --probe-layer none"
+        )
+    return [settings.probe_layer]
+
+
+def _linear_settings(settings: Finetune) -> Linear:
+    own = {"class_weight": settings.class_weight, "jobs": 1, "select": "validation"}  # one fit at a time
+    return Linear.model_validate({**shared_settings(settings).model_dump(), **own})
+
+
+def transforms_of(layer: str, input_layer: str | None) -> list[str]:
+    """Return the transforms that a probe may have; the slope of the square root at 0 allows no training through it."""
+    return ["none", "sqrt"] if layer == input_layer else ["none"]
+
+
+def _from_logreg(settings: Finetune, features: FeatureFile, usable: list[str], input_layer: str | None) -> Trial | None:
+    path = settings.run_folder / "logreg" / "report.json"
+    if not path.exists():
+        return None
+    report = read_report(path)
+    chosen = report.hyperparameters
+    trained_on = (features.attributes["values_sha256"], settings.class_weight)
+    if (report.features_sha256, chosen.get("class_weight")) != trained_on or report.layer not in usable:
+        return None
+    if chosen["transform"] not in transforms_of(report.layer, input_layer):
+        return None
+    return Trial(report.layer, str(chosen["transform"]), float(str(chosen["C"])), 0.0)
+
+
+def _choose(linear: Linear, features: FeatureFile, usable: list[str], input_layer: str | None) -> Trial:
+    mask = features.split != 2
+    validation = features.split[mask] == 1
+    folds = [(np.flatnonzero(~validation), np.flatnonzero(validation))]
+    rows = train_linear.Rows(mask, features.labels[mask], folds, folds, "validation")
+    trials = []
+    for layer in usable:
+        for transform in transforms_of(layer, input_layer):
+            tried = linear.model_copy(update={"layer": layer, "transform": transform})
+            trials += train_linear.try_all(tried, LOGREG, features, rows)
+    return best_trial(trials)
+
+
+def _pooling(features: FeatureFile, settings: Finetune, layer: str) -> str:
+    shape = get_backbone(settings.backbone).output_shape(layer, settings.image_size)
+    resolved = resolve_pooling(str(features.attributes["pooling"]), shape)
+    return {"none": "flat", "avg": "grid1"}.get(resolved, resolved)
+
+
+def _fit(linear: Linear, trial: Trial, features: FeatureFile) -> Probe:
+    training = features.split == 0
+    blocks = train_linear.load(linear, features, trial.layer, trial.transform, training)
+    fit = final_fit(LOGREG, trial, blocks, features.labels[training], [], linear)
+    return from_fitted(fit.model, len(features.class_names))
+
+
+def _write(path: Path, start: WarmStart, made_for: dict[str, Any]) -> None:
+    content = {"made_for": made_for, "shape": asdict(start.shape), "seconds": start.seconds}
+    content |= {"record": start.record, "fitted": start.fitted}
+    with write_whole(path, "wb") as file:
+        np.savez(file, content=np.array(json.dumps(content)), **asdict(start.probe))
+
+
+def _read(path: Path, made_for: dict[str, Any]) -> WarmStart | None:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            content = json.loads(str(arrays["content"]))
+            if content["made_for"] != made_for:
+                return None
+            probe = Probe(**{name: arrays[name] for name in ("mean", "scale", "kernel", "bias")})
+        shape = ProbeShape(**content["shape"])
+        return WarmStart(shape, probe, content["record"], content["fitted"], content["seconds"])
+    except CONTAINER_FAULTS:
+        return None

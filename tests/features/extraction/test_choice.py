@@ -1,0 +1,243 @@
+"""Which engine makes a feature file, what is said about it, and that engines are not mixed."""
+
+import json
+import logging
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from thaw.features.backbones.registry import BACKBONES
+from thaw.features.backbones.weights import load_weights
+from thaw.features.datasets.dataset import load_dataset
+from thaw.features.engines.keras_engine import Network
+from thaw.features.engines.mnn_engine import MNNEngine, mnn_version
+from thaw.features.errors import InputError
+from thaw.features.extraction import choice
+from thaw.features.extraction.extraction import Recipe
+from thaw.pipeline.cli import run
+from thaw.pipeline.config import Shared
+from thaw.pipeline.extraction import extract
+from thaw.pipeline.run.run_json import read_run_settings
+
+VGG16 = BACKBONES["vgg16"]
+ROOT = Path(__file__).resolve().parents[3]
+FAST = ("--image-size", "32", "--layers", "block1_pool", "--pooling", "avg", "--weights", "random")
+
+needs_mnn = pytest.mark.skipif(mnn_version() is None, reason="MNN is not installed: make setup, where it has a wheel")
+
+
+def thaw(*arguments: object) -> int:
+    return run([str(argument) for argument in arguments])
+
+
+def engine_of(path: Path) -> str:
+    with h5py.File(path) as file:
+        return str(file.attrs["engine"])
+
+
+def settle(requested: str, monkeypatch: pytest.MonkeyPatch, error: float) -> tuple[str, str]:
+    monkeypatch.setattr(choice, "choose_engine", lambda engine, device, precision: ("mnn", "cpu"))
+    monkeypatch.setattr(Network, "error_of_mnn", lambda self, batch_size, pictures: error)
+    network = Network(VGG16, load_weights("random", VGG16), ("block1_pool",), 32)
+    recipe = Recipe(32, "bilinear", "caffe", "avg", "float32", {"block1_pool": (64,)}, {})
+    return choice.settle(requested, "auto", network, 8, partial(choice.some_pictures, load_dataset("digits"), recipe))
+
+
+@pytest.mark.parametrize("requested", ["auto", "mnn"])
+def test_an_engine_that_agrees_is_used(monkeypatch: pytest.MonkeyPatch, requested: str) -> None:
+    assert settle(requested, monkeypatch, 1e-3) == ("mnn", "cpu")
+
+
+@needs_mnn
+def test_auto_goes_on_with_keras_where_mnn_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> float:
+        raise InputError("the converter is broken")
+
+    monkeypatch.setattr(Network, "error_of_mnn", fail)
+    network = Network(VGG16, load_weights("random", VGG16), ("block1_pool",), 32)
+    recipe = Recipe(32, "bilinear", "caffe", "avg", "float32", {"block1_pool": (64,)}, {})
+    run_of = partial(choice.some_pictures, load_dataset("digits"), recipe)
+    with caplog.at_level(logging.WARNING, "thaw"):
+        assert choice.settle("auto", "cpu", network, 8, run_of) == ("keras", "cpu")
+    assert "mnn cannot be used (the converter is broken); keras is" in caplog.text
+    with pytest.raises(InputError, match="the converter is broken"):
+        choice.settle("mnn", "cpu", network, 8, run_of)
+
+
+@pytest.mark.parametrize("error", [1.1e-3, float("inf"), float("nan")])
+def test_auto_falls_back_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: float
+) -> None:
+    with caplog.at_level(logging.WARNING, "thaw"):
+        assert settle("auto", monkeypatch, error) == ("keras", "cpu")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"mnn's output differs from Keras' by {error:.1e} (relative L2 norm of an image), more than 0.001; "
+        "keras is used"
+    ]
+
+
+def test_mnn_by_name_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError) as error:
+        settle("mnn", monkeypatch, 0.25)
+    assert str(error.value) == (
+        "--engine mnn: mnn's output differs from Keras' by 2.5e-01 (relative L2 norm of an image), more than 0.001; "
+        "start another run with --engine keras"
+    )
+
+
+@pytest.mark.parametrize("num_bad", [0, 1, 24])
+def test_pictures_of_the_run_without_the_unreadable(tmp_path: Path, image_folder: Path, num_bad: int) -> None:
+    dataset = load_dataset(f"folder:{image_folder}")
+    recipe = Recipe(32, "bilinear", "caffe", "avg", "float32", {}, {})
+    whole = choice.some_pictures(dataset, recipe)
+    assert (whole.shape, whole.dtype) == ((4, 32, 32, 3), np.float32)
+    read = dataset.read
+
+    class Damaged:
+        ids = dataset.ids
+
+        def read(self, row: int) -> np.ndarray:
+            if row < 3 * num_bad:
+                raise InputError("damaged")
+            return read(row)
+
+    remaining = choice.some_pictures(Damaged(), recipe)  # type: ignore[arg-type]
+    assert len(remaining) == {0: 4, 1: 3, 24: 0}[num_bad]
+    assert np.array_equal(remaining, whole[4 - len(remaining) :])
+
+
+@needs_mnn
+def test_what_was_used_is_said_and_recorded(
+    image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = ("--dataset", f"folder:{image_folder}", "--run", tmp_path / "r", *FAST, "--device", "cpu")
+    with caplog.at_level(logging.INFO, "thaw"):
+        assert thaw("features", *options) == 0
+    assert "engine: mnn on cpu; network vgg16:" in caplog.text
+    with h5py.File(tmp_path / "r/features.h5") as file:
+        assert (file.attrs["engine"], file.attrs["device"]) == ("mnn", "cpu")
+        assert file.attrs["version_mnn"] == mnn_version()
+
+
+@needs_mnn
+def test_features_by_either_engine_agree(image_folder: Path, tmp_path: Path) -> None:
+    values = {}
+    for engine in ("keras", "mnn"):
+        run_folder = tmp_path / engine
+        options = ("--dataset", f"folder:{image_folder}", "--run", run_folder, *FAST, "--engine", engine)
+        assert thaw("features", *options) == 0
+        assert engine_of(run_folder / "features.h5") == engine
+        with h5py.File(run_folder / "features.h5") as file:
+            values[engine] = file["features/block1_pool"][...]
+    error = np.linalg.norm(values["mnn"] - values["keras"], axis=1) / np.linalg.norm(values["keras"], axis=1)
+    assert 0 < error.max() < 1e-3
+
+
+@needs_mnn
+def test_parts_of_another_engine_are_not_mixed(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A call with mnn is killed after some parts; MNN is then taken away, and `auto` takes keras."""
+    options = ("--dataset", f"folder:{image_folder}", "--run", tmp_path / "r", *FAST)
+    passes = []
+
+    def killed(engine: MNNEngine, images: np.ndarray) -> dict[str, np.ndarray]:
+        passes.append(len(images))
+        if len(passes) == 3:
+            raise KeyboardInterrupt
+        return {"block1_pool": np.zeros((len(images), 16, 16, 64), np.float32)}
+
+    monkeypatch.setattr("thaw.features.extraction.extraction.PART_ROWS", 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(Network, "error_of_mnn", lambda self, batch_size, pictures: 0.0)
+        patch.setattr(MNNEngine, "__call__", killed)
+        with pytest.raises(KeyboardInterrupt):
+            extract.main(Shared(run=tmp_path / "r", dataset=f"folder:{image_folder}", batch_size=8, **settings()))
+    assert list((tmp_path / "r/features.h5.parts").glob("part-*.h5"))
+    monkeypatch.setattr("thaw.features.engines.keras_engine.mnn_version", lambda: None)
+    with caplog.at_level(logging.INFO, "thaw"):
+        assert thaw("features", *options) == 0
+    assert "engine: keras on cpu" in caplog.text
+    assert "going on" not in caplog.text
+    assert engine_of(tmp_path / "r/features.h5") == "keras"
+    with h5py.File(tmp_path / "r/features.h5") as file:
+        assert (file["features/block1_pool"][...].std(axis=1) > 0).all()
+
+
+def settings() -> dict[str, object]:
+    names = [name.removeprefix("--").replace("-", "_") for name in FAST[::2]]
+    return dict(zip(names, FAST[1::2], strict=True))
+
+
+def test_a_file_by_another_engine_is_refused(image_folder: Path, tmp_path: Path) -> None:
+    shared = Shared(run=tmp_path / "r", dataset=f"folder:{image_folder}", engine="keras", **settings())
+    path = extract.main(shared)
+    with h5py.File(path, "r+") as file:
+        file.attrs["engine"] = "mnn"
+    with pytest.raises(InputError, match=r"was made with another engine \(mnn; now keras\)"):
+        extract.ready_features(shared)
+
+
+@needs_mnn
+def test_the_articles_recipe_trains_on_activations_by_keras(image_folder: Path, tmp_path: Path) -> None:
+    """Where features.h5 is mnn's, the article's recipe makes its own; the tuned one takes what is there."""
+    run_folder = tmp_path / "r"
+    options = ("--image-size", "32", "--layers", "block5_pool", "--weights", "random", "--device", "cpu")
+    assert thaw("features", "--dataset", f"folder:{image_folder}", "--run", run_folder, *options) == 0
+    assert thaw("head", "--run", run_folder, "--epochs", 1) == 0
+    assert not (run_folder / "activations").exists()
+    assert thaw("head", "--run", run_folder, "--epochs", 1, "--recipe", "article", "--name", "article") == 0
+    assert engine_of(run_folder / "features.h5") == "mnn"
+    assert engine_of(run_folder / "activations" / "block5_pool-keras.h5") == "keras"
+    assert read_run_settings(run_folder)["engine"] == "auto"  # type: ignore[index]
+
+
+def test_the_articles_recipe_takes_features_that_keras_made(image_folder: Path, tmp_path: Path) -> None:
+    run_folder = tmp_path / "r"
+    options = ("--image-size", "32", "--layers", "block5_pool", "--weights", "random", "--engine", "keras")
+    assert thaw("features", "--dataset", f"folder:{image_folder}", "--run", run_folder, *options) == 0
+    assert thaw("head", "--run", run_folder, "--epochs", 1, "--recipe", "article") == 0
+    assert not (run_folder / "activations").exists()
+
+
+def test_the_precision_is_recorded_and_not_mixed(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--dataset", f"folder:{image_folder}", "--run", tmp_path / "r", *FAST, "--device", "cpu")
+    assert thaw("features", *options, "--engine-precision", "bfloat16") == 0
+    with h5py.File(tmp_path / "r/features.h5") as file:
+        assert (file.attrs["engine"], file.attrs["engine_precision"]) == ("keras", "bfloat16")
+    assert thaw("features", *options, "--engine-precision", "float32") == 1
+    assert "--engine-precision was bfloat16 and is now float32" in capsys.readouterr().err
+
+
+def test_a_run_from_before_there_was_a_choice_of_precision(image_folder: Path, tmp_path: Path) -> None:
+    options = ("--dataset", f"folder:{image_folder}", "--run", tmp_path / "r", *FAST, "--engine", "keras")
+    assert thaw("features", *options) == 0
+    settings_file = tmp_path / "r/run.json"
+    content = json.loads(settings_file.read_text())
+    del content["engine_precision"]
+    settings_file.write_text(json.dumps(content))
+    with h5py.File(tmp_path / "r/features.h5", "r+") as file:
+        del file.attrs["engine_precision"]
+    assert thaw("features", *options) == 0
+
+
+@needs_mnn
+def test_with_a_kept_verdict_tensorflow_is_not_loaded(image_folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from thaw.pipeline.cli import run; status = run(sys.argv[1:]); "
+        "print(status, *sorted({'keras', 'tensorflow', 'MNN'} & set(sys.modules)))"
+    )
+    for number, loaded in enumerate(("0 MNN keras tensorflow", "0 MNN")):
+        options = ("--dataset", f"folder:{image_folder}", "--run", tmp_path / f"{number}", *FAST, "--device", "cpu")
+        command = [sys.executable, "-c", code, "features", *map(str, options), "--batch-size", "7"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        assert done.stdout.splitlines() == [str(tmp_path / f"{number}/features.h5"), loaded]

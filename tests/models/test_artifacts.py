@@ -1,0 +1,46 @@
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import FunctionTransformer
+
+from thaw.features.store import InputError
+from thaw.models.artifacts import load_model, save_model
+
+
+class Hostile:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+    path, trace = tmp_path / "model.skops", tmp_path / "trace"
+    path.write_bytes(pickle.dumps(Hostile(trace)))
+    with pytest.raises(InputError, match="is not a model that can be read"):
+        load_model(path)
+    assert not trace.exists()
+
+
+def test_a_model_that_brings_its_own_function_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.skops"
+    save_model(path, FunctionTransformer(print), {})
+    with pytest.raises(InputError, match="was refused, nothing in it was run"):
+        load_model(path)
+
+
+def test_a_damaged_model_names_itself(tmp_path: Path) -> None:
+    path = tmp_path / "model.skops"
+    model = LogisticRegression().fit(np.eye(4), [0, 1, 0, 1])
+    save_model(path, model, {})
+    assert zipfile.is_zipfile(path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(InputError, match=f"{path} is not a model that can be read .*; train the model again"):
+        load_model(path)

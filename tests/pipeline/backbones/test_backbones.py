@@ -1,0 +1,39 @@
+"""The list of the networks, as a pipe reads it."""
+
+import pytest
+
+from thaw.features.backbones.registry import BACKBONES
+from thaw.pipeline.cli import run
+
+
+def test_every_network_has_a_table_of_its_layers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["backbones"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for backbone in BACKBONES.values():
+        title = next(i for i, line in enumerate(lines) if line.startswith(f"{backbone.name}: "))
+        begin = next(i for i, line in enumerate(lines) if i > title and line.startswith("layer ")) + 1
+        assert [line.split()[0] for line in lines[begin : begin + len(backbone.layers)]] == [
+            layer.name for layer in backbone.layers
+        ]
+
+
+def test_sizes_and_costs_are_those_at_the_image_size(capsys: pytest.CaptureFixture[str]) -> None:
+    """The last layer of VGG16 at 224 pixels: 14.7 million parameters and 15.3 thousand million multiply-adds."""
+    assert run(["backbones", "--backbone", "vgg16", "--image-size", "224"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("vgg16: images of 32 pixels or more, here 224; --normalize caffe")
+    assert lines[-2].split() == ["block5_pool", "7x7x512", "14,714,688", "15,346,630,656", "default"]
+    first = next(line for line in lines if line.startswith("block1_conv1 "))
+    assert first.split() == ["block1_conv1", "224x224x64", "1,792", "86,704,128", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--backbone", "vgg61"], "no such backbone: 'vgg61'; expected one of vgg16, vgg19, "),
+        (["--backbone", "inceptionv3", "--image-size", "48"], "--image-size 48 is below the minimum of inceptionv3; "),
+    ],
+)
+def test_what_is_not_there_is_refused(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["backbones", *options]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {message}")

@@ -1,0 +1,84 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from thaw.features.errors import InputError
+from thaw.pipeline.config import RUN_FIELDS, Finetune, Linear, Shared
+from thaw.pipeline.run.run_json import read_run_settings, with_run_settings, write_run_settings
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ("digits", "runs/digits"),
+        ("folder:/data/flowers", "runs/flowers"),
+        ("folder:/data/flowers.zip", "runs/flowers"),
+        ("csv:list.csv", "runs/list"),
+        ("npz:/a/b.npz", "runs/b"),
+    ],
+)
+def test_the_run_is_named_after_the_data(dataset: str, expected: str) -> None:
+    assert Shared(dataset=dataset).run_folder == Path(expected)
+
+
+def test_later_stages_need_no_repetition(tmp_path: Path) -> None:
+    write_run_settings(Shared(run=tmp_path, dataset="npz:x.npz", image_size=64, layers="block3_pool"))
+    settings = with_run_settings(Linear(run=tmp_path, layer="block3_pool"))
+    assert (settings.image_size, settings.layers, settings.layer) == (64, "block3_pool", "block3_pool")
+    assert settings.dataset == f"npz:{Path('x.npz').absolute()}"
+
+
+def test_repeating_the_same_settings_is_no_contradiction(tmp_path: Path) -> None:
+    write_run_settings(Shared(run=tmp_path, dataset="npz:x.npz", image_size=64))
+    assert with_run_settings(Shared(run=tmp_path, dataset="npz:x.npz", image_size=64)).image_size == 64
+
+
+def test_a_contradiction_says_what_differs_and_what_to_type(tmp_path: Path) -> None:
+    run = tmp_path / "flowers"
+    run.mkdir()
+    write_run_settings(Shared(run=run, image_size=48))
+    with pytest.raises(InputError) as error:
+        with_run_settings(Shared(run=run, image_size=64, resize="area"))
+    assert str(error.value) == (
+        f"{run} was made with other settings: --image-size was 48 and is now 64; --resize was bilinear and is now "
+        f"area. Leave the option out to go on with the run's, or start another run: --run {run}-2"
+    )
+
+
+def test_a_new_run_takes_the_command_line(tmp_path: Path) -> None:
+    settings = with_run_settings(Shared(run=tmp_path / "new", image_size=64))
+    assert (settings.image_size, settings.run) == (64, tmp_path / "new")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"image_size": "large"}', "{}"])
+def test_a_damaged_run_file_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(InputError, match=r"run.json is damaged .*; remove it and type the first command of the run"):
+        read_run_settings(tmp_path)
+
+
+def test_the_run_file_holds_every_shared_setting(tmp_path: Path) -> None:
+    write_run_settings(Shared(run=tmp_path))
+    assert set(json.loads((tmp_path / "run.json").read_text())) == set(RUN_FIELDS)
+
+
+def test_what_follows_from_the_network_is_the_runs(tmp_path: Path) -> None:
+    """The command line says neither the network nor where fine-tuning begins."""
+    run = tmp_path / "run"
+    run.mkdir()
+    write_run_settings(Shared(run=run, backbone="inceptionv3"))
+    settings = with_run_settings(Finetune(run=run))
+    assert (settings.backbone, settings.unfreeze_from) == ("inceptionv3", "mixed8")
+    assert (settings.image_size, settings.normalize, settings.layers) == (75, "tf", "mixed7,mixed10")
+    with pytest.raises(InputError, match="--backbone was inceptionv3 and is now resnet50. Leave the option out"):
+        with_run_settings(Finetune(run=run, backbone="resnet50"))
+
+
+def test_the_run_file_of_the_defaults_is_as_it_always_was(tmp_path: Path) -> None:
+    write_run_settings(Shared(run=tmp_path))
+    content = json.loads((tmp_path / "run.json").read_text())
+    assert list(content) == list(RUN_FIELDS)
+    assert [content[name] for name in ("backbone", "image_size", "normalize", "layers")] == [
+        *("vgg16", 48, "caffe", "block4_pool,block5_pool")
+    ]
