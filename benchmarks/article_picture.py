@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.runner import ROOT
-from thaw.features.images.decode import resize
+from thaw.features.images.preprocess import resize
 
 TARGET = ROOT / "docs" / "np-resize.png"
 SIDE, SIZE = 32, 48

@@ -22,10 +22,11 @@ import psutil
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.backbones.weights import load_weights
 from thaw.features.datasets.dataset import Dataset, load_dataset
-from thaw.features.engines.keras_engine import Network
-from thaw.features.extraction.extraction import Extraction, Recipe
+from thaw.features.engines.network import Network
+from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.parts import peek_part
-from thaw.features.images.preprocess import pooled_shape
+from thaw.features.extraction.spec import Recipe
+from thaw.features.pooling import pooled_shape
 from thaw.pipeline.cluster import scheduling
 from thaw.pipeline.cluster.client import connected, workers_of
 from thaw.pipeline.cluster.worker import Job, start_engine

@@ -19,11 +19,12 @@ from benchmarks.machine import describe, disk_rate
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.backbones.weights import load_weights
 from thaw.features.datasets.dataset import Dataset
-from thaw.features.engines.keras_engine import Network
-from thaw.features.extraction.extraction import Extraction, Recipe
+from thaw.features.engines.network import Network
+from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.parts import write_part
-from thaw.features.images.decode import decode, least_side, resize
-from thaw.features.images.preprocess import normalize
+from thaw.features.extraction.spec import Recipe
+from thaw.features.images.decode import decode, least_side
+from thaw.features.images.preprocess import normalize, resize
 
 CONSTANTS = Path(__file__).with_name("cost_constants.json")
 COMMAND = "python -m benchmarks.cost_measurements"

@@ -13,8 +13,7 @@ from benchmarks.settings import Settings
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.datasets.dataset import load_dataset
 from thaw.features.engines import agreement
-from thaw.features.images.decode import resize
-from thaw.features.images.preprocess import normalize
+from thaw.features.images.preprocess import normalize, resize
 
 SECTION, LAYERS = "extraction", ["block4_pool", "block5_pool"]
 PREDICT = "Keras predict, TensorFlow's defaults"

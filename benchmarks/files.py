@@ -65,7 +65,8 @@ def keras_files(folder: str) -> Callable[[], dict[str, np.ndarray]]:
     import keras
     import tensorflow as tf
 
-    from thaw.features.backbones.registry import BACKBONES, build_frozen, truncate
+    from thaw.features.backbones.keras_model import build_frozen, truncate
+    from thaw.features.backbones.registry import BACKBONES
     from thaw.features.backbones.weights import load_weights
 
     backbone = BACKBONES["vgg16"]

@@ -18,8 +18,8 @@ from benchmarks.machine import describe
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.backbones.weights import load_weights
 from thaw.features.engines.agreement import noise, relative_error
-from thaw.features.engines.backend import LIBRARIES, check_backend, computing_on
-from thaw.features.engines.keras_engine import Network, resolve_device
+from thaw.features.engines.backend import LIBRARIES, check_backend, computing_on, resolve_device
+from thaw.features.engines.network import Network
 from thaw.features.engines.utilisation import Watched
 from thaw.features.prefetch import load_ahead
 from thaw.models.neural import network

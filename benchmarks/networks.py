@@ -23,7 +23,7 @@ def ours(images: str, layers: Sequence[str], engine: str) -> Run:
 def _engine(name: str, layers: tuple[str, ...], size: int) -> Any:
     from thaw.features.backbones.registry import BACKBONES
     from thaw.features.backbones.weights import load_weights
-    from thaw.features.engines.keras_engine import Network
+    from thaw.features.engines.network import Network
 
     backbone = BACKBONES["vgg16"]
     return Network(backbone, load_weights("imagenet", backbone), layers, size).start(name, BATCH)
@@ -61,7 +61,8 @@ def tensorflow_function(images: str, layers: Sequence[str]) -> Run:
 def _keras(layers: Sequence[str], images: str) -> Any:
     import tensorflow  # noqa: F401  # first: its oneDNN switch is this contender's, not ours
 
-    from thaw.features.backbones.registry import BACKBONES, build_frozen, truncate
+    from thaw.features.backbones.keras_model import build_frozen, truncate
+    from thaw.features.backbones.registry import BACKBONES
     from thaw.features.backbones.weights import load_weights
 
     backbone = BACKBONES["vgg16"]

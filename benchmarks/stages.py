@@ -22,10 +22,12 @@ from PIL import Image
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.backbones.weights import load_weights
 from thaw.features.datasets.dataset import Dataset, load_dataset
-from thaw.features.engines.keras_engine import Network, choose_engine
-from thaw.features.extraction.extraction import Engine, Extraction, Recipe
+from thaw.features.engines.network import Network
+from thaw.features.extraction.choice import choose_engine
+from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.parts import GrowingPart
-from thaw.features.images.preprocess import pooled_shape
+from thaw.features.extraction.spec import Engine, Recipe
+from thaw.features.pooling import pooled_shape
 from thaw.features.prefetch import load_ahead
 
 LAYERS = ("block4_pool", "block5_pool")

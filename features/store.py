@@ -11,23 +11,7 @@ import h5py
 import numpy as np
 
 from thaw.features.errors import CONTAINER_FAULTS, InputError
-from thaw.features.files.atomic import check_space, whole_path, write_whole
 from thaw.features.files.hdf5_guard import check_heaps
-
-# What `models` needs of `features` to keep files comes through here.
-__all__ = [
-    "CONTAINER_FAULTS",
-    "SPLITS",
-    "FeatureFile",
-    "FeatureLayers",
-    "FeatureRows",
-    "InputError",
-    "check_heaps",
-    "check_space",
-    "create_feature_file",
-    "whole_path",
-    "write_whole",
-]
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "validation", "test")

@@ -5,7 +5,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from thaw.features.store import CONTAINER_FAULTS, InputError, whole_path
+from thaw.features.errors import CONTAINER_FAULTS, InputError
+from thaw.features.files.atomic import whole_path
 
 # What a model of ours consists of beyond the types that skops trusts by itself.
 TRUSTED = [

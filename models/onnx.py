@@ -4,7 +4,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from thaw.features.store import InputError
+from thaw.features.errors import InputError
+from thaw.models.neural.probe import ProbeShape
 
 ABSENT = -1e30  # the logit of a class without training images: its probability is 0
 
@@ -150,3 +151,28 @@ def _pairs(machine: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         coefficients[rows[j], number] = dual[i, rows[j]]
         sides[0, number, i] = sides[1, number, j] = 1
     return coefficients, sides[0], sides[1]
+
+
+def probe_features(graph: Graph, pooled: str, shape: ProbeShape, model: Any) -> str:
+    """Return the probe's features (N, D), transformed and standardised, of the pooled ones."""
+    if shape.transform == "sqrt":
+        pooled = signed_roots(graph, pooled)
+    mean, scale = model.get_layer("probe_scale").get_weights()
+    return standardized(graph, pooled, mean, scale)
+
+
+def network_probabilities(graph: Graph, flat: str, probe: str | None, model: Any) -> str:
+    """Return (N, K) float32 probabilities of the network's flattened last layer and the probe's features, if any.
+
+    `model` is the trained network of `thaw.models.neural.network`.
+    """
+    inputs = graph.add("Concat", flat, probe, axis=1) if probe else flat
+    hidden = graph.add("Relu", affine(graph, inputs, *model.get_layer("fc1").get_weights()))
+    logits = affine(graph, hidden, *model.get_layer("predictions").get_weights())
+    if probe:
+        logits = graph.add("Add", logits, affine(graph, probe, *model.get_layer("probe").get_weights()))
+    power = model.get_layer("probabilities").power
+    if power != 1:
+        margins = graph.add("Sub", graph.add("ReduceMax", logits, axes=[1], keepdims=1), logits)
+        logits = graph.add("Neg", graph.add("Pow", margins, graph.hold(power, np.float32)))
+    return graph.add("Softmax", logits, axis=1)

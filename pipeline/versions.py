@@ -1,6 +1,15 @@
 """Which version of a package is installed."""
 
+import logging
+import platform
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from thaw.features.engines.backend import LIBRARIES, backend_name
+
+if TYPE_CHECKING:
+    pass
+log = logging.getLogger("thaw")
 
 
 def installed_version(name: str) -> str | None:
@@ -9,3 +18,10 @@ def installed_version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that a result depends on; Keras' backend is one of them."""
+    names = (*LIBRARIES[backend_name()], "keras", "mnn", "scikit-learn", "numpy", "scipy", "h5py", "pillow")
+    installed = {name: installed_version(name) for name in names}
+    return {"python": platform.python_version(), **{name: text for name, text in installed.items() if text}}

@@ -11,7 +11,6 @@ from thaw.features.store import FeatureFile
 from thaw.pipeline.advice import linear_probes
 from thaw.pipeline.advice.sample import Survey
 from thaw.pipeline.config import Shared
-from thaw.pipeline.training import outcome
 from thaw.pipeline.training.memory import load_rows
 
 from tests.builders.features import feature_file
@@ -19,10 +18,12 @@ from tests.builders.features import feature_file
 sys.path.insert(0, str(Path(__file__).resolve().parent / "faults"))
 from leaks import Held, judge
 
+from thaw.pipeline.training.memory import spare_memory_mb
+
 
 def test_what_the_process_holds_already_counts(tmp_path: Path) -> None:
-    assert outcome.spare_memory_mb(Shared(run=tmp_path, memory=1)) == 0
-    assert 0 < outcome.spare_memory_mb(Shared(run=tmp_path, memory=10**6)) < 10**6
+    assert spare_memory_mb(Shared(run=tmp_path, memory=1)) == 0
+    assert 0 < spare_memory_mb(Shared(run=tmp_path, memory=10**6)) < 10**6
 
 
 @pytest.mark.parametrize("transform", ["none", "sqrt"])

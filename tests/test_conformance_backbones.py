@@ -19,17 +19,19 @@ from scipy.special import softmax
 
 from thaw.features.backbones import keras_model, weights
 from thaw.features.backbones.graph import IMAGE
-from thaw.features.backbones.registry import BACKBONES, Backbone, build_frozen
+from thaw.features.backbones.keras_model import build_frozen
+from thaw.features.backbones.registry import BACKBONES, Backbone
 from thaw.features.backbones.weights import Weights, load_weights
 from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.engines.agreement import relative_error
 from thaw.features.engines.keras_engine import KerasEngine
 from thaw.features.engines.mnn_engine import MNNEngine, mnn_version
 from thaw.features.errors import InputError
-from thaw.features.extraction import extraction
-from thaw.features.extraction.extraction import Extraction, Recipe
-from thaw.features.images.preprocess import normalize, pooled_shape
+from thaw.features.extraction.extraction import Extraction
+from thaw.features.extraction.spec import Recipe
+from thaw.features.images.preprocess import normalize
 from thaw.features.onnx.network import network_nodes
+from thaw.features.pooling import pooled_shape
 from thaw.models.neural import network
 from thaw.models.neural.network import Architecture
 from thaw.pipeline.advice.fine_tuning_trials import HEAD, cuts_of
@@ -310,7 +312,7 @@ def extraction_of(path: Path, dataset: Dataset, name: str) -> Extraction:
 def test_a_killed_extraction_is_gone_on_from(
     name: str, few_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extraction, "PART_ROWS", BATCH)
+    monkeypatch.setattr("thaw.features.extraction.spec.PART_ROWS", BATCH)
     dataset, calls = load_dataset(f"folder:{few_pictures}"), 0
 
     class Killed:

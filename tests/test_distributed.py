@@ -44,7 +44,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thaw.features.extraction.extraction.PART_ROWS", 16)  # parts of 16 images, the last of 8
+    monkeypatch.setattr("thaw.features.extraction.spec.PART_ROWS", 16)  # parts of 16 images, the last of 8
     monkeypatch.setattr(cluster, "WORKER_SECONDS", 120)
 
 
@@ -53,7 +53,7 @@ def reference(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> s
     """The digest of the features that a single process makes."""
     folder = tmp_path_factory.mktemp("single")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("thaw.features.extraction.extraction.PART_ROWS", 16)
+        patch.setattr("thaw.features.extraction.spec.PART_ROWS", 16)
         assert run(["features", "--dataset", f"folder:{image_folder}", "--run", str(folder), *keras()]) == 0
     return digest(folder)
 

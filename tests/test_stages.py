@@ -415,7 +415,7 @@ def test_weights_that_are_damaged(capsys: pytest.CaptureFixture[str], image_fold
 
 
 def test_too_little_memory(capsys: pytest.CaptureFixture[str], finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thaw.pipeline.training.outcome.COPIES_PER_FIT", 1e5)
+    monkeypatch.setattr("thaw.pipeline.training.memory.COPIES_PER_FIT", 1e5)
     line = message(capsys, "ridge", "--run", finished, "--memory", "10", "--jobs", "1")
     assert line == (
         "error: training needs about 5,837 MB and may use 10 MB; choose a smaller layer by --layer, or allow more by "

@@ -1,6 +1,6 @@
 """A network by name: its cut points and their shapes, what input it takes, and the frozen Keras model."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,9 +10,7 @@ from thaw.features.backbones.graph import IMAGE, Graph, Operation
 from thaw.features.errors import InputError
 
 if TYPE_CHECKING:
-    import keras
-
-    from thaw.features.backbones.weights import Weights
+    pass
 
 USUAL_IMAGE_SIZE = 48  # pixels, as in the article
 KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications"
@@ -217,27 +215,3 @@ def get_backbone(name: str) -> Backbone:
     if name not in BACKBONES:
         raise InputError(f"no such backbone: {name!r}; expected one of {', '.join(BACKBONES)}")
     return BACKBONES[name]
-
-
-def build_frozen(backbone: Backbone, image_size: int, weights: "Weights | None") -> "keras.Model":
-    """Return the Keras model for (N, image_size, image_size, 3) float32 input, every layer frozen.
-
-    Its layers have the names of the operations in `backbone.graph`. Without `weights` it has Keras' own random ones,
-    for weights to be loaded into.
-    """
-    from thaw.features.backbones import keras_model
-
-    backbone.check_image_size(image_size)
-    model = keras_model.build(backbone, image_size)
-    if weights:
-        for name in backbone.tensor_shapes:
-            model.get_layer(name).set_weights(list(weights.tensors[name]))
-    model.trainable = False
-    return model
-
-
-def truncate(model: "keras.Model", layers: Iterable[str]) -> "keras.Model":
-    """Return a model with the same input that gives the outputs of `layers`, in their order, and runs no further."""
-    import keras
-
-    return keras.Model(model.input, [model.get_layer(name).output for name in layers])

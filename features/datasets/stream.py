@@ -7,8 +7,8 @@ import numpy as np
 
 from thaw.features.datasets.dataset import Dataset
 from thaw.features.images.augment import SMALLEST_CROP, augment
-from thaw.features.images.decode import least_side, resize
-from thaw.features.images.preprocess import normalize
+from thaw.features.images.decode import least_side
+from thaw.features.images.preprocess import normalize, resize
 from thaw.features.prefetch import load_ahead
 
 

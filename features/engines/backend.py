@@ -78,3 +78,26 @@ def sees_gpu() -> bool:
     except (RuntimeError, AssertionError):
         return False
     return True
+
+
+DEVICES = ("auto", "cpu", "gpu")
+
+
+GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")  # in /dev: NVIDIA's, AMD's, and a GPU under WSL
+
+
+def resolve_device(requested: str) -> str:
+    """Return `gpu` or `cpu`; `auto` takes a GPU if there is one. Raises InputError where a GPU is asked for in vain."""
+    if requested == "cpu" or (requested == "auto" and not may_have_gpu()):
+        return "cpu"
+    pin_threads()
+    has_gpu = sees_gpu()
+    if requested == "gpu" and not has_gpu:
+        more = "make setup EXTRA=gpu" if backend_name() == "tensorflow" else f"a build of {backend_name()} for GPUs"
+        raise InputError(f"--device gpu: the backend sees no GPU; type --device cpu, or {more} on a machine with one")
+    return "gpu" if has_gpu else "cpu"
+
+
+def may_have_gpu() -> bool:
+    """Return whether it is worth the seconds that it takes to ask the backend for a GPU."""
+    return sys.platform != "linux" or any(next(Path("/dev").glob(name), None) for name in GPU_FILES)

@@ -8,11 +8,12 @@ import numpy as np
 
 from thaw.features.datasets.dataset import Dataset
 from thaw.features.engines.agreement import LIMIT
-from thaw.features.engines.backend import LIBRARIES, backend_name
-from thaw.features.engines.keras_engine import KerasEngine, Network, choose_engine
-from thaw.features.engines.mnn_engine import MNNEngine
+from thaw.features.engines.backend import LIBRARIES, backend_name, resolve_device
+from thaw.features.engines.keras_engine import KerasEngine
+from thaw.features.engines.mnn_engine import MNNEngine, mnn_version
+from thaw.features.engines.network import Network
 from thaw.features.errors import InputError
-from thaw.features.extraction.extraction import Recipe
+from thaw.features.extraction.spec import Recipe
 
 log = logging.getLogger("thaw")
 
@@ -67,3 +68,29 @@ def library_versions(engine: str) -> dict[str, str]:
     """Return the versions of the libraries that may change the value of a feature that the engine makes."""
     ours = (*LIBRARIES[backend_name()], *KerasEngine.libraries)
     return {name.lower(): version(name) for name in (MNNEngine.libraries if engine == "mnn" else ours)}
+
+
+ENGINES = ("auto", "keras", "mnn")
+
+
+def choose_engine(engine: str, device: str, precision: str = "float32") -> tuple[str, str]:
+    """Return the engine and the device for what was asked for.
+
+    `auto` takes a GPU if there is one, with `keras`; else `mnn` where it is installed; else `keras`, which alone
+    computes in another precision than float32. Raises InputError where what was asked for is not there or does not go
+    together.
+    """
+    if engine == "mnn" and precision != "float32":
+        raise InputError(f"--engine mnn computes in float32, not with --engine-precision {precision}; leave one out")
+    if engine == "mnn" and device == "gpu":
+        raise InputError("--engine mnn runs on a CPU, not with --device gpu; leave one of them out")
+    if engine == "mnn":
+        if mnn_version() is None:
+            raise InputError(
+                "--engine mnn: MNN is not installed, or cannot be loaded; type make setup, which installs it where it "
+                "has a wheel, or --engine keras"
+            )
+        return "mnn", "cpu"
+    device = resolve_device(device)
+    takes_mnn = engine == "auto" and (device, precision) == ("cpu", "float32")
+    return ("mnn" if takes_mnn and mnn_version() else "keras"), device

@@ -17,7 +17,7 @@ from thaw.features.extraction.parts import GrowingPart
 from thaw.features.prefetch import Behind, load_ahead
 
 if TYPE_CHECKING:
-    from thaw.features.extraction.extraction import Engine, Recipe
+    from thaw.features.extraction.spec import Engine, Recipe
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from thaw.features.datasets.remote import RemotePath
 from thaw.features.errors import CONTAINER_FAULTS
 from thaw.features.files.atomic import write_whole
 from thaw.features.files.hdf5_guard import check_heaps
-from thaw.features.images.preprocess import layer_and_pooling, pool
+from thaw.features.pooling import layer_and_pooling, pool
 from thaw.features.store import check_array, create_dataset
 
 Found = TypeVar("Found")

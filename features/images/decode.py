@@ -1,6 +1,5 @@
 """One image: bytes -> uint8 RGB -> a float32 square, read as hostile input."""
 
-import functools
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -9,13 +8,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from thaw.features.errors import InputError
-from thaw.features.images.pixels import IMAGE_FAULTS, rgb, upright
+from thaw.features.errors import FILE_FAULTS, InputError
 
 MAX_PIXELS = 178_956_970
 """Most pixels of an image, unless --max-pixels says otherwise: half a GiB as uint8 RGB."""
 
-RESIZES = ("bilinear", "bicubic", "area", "article")
 
 DECODING = 2
 """Which rules made pixels of a file: to be raised where they change, so that features of both are not mixed."""
@@ -32,14 +29,8 @@ FORMATS = tuple(
     if name in Image.OPEN  # AVIF is missing from Pillow below 11.3
 )
 
-_FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
 # How many times the resized side a reduced JPEG's shorter side has to be. `area` is the sharpest-edged average.
 _REDUCED_SIDES = {"bilinear": 4, "bicubic": 4, "area": 8}
-# OpenBLAS takes a second thread, which the network could use, for products of more multiplications.
-_ONE_THREAD = 2**18
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323  # the TIFF tags
 
 
@@ -81,30 +72,6 @@ def decode(
         raise InputError(_damage(name, error)) from error
 
 
-def resize(image: np.ndarray, size: int, method: str) -> np.ndarray:
-    """Return `image`, uint8 (H, W, 3), as float32 (size, size, 3) in the units 0..255.
-
-    `bilinear`, `bicubic` and `area` put pixel centres at half-integers, average over the whole footprint when
-    shrinking, weigh only pixels inside the image, and round nothing. `bicubic` is not clipped and may pass a
-    little under 0 or over 255. `area` weighs each old pixel by how much of the new one it covers, so that the
-    mean stays. `article` is `np.resize`, which repeats or cuts the pixels in reading order.
-
-    Raises InputError: a method not in RESIZES.
-    """
-    if method not in RESIZES:
-        raise InputError(f"--resize {shown(method)}: expected {', '.join(RESIZES)}; type --resize bilinear")
-    if method == "article":
-        return np.resize(image, (size, size, 3)).astype(np.float32)
-    height, width = image.shape[:2]
-    small = max(height, width) <= 1024 and size * width * max(height, size) <= _ONE_THREAD
-    if method == "area" or small:
-        planes = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
-        squares = _weights(height, size, method) @ planes @ _weights(width, size, method).T
-        return squares.transpose(1, 2, 0)
-    channels = (Image.fromarray(np.ascontiguousarray(image[:, :, c], np.float32)) for c in range(3))
-    return np.stack([np.asarray(plane.resize((size, size), _FILTERS[method])) for plane in channels], axis=2)
-
-
 def least_side(size: int, method: str) -> int | None:
     """Return the `least_side` that `decode` may be given for an image that `resize` then makes `size` wide; None: none.
 
@@ -130,19 +97,6 @@ def _loaded(image: Image.Image, least_side: int | None) -> Image.Image:
     return image.resize((round(box[2]), round(box[3])), Image.Resampling.BICUBIC, box)
 
 
-@functools.lru_cache(maxsize=64)
-def _weights(old: int, new: int, method: str) -> np.ndarray:
-    """Return float32 (new, old): the weight of each old pixel in each new one; rows sum to 1."""
-    if method != "area":
-        image = Image.fromarray(np.eye(old, dtype=np.float32))
-        return np.asarray(image.resize((old, new), _FILTERS[method]))
-    # Pillow's BOX filter would take an old pixel whole or not at all, by its centre.
-    edges = np.arange(new + 1)[:, np.newaxis] * (old / new)
-    starts = np.arange(old)
-    shared = np.minimum(edges[1:], starts + 1) - np.maximum(edges[:-1], starts)
-    return (np.maximum(shared, 0) * (new / old)).astype(np.float32)
-
-
 def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
     """Refuse by the header: the image, and the tile of a TIFF, which is allocated whole in any case."""
     tags = getattr(image, "tag_v2", {})
@@ -164,3 +118,68 @@ def _damage(name: str, error: BaseException) -> str:
         )
     reason = shown(error) or type(error).__name__
     return f"{name} is damaged ({reason}); expected a whole image file; replace it, or go on without it by --skip-bad"
+
+
+# What Pillow's readers raise on bytes that somebody made up; Warning where the caller made warnings errors.
+IMAGE_FAULTS = (
+    *FILE_FAULTS,
+    SyntaxError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    Image.DecompressionBombError,
+    Warning,
+)
+
+
+_COLOURS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
+
+
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+def rgb(image: Image.Image, name: str) -> np.ndarray:
+    """Return a loaded image of any mode as uint8 (H, W, 3); raises InputError, calling it `name`, where none fits."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return np.repeat(_grey(image, name)[:, :, np.newaxis], 3, axis=2)
+    if image.mode not in _COLOURS:
+        raise InputError(
+            f"{name} has pixels of kind {image.mode}; expected grey, palette, RGB or CMYK; "
+            "save it as RGB, or go on without it by --skip-bad"
+        )
+    if image.has_transparency_data:
+        paper = Image.new("RGBA", image.size, "white")
+        paper.alpha_composite(image.convert("RGBA"))
+        image = paper
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _grey(image: Image.Image, name: str) -> np.ndarray:
+    """Return a grey image of more than 8 bits as uint8 (H, W): modes I;16*, I and F."""
+    values = np.asarray(image)
+    top = 1 if image.mode == "F" else 65535
+    if not (values.min() >= 0 and values.max() <= top):  # so written that NaN does not pass
+        raise InputError(
+            f"{name} has grey values from {values.min()} to {values.max()}; expected 0 to {top}; "
+            "save it with 8 bits, or go on without it by --skip-bad"
+        )
+    key = image.info.get("transparency")
+    values = np.where(values == key, top, values) if isinstance(key, int) else values
+    return np.rint(values * (255 / top)).astype(np.uint8)
+
+
+def upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
+    """Return `pixels` (H, W, 3) turned as the loaded `image`'s EXIF asks; unreadable EXIF asks nothing."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except IMAGE_FAULTS:
+        orientation = None
+    if orientation in (5, 6, 7, 8):  # the stored rows are the columns that are seen
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)

@@ -1,14 +1,14 @@
 """Resized images -> what the network's first layer expects, and activations -> feature vectors."""
 
-import re
+import functools
 
 import numpy as np
+from PIL import Image
 
 from thaw.features.errors import InputError
+from thaw.features.images.decode import shown
 
 NORMALIZATIONS = ("caffe", "tf", "torch", "article")
-POOLINGS = ("auto", "none", "avg", "max", "grid2", "grid4")
-AUTO_VALUES = 8192  # `auto` keeps at most this many values an image and layer
 
 # Mean pixel of the ImageNet training images in RGB order, in units of 0 to 255, that VGG16 was trained with
 # (Simonyan and Zisserman 2015, section 2.1; values as published with the Caffe model).
@@ -40,71 +40,51 @@ def normalize(images: np.ndarray, method: str) -> np.ndarray:
     raise ValueError(f"normalize received {method!r}; expected one of {', '.join(NORMALIZATIONS)}")
 
 
-def resolve_pooling(pooling: str, shape: tuple[int, int, int]) -> str:
-    """Return what `auto` means for activations of `shape` (H, W, C): `flat`, else the finest `gridN` that fits.
+RESIZES = ("bilinear", "bicubic", "area", "article")
 
-    A layer of up to 8,192 values is flattened; a larger one is averaged over the largest N x N grid whose values
-    do not exceed that. Every other name is returned as it is.
+
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+# OpenBLAS takes a second thread, which the network could use, for products of more multiplications.
+_ONE_THREAD = 2**18
+
+
+def resize(image: np.ndarray, size: int, method: str) -> np.ndarray:
+    """Return `image`, uint8 (H, W, 3), as float32 (size, size, 3) in the units 0..255.
+
+    `bilinear`, `bicubic` and `area` put pixel centres at half-integers, average over the whole footprint when
+    shrinking, weigh only pixels inside the image, and round nothing. `bicubic` is not clipped and may pass a
+    little under 0 or over 255. `area` weighs each old pixel by how much of the new one it covers, so that the
+    mean stays. `article` is `np.resize`, which repeats or cuts the pixels in reading order.
+
+    Raises InputError: a method not in RESIZES.
     """
-    height, width, channels = shape
-    if pooling != "auto":
-        return pooling
-    if height * width * channels <= AUTO_VALUES:
-        return "flat"
-    cells = int((AUTO_VALUES // channels) ** 0.5)
-    return f"grid{min(cells, height, width)}" if cells >= 1 else "avg"
+    if method not in RESIZES:
+        raise InputError(f"--resize {shown(method)}: expected {', '.join(RESIZES)}; type --resize bilinear")
+    if method == "article":
+        return np.resize(image, (size, size, 3)).astype(np.float32)
+    height, width = image.shape[:2]
+    small = max(height, width) <= 1024 and size * width * max(height, size) <= _ONE_THREAD
+    if method == "area" or small:
+        planes = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
+        squares = _weights(height, size, method) @ planes @ _weights(width, size, method).T
+        return squares.transpose(1, 2, 0)
+    channels = (Image.fromarray(np.ascontiguousarray(image[:, :, c], np.float32)) for c in range(3))
+    return np.stack([np.asarray(plane.resize((size, size), _FILTERS[method])) for plane in channels], axis=2)
 
 
-def layer_and_pooling(name: str, pooling: str) -> tuple[str, str]:
-    """Return the layer and the pooling of what a feature file calls `name`: a layer, or `layer:pooling` of its own."""
-    layer, _, own = name.partition(":")
-    return layer, own or pooling
-
-
-def pooled_shape(pooling: str, shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """Return the shape of one image's features, (D,) or (H, W, C), for activations of `shape` (H, W, C)."""
-    height, width, channels = shape
-    resolved = resolve_pooling(pooling, shape)
-    if resolved == "none":
-        return shape
-    if resolved == "flat":
-        return (height * width * channels,)
-    return (_grid_size(resolved, height, width) ** 2 * channels,)
-
-
-def pool(activations: np.ndarray, pooling: str) -> np.ndarray:
-    """Return float32 features (N, D), or (N, H, W, C) under `none`, from `activations` (N, H, W, C).
-
-    gridN is adaptive averaging: cell i covers rows floor(i H / N) to ceil((i + 1) H / N), likewise columns, and the
-    cells follow one another in reading order, each with its C channels. `avg` is grid1.
-    """
-    _, height, width, channels = activations.shape
-    resolved = resolve_pooling(pooling, (height, width, channels))
-    if resolved == "none":
-        return activations
-    if resolved == "flat":
-        return activations.reshape(len(activations), -1)
-    if resolved == "max":
-        return activations.max(axis=(1, 2))
-    cells = _grid_size(resolved, height, width)
-    rows, columns = _cells(height, cells), _cells(width, cells)
-    return np.concatenate([activations[:, r, c].mean(axis=(1, 2)) for r in rows for c in columns], axis=1)
-
-
-def _grid_size(pooling: str, height: int, width: int) -> int:
-    if pooling in ("avg", "max"):
-        return 1
-    match = re.fullmatch(r"grid([1-9]\d*)", pooling)
-    if match is None:
-        raise InputError(f"--pooling {pooling}: expected one of {', '.join(POOLINGS)}")
-    cells = int(match[1])
-    if cells > min(height, width):
-        raise InputError(
-            f"--pooling {pooling} needs a map of {cells}x{cells} or more and a layer has {height}x{width}; choose "
-            "--pooling auto, an earlier layer by --layers, or a larger --image-size"
-        )
-    return cells
-
-
-def _cells(length: int, num_cells: int) -> list[slice]:
-    return [slice(i * length // num_cells, -(-(i + 1) * length // num_cells)) for i in range(num_cells)]
+@functools.lru_cache(maxsize=64)
+def _weights(old: int, new: int, method: str) -> np.ndarray:
+    """Return float32 (new, old): the weight of each old pixel in each new one; rows sum to 1."""
+    if method != "area":
+        image = Image.fromarray(np.eye(old, dtype=np.float32))
+        return np.asarray(image.resize((old, new), _FILTERS[method]))
+    # Pillow's BOX filter would take an old pixel whole or not at all, by its centre.
+    edges = np.arange(new + 1)[:, np.newaxis] * (old / new)
+    starts = np.arange(old)
+    shared = np.minimum(edges[1:], starts + 1) - np.maximum(edges[:-1], starts)
+    return (np.maximum(shared, 0) * (new / old)).astype(np.float32)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from thaw.features.images.preprocess import pool, resolve_pooling
 from thaw.features.onnx.builder import GraphBuilder
+from thaw.features.pooling import pool, resolve_pooling
 
 
 def pooled(graph: GraphBuilder, activations: str, pooling: str, shape: tuple[int, int, int]) -> str:

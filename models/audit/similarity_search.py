@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thaw.features.store import InputError
+from thaw.features.errors import InputError
 from thaw.models.solver.blocks import Blocks, block_rows
 
 MOST_BYTES = 200 * 10**6  # of features as they are; more are projected

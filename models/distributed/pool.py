@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from thaw.features.store import InputError
+from thaw.features.errors import InputError
 from thaw.models.distributed.worker import Share, Source, added, each, opened, same
 from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, Known, OtherBlocks, Result, block_rows
 

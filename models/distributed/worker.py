@@ -10,7 +10,8 @@ import numpy as np
 from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
-from thaw.features.store import FeatureLayers, FeatureRows, InputError
+from thaw.features.errors import InputError
+from thaw.features.store import FeatureLayers, FeatureRows
 from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, Known, Result, SquareRoots
 
 HELD = 0.5  # of a worker's memory limit: beyond, Dask writes to disk (0.6), waits (0.8), ends the worker (0.95)

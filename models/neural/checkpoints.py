@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from thaw.features.store import CONTAINER_FAULTS, write_whole
+from thaw.features.errors import CONTAINER_FAULTS
+from thaw.features.files.atomic import write_whole
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from thaw.features.backbones.registry import Backbone, build_frozen, get_backbone
-from thaw.features.store import CONTAINER_FAULTS, InputError, check_heaps, check_space, whole_path, write_whole
+from thaw.features.backbones.keras_model import build_frozen
+from thaw.features.backbones.registry import Backbone, get_backbone
+from thaw.features.errors import CONTAINER_FAULTS, InputError
+from thaw.features.files.atomic import check_space, whole_path, write_whole
+from thaw.features.files.hdf5_guard import check_heaps
 from thaw.models.calibration import fit_margins
 from thaw.models.neural.initializers import GlorotUniform
 from thaw.models.neural.layers import DropBranch, Probabilities, Standardize
 from thaw.models.neural.probe import Probe, ProbeShape
 
 if TYPE_CHECKING:
-    from thaw.features.backbones.registry import Weights
+    from thaw.features.backbones.weights import Weights
 
 
 # What reading a file that somebody made up may raise; Keras only warns where a part of the weights is missing.

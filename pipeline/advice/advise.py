@@ -24,8 +24,10 @@ from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import Advise
 from thaw.pipeline.extraction import extract
 from thaw.pipeline.run.advice_json import Advice, Candidate, LearningCurve, Pilot, write_advice
+from thaw.pipeline.run.results import command
 from thaw.pipeline.run.run_json import shared_settings
 from thaw.pipeline.training import outcome
+from thaw.pipeline.versions import versions
 
 log = logging.getLogger("thaw")
 
@@ -108,8 +110,8 @@ def _advice(survey: Survey, budget: float, began: float) -> Advice:
         audit=audit(settings, features),
         budget_minutes=budget,
         seconds=time.perf_counter() - began,
-        versions=extract.versions(),
-        command=outcome.command(),
+        versions=versions(),
+        command=command(),
     )
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.errors import InputError
-from thaw.features.images.decode import least_side, resize
-from thaw.features.images.preprocess import layer_and_pooling
+from thaw.features.images.decode import least_side
+from thaw.features.images.preprocess import resize
+from thaw.features.pooling import layer_and_pooling
 from thaw.features.store import SPLITS, FeatureFile, FeatureRows
 from thaw.models.audit import duplicates
 from thaw.models.audit.label_errors import (

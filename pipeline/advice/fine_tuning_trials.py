@@ -10,8 +10,7 @@ import keras
 import numpy as np
 
 from thaw.features.backbones.registry import Backbone, get_backbone
-from thaw.features.engines.backend import computing_on
-from thaw.features.engines.keras_engine import resolve_device
+from thaw.features.engines.backend import computing_on, resolve_device
 from thaw.features.store import FeatureFile
 from thaw.models.neural.network import predict
 from thaw.models.neural.training import Samples, Training

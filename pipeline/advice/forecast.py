@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import log_ndtr, softmax
 
 from thaw.features.backbones.registry import get_backbone
-from thaw.features.images.preprocess import pooled_shape, resolve_pooling
+from thaw.features.pooling import pooled_shape, resolve_pooling
 from thaw.models.neural.recipes import find_recipe
 from thaw.models.selection.learning_curve import PowerLaw
 from thaw.models.selection.probing import Z, paired_error, standard_error

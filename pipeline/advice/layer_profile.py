@@ -5,7 +5,7 @@ import logging
 import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
-from thaw.features.images.preprocess import resolve_pooling
+from thaw.features.pooling import resolve_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.selection.probing import linear_probe, probe_folds
 from thaw.models.selection.transferability import h_score, log_me

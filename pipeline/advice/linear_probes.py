@@ -22,8 +22,7 @@ from thaw.models.solver.blocks import ArrayBlocks, Blocks
 from thaw.models.strategies import STRATEGIES
 from thaw.pipeline.advice.sample import Survey
 from thaw.pipeline.run.advice_json import CurvePoint, LearningCurve
-from thaw.pipeline.training.memory import load_rows
-from thaw.pipeline.training.outcome import spare_memory_mb
+from thaw.pipeline.training.memory import load_rows, spare_memory_mb
 
 log = logging.getLogger("thaw")
 

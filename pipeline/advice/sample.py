@@ -10,13 +10,13 @@ import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.datasets.dataset import Dataset, load_dataset
-from thaw.features.images.preprocess import resolve_pooling
+from thaw.features.pooling import resolve_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.selection.probing import HELD_OUT_ROWS, nested_order, probe_folds
 from thaw.models.selection.search import Folds
 from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction import extract
-from thaw.pipeline.extraction.extract import Sample, Wanted
+from thaw.pipeline.extraction.feature_files import Sample, Wanted
 
 FOLDER = "advice"
 

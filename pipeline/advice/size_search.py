@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
-from thaw.features.images.preprocess import resolve_pooling
+from thaw.features.pooling import resolve_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.selection.probing import HELD_OUT_ROWS, Probed, linear_probe, transformed
 from thaw.models.strategies import STRATEGIES

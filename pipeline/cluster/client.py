@@ -13,8 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.features.engines.backend import LIBRARIES, backend_name
-from thaw.features.engines.keras_engine import may_have_gpu
+from thaw.features.engines.backend import LIBRARIES, backend_name, may_have_gpu
 from thaw.features.errors import InputError
 from thaw.features.processor import num_cores
 from thaw.pipeline.config import Shared

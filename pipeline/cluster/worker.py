@@ -15,9 +15,10 @@ from thaw.features.backbones.registry import get_backbone
 from thaw.features.backbones.weights import load_weights
 from thaw.features.datasets.dataset import Dataset
 from thaw.features.datasets.remote import RemotePath
-from thaw.features.engines.keras_engine import Network, choose_engine
+from thaw.features.engines.network import Network
 from thaw.features.errors import InputError
 from thaw.features.extraction import choice
+from thaw.features.extraction.choice import choose_engine
 from thaw.features.extraction.part_maker import PartMaker
 from thaw.features.extraction.parts import peek_part
 from thaw.features.processor import num_cores

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from thaw.features.files.atomic import whole_path
 from thaw.pipeline.card.licences import licence_lines
-from thaw.pipeline.inference.classifier import Trained
+from thaw.pipeline.inference.trained import Trained
 from thaw.pipeline.versions import installed_version
 
 DATE = (1980, 1, 1, 0, 0, 0)  # the same content gives the same bytes

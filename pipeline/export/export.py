@@ -21,9 +21,9 @@ from thaw.pipeline.card import model_card
 from thaw.pipeline.config import Export
 from thaw.pipeline.export.onnx_model import INPUT, onnx_classifier
 from thaw.pipeline.formatting import size
-from thaw.pipeline.inference.classifier import Trained, find_result, read_trained
+from thaw.pipeline.inference.trained import Trained, find_result, read_trained
 from thaw.pipeline.run.export_json import BATCH_SIZE, IMAGE_SIDE, Exported, record_export
-from thaw.pipeline.training.outcome import command, making
+from thaw.pipeline.run.results import command, making
 
 if TYPE_CHECKING:
     import keras

@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thaw.features.backbones.registry import build_frozen, get_backbone, truncate
+from thaw.features.backbones.keras_model import build_frozen, truncate
+from thaw.features.backbones.registry import get_backbone
 from thaw.features.errors import InputError
-from thaw.features.images.preprocess import layer_and_pooling, resolve_pooling
 from thaw.features.onnx.images import channels_of
+from thaw.features.pooling import layer_and_pooling, resolve_pooling
 from thaw.models.onnx import ABSENT
 from thaw.pipeline.export.onnx_model import INPUT, OUTPUT, merged_weights
-from thaw.pipeline.inference.classifier import Trained
+from thaw.pipeline.inference.trained import Trained
 
 if TYPE_CHECKING:
     import keras

@@ -7,13 +7,13 @@ import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.backbones.weights import Weights, taken_from
-from thaw.features.images.preprocess import layer_and_pooling
 from thaw.features.onnx.builder import GraphBuilder
 from thaw.features.onnx.images import images_input, normalized, resized
 from thaw.features.onnx.network import network_nodes
 from thaw.features.onnx.pooling import pooled
+from thaw.features.pooling import layer_and_pooling
 from thaw.models.onnx import probabilities
-from thaw.pipeline.inference.classifier import Trained, frozen_weights
+from thaw.pipeline.inference.trained import Trained, frozen_weights
 
 INPUT, OUTPUT = "images", "probabilities"
 
@@ -82,7 +82,7 @@ def _linear_head(graph: GraphBuilder, trained: Trained, weights: Weights, inputs
 
 def _network_head(graph: GraphBuilder, trained: Trained, weights: Weights, inputs: str) -> str:
     """Return the probabilities by a trained network, its frozen layers included."""
-    from thaw.models.onnx_network import network_probabilities, probe_features
+    from thaw.models.onnx import network_probabilities, probe_features
 
     last = get_backbone(trained.record["backbone"]).layers[-1].name
     probe = trained.architecture.probe

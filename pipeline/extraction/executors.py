@@ -10,9 +10,10 @@ import numpy as np
 
 from thaw.features.datasets.dataset import Dataset
 from thaw.features.datasets.remote import RemotePath
-from thaw.features.engines.keras_engine import Network, choose_engine
+from thaw.features.engines.network import Network
 from thaw.features.engines.utilisation import Watched
 from thaw.features.extraction import choice
+from thaw.features.extraction.choice import choose_engine
 from thaw.features.extraction.extraction import Extraction
 from thaw.pipeline.cluster import scheduling
 from thaw.pipeline.cluster.client import workers_of

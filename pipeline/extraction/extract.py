@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import platform
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,92 +13,26 @@ import numpy as np
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.backbones.weights import Weights, load_weights
 from thaw.features.datasets.dataset import Dataset, load_dataset
-from thaw.features.engines.backend import LIBRARIES, backend_name
-from thaw.features.engines.keras_engine import Network, choose_engine
-from thaw.features.errors import InputError
+from thaw.features.engines.network import Network
 from thaw.features.extraction import choice
-from thaw.features.extraction.extraction import Extraction, Recipe, parts_folder
+from thaw.features.extraction.choice import choose_engine
+from thaw.features.extraction.extraction import Extraction, parts_folder
+from thaw.features.extraction.spec import Recipe
 from thaw.features.files.atomic import write_whole
 from thaw.features.files.locks import held
-from thaw.features.images.decode import DECODING
-from thaw.features.images.preprocess import layer_and_pooling, pooled_shape
-from thaw.features.store import FeatureFile
+from thaw.features.pooling import layer_and_pooling, pooled_shape
 from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction.executors import Here, Maker, OnWorkers, Request
+from thaw.pipeline.extraction.feature_files import Sample, Wanted, check_features, features_of
 from thaw.pipeline.run import split_csv
-from thaw.pipeline.run.run_json import another_run, check_same_run, write_run_settings
-from thaw.pipeline.versions import installed_version
+from thaw.pipeline.run.run_json import check_same_run, write_run_settings
+from thaw.pipeline.versions import versions
 
 if TYPE_CHECKING:
     from distributed import Client
 
 log = logging.getLogger("thaw")
-
-# What a feature file records, and what has to agree before it is used again.
-RECORDED = (
-    *("dataset", "backbone", "weights_sha256", "image_size", "resize", "normalize", "pooling", "dtype", "layers"),
-    *("dataset_sha256", "split_sha256", "view", "engine", "engine_precision", "decoding"),
-)
-# What a file has where it records nothing, having been made before there was a choice.
-UNSAID = {"engine_precision": "float32", "decoding": 1}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Some images of the data set, and the side of each in the sample's own split, (n,) uint8."""
-
-    dataset: Dataset
-    sides: np.ndarray
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """One feature file: where it lies, what it holds, from which weights, if of mirrored images, and by what engine.
-
-    With a `sample` it is of these images alone, and the engine's numbers, compared for the run, are not compared again.
-    """
-
-    path: Path
-    layers: tuple[str, ...]
-    pooling: str
-    dtype: str
-    weights: str
-    flip: bool = False
-    engine: str = "auto"
-    sample: Sample | None = None
-
-    def settings(self, settings: Shared) -> dict[str, Any]:
-        """Return what the file records of the run's settings and of its own."""
-        names = ("dataset", "backbone", "image_size", "resize", "normalize", "engine_precision")
-        own: dict[str, Any] = {"pooling": self.pooling, "dtype": self.dtype, "layers": ",".join(sorted(self.layers))}
-        own |= {"decoding": DECODING} | ({"view": "flip"} if self.flip else {})
-        own |= {"engine": self.engine} if self.engine != "auto" else {}  # auto takes what is there
-        return {**{name: getattr(settings, name) for name in names}, **own}
-
-
-def features_of(settings: Shared) -> Wanted:
-    """Return the run's own feature file."""
-    path = settings.run_folder / "features.h5"
-    given = (settings.layer_names, settings.pooling, settings.dtype, settings.weights)
-    return Wanted(path, *given, engine=settings.engine)
-
-
-def random_of(settings: Shared) -> Wanted:
-    """Return the feature file of the baseline `random`: the same layers of the seeded random network."""
-    return replace(features_of(settings), path=settings.run_folder / "random" / "features.h5", weights="random")
-
-
-def activations_of(settings: Shared, layer: str, flip: bool = False, engine: str | None = None) -> Wanted:
-    """Return the file of one layer's whole activations, of the images or of their mirrors.
-
-    By an `engine` that is not the run's own they lie in a file beside.
-    """
-    engine = engine or settings.engine
-    name = f"{layer}{'-flip' if flip else ''}{f'-{engine}' if engine != settings.engine else ''}.h5"
-    return Wanted(
-        settings.run_folder / "activations" / name, (layer,), "none", "float32", settings.weights, flip, engine
-    )
 
 
 def main(settings: Shared, wanted: Wanted | None = None) -> Path:
@@ -245,31 +178,6 @@ def _prepare_run(settings: Shared, dataset: Dataset) -> np.ndarray:
         *counts,
     )
     return sides
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that a result depends on; Keras' backend is one of them."""
-    names = (*LIBRARIES[backend_name()], "keras", "mnn", "scikit-learn", "numpy", "scipy", "h5py", "pillow")
-    installed = {name: installed_version(name) for name in names}
-    return {"python": platform.python_version(), **{name: text for name, text in installed.items() if text}}
-
-
-def check_features(path: Path, expected: dict[str, Any], run: Path) -> None:
-    """Raise InputError where the feature file at `path` was made from other settings, images or weights."""
-    with FeatureFile(path) as features:
-        received = {**UNSAID, **features.attributes}
-    differing = [name for name in RECORDED if name in expected and received.get(name) != expected[name]]
-    if differing:
-        name = differing[0]
-        if name == "split_sha256":
-            raise InputError(
-                f"{run / 'split.csv'} was changed after {path} was made by it; put it back, remove {path} to extract "
-                f"by what it says now, or start another run: {another_run(run)}"
-            )
-        raise InputError(
-            f"{path} was made with another {name} ({received.get(name)}; now {expected[name]}); "
-            f"remove it to extract again, or start another run: {another_run(run)}"
-        )
 
 
 def _run(extraction: Extraction, maker: Maker, quiet: bool) -> None:

@@ -17,8 +17,9 @@ from thaw.features.errors import InputError
 from thaw.features.images.decode import decode
 from thaw.features.prefetch import Behind, load_ahead
 from thaw.pipeline.config import Predict
-from thaw.pipeline.inference.classifier import Classifier, How, find_result, load_classifier
+from thaw.pipeline.inference.classifier import Classifier, How, load_classifier
 from thaw.pipeline.inference.inputs import list_images
+from thaw.pipeline.inference.trained import find_result
 from thaw.pipeline.inference.writers import FORMATS, Answer, Writer
 
 log = logging.getLogger("thaw")

@@ -9,14 +9,14 @@ import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.errors import InputError
-from thaw.features.images.preprocess import pooled_shape
+from thaw.features.pooling import pooled_shape
 from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.audit.similarity_search import Likeness, Neighbours
-from thaw.pipeline.extraction.extract import UNSAID
+from thaw.pipeline.extraction.feature_files import UNSAID
 from thaw.pipeline.inference.classifier import Classifier
-from thaw.pipeline.report.gallery import Pictures, open_pictures
 from thaw.pipeline.run.report_json import NEURAL
 from thaw.pipeline.run.run_json import read_run_settings
+from thaw.pipeline.thumbnails import Pictures, open_pictures
 
 log = logging.getLogger("thaw")
 

@@ -5,34 +5,14 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import file_digest
-from thaw.models.metrics import compare, confusion_matrix, holm
-from thaw.pipeline.run.predictions_csv import read_predictions
+from thaw.models.metrics import compare, holm
 from thaw.pipeline.run.report_json import Report, read_report, remedy
+from thaw.pipeline.run.results import Comparison, Entry, load_entry
 
 log = logging.getLogger("thaw")
-
-SIGNIFICANCE = 0.05
-
-
-class Entry(NamedTuple):
-    """A strategy's `report`; of its N test images, by `ids` in order: true class, (N,) bool rightly labelled.
-
-    `predicted` (N,) int64 is the class that it calls them, `confidence` (N,) float64 the probability that it gives it.
-    """
-
-    report: Report
-    path: Path
-    ids: list[str]
-    classes: list[str]
-    correct: np.ndarray
-    predicted: np.ndarray
-    confidence: np.ndarray
 
 
 def load_run(run: Path) -> list[Entry]:
@@ -63,26 +43,6 @@ def _check_splits(run: Path, reports: Sequence[tuple[Path, Report]]) -> None:
             raise InputError(f"{path} and {same} were made on different splits ({digests}); {again}")
 
 
-def load_entry(path: Path, report: Report) -> Entry:
-    """Return a result from its report.json at `path`, its predictions.csv read and found to agree with the report."""
-    name, csv_path = path.parent.name, path.with_name("predictions.csv")
-    ids, labels, probabilities = read_predictions(csv_path, report.class_names)
-    predicted = probabilities.argmax(axis=1)
-    if confusion_matrix(labels, predicted, len(report.class_names)).tolist() != report.confusion_matrix:
-        received = f"{np.mean(predicted == labels):.6g} on {len(ids)} images"
-        expected = f"expected {report.accuracy:.6g} on {report.num_test}, confusion_matrix included, as in"
-        again = f"type: {remedy(path, report.strategy)}"
-        raise InputError(f"{csv_path} has the accuracy {received}; {expected} {path}; {again}")
-    if report.name != name:
-        log.warning("%s calls itself %s; its folder's name is used", path, report.name)
-        report = report.model_copy(update={"name": name})
-    order = sorted(range(len(ids)), key=ids.__getitem__)
-    classes = [report.class_names[labels[row]] for row in order]
-    confidence = probabilities.max(axis=1)[order]
-    correct = (predicted == labels)[order]
-    return Entry(report, path, [ids[row] for row in order], classes, correct, predicted[order], confidence)
-
-
 def _check_same_images(first: Entry, other: Entry) -> None:
     images, others = (set(zip(e.ids, e.classes, strict=True)) for e in (first, other))
     if images != others:
@@ -91,29 +51,6 @@ def _check_same_images(first: Entry, other: Entry) -> None:
         paths = [str(entry.path.with_name("predictions.csv")) for entry in (other, first)]
         again = f"expected the same test images; type: {remedy(other.path, other.report.strategy)}"
         raise InputError(f"{paths[0]} and {paths[1]} differ in their images ({where}); {again}")
-
-
-class Comparison(NamedTuple):
-    """Strategy `a` against `b`, in fractions; `holm_p` is `mcnemar_p` adjusted for the number of pairs."""
-
-    a: str
-    b: str
-    difference: float
-    ci95: list[float]
-    mcnemar_p: float
-    holm_p: float
-
-    @property
-    def verdict(self) -> str:
-        """Say in words which of the two is better, at 5 % for all pairs together."""
-        if self.holm_p >= SIGNIFICANCE:
-            return f"no significant difference between {self.a} and {self.b}"
-        return f"{self.a} beats {self.b}" if self.difference > 0 else f"{self.b} beats {self.a}"
-
-    @property
-    def brief_verdict(self) -> str:
-        """Say the same of an `a` that is named elsewhere and is at least as accurate as `b`."""
-        return f"no significant difference from {self.b}" if self.holm_p >= SIGNIFICANCE else f"beats {self.b}"
 
 
 def compare_all(entries: Sequence[Entry]) -> list[Comparison]:

@@ -15,10 +15,11 @@ from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.audit.similarity_search import Likeness, find_once
 from thaw.models.solver.blocks import Blocks, SquareRoots, signed_roots
 from thaw.models.strategies import STRATEGIES
-from thaw.pipeline.report.comparison import Entry
-from thaw.pipeline.report.gallery import SMALL_SIDE, LikeShot, Pictures, Shot, overlay, place_of
-from thaw.pipeline.report.html.page import Part, attempt
+from thaw.pipeline.report.gallery import SMALL_SIDE, LikeShot, Shot, overlay, place_of
+from thaw.pipeline.report.parts import Part, attempt
 from thaw.pipeline.run.report_json import NEURAL, Report
+from thaw.pipeline.run.results import Entry
+from thaw.pipeline.thumbnails import Pictures
 
 log = logging.getLogger("thaw")
 

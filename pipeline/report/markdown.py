@@ -4,10 +4,11 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
-from thaw.pipeline.formatting import COLUMNS, TEXT_COLUMNS, conclusion, facts, notes, p_value, percent, plain, points
-from thaw.pipeline.report.comparison import Comparison
+from thaw.pipeline.formatting import p_value, percent, plain
+from thaw.pipeline.report.summary import COLUMNS, TEXT_COLUMNS, conclusion, facts, notes, points
 from thaw.pipeline.run.export_json import EXPORT_HEADINGS, EXPORT_NOTE
 from thaw.pipeline.run.report_json import Report
+from thaw.pipeline.run.results import Comparison
 
 MAX_MATRIX_CLASSES = 20
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from thaw.features.images.decode import RESIZES
+from thaw.features.images.preprocess import RESIZES
 from thaw.pipeline.run.report_json import Count, Digest, Name, Strategy
 
 Side = Annotated[int, Field(ge=1, le=100_000)]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from thaw.features.errors import InputError
 from thaw.pipeline.config import Serve
-from thaw.pipeline.inference.classifier import How, find_result, load_classifier
+from thaw.pipeline.inference.classifier import How, load_classifier
+from thaw.pipeline.inference.trained import find_result
 from thaw.pipeline.serving.access import is_loopback
 
 if TYPE_CHECKING:

@@ -1,9 +1,23 @@
 """Rows of a feature file for a fit: held in memory where they fit what a stage may still use, else read as wanted."""
 
+import logging
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile, FeatureRows
+from thaw.models.selection.search import candidates, num_at_once
 from thaw.models.solver.blocks import ArrayBlocks, Blocks, SquareRoots, block_rows, signed_roots
+from thaw.pipeline.config import Linear, Shared
+
+if TYPE_CHECKING:
+    from distributed import Client
+log = logging.getLogger("thaw")
 
 
 def load_rows(features: FeatureFile, layer: str, transform: str, mask: np.ndarray, in_memory: bool) -> Blocks:
@@ -20,3 +34,59 @@ def load_rows(features: FeatureFile, layer: str, transform: str, mask: np.ndarra
         for part in block_rows(blocks):
             signed_roots(blocks.array[part], out=blocks.array[part])
     return blocks
+
+
+COPIES_PER_FIT = 3  # of the features: the fit rows, the same transformed, the same scaled
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident memory of this process so far, in MB (10^6 bytes)."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def memory_budget_mb(settings: Shared) -> float:
+    """Return the MB that a stage may use: --memory, else three quarters of the machine's."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+    return settings.memory or 0.75 * total
+
+
+def spare_memory_mb(settings: Shared) -> float:
+    """Return the MB that a stage may use beyond what this process holds now, 0 where that is more already."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        held = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except OSError:  # not Linux
+        held = peak_memory_mb()
+    return max(0.0, memory_budget_mb(settings) - held)
+
+
+def check_memory(settings: Linear, features: FeatureFile, client: "Client | None" = None) -> None:
+    """Raise InputError where the features of the rows that are not test cannot fit the memory budget in copies.
+
+    With a `client` the folds are its workers', and have to fit their memory limits, one fold for each thread.
+    """
+    tried = candidates(settings.layer, list(features.layers), settings.transform)
+    largest = max(features.row_bytes(layer.split("+")) for layer in tried)
+    size = largest * int((features.split != 2).sum()) / 1e6
+    if client is not None:
+        _check_workers(size, client)
+    at_once = num_at_once(settings.jobs) if client is None else 1
+    needed, budget = size * (1 + COPIES_PER_FIT * at_once), memory_budget_mb(settings)
+    if needed > budget:
+        fewer = "fit one at a time by --jobs 1, " if at_once > 1 else ""
+        raise InputError(
+            f"training needs about {needed:,.0f} MB and may use {budget:,.0f} MB; {fewer}"
+            f"choose a smaller layer by --layer, or allow more by --memory {int(needed) + 1}"
+        )
+
+
+def _check_workers(size: float, client: "Client") -> None:
+    """Raise InputError where a worker's memory limit cannot hold the folds of features of `size` MB."""
+    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
+        needed, limit = size * (1 + COPIES_PER_FIT) * worker["nthreads"], worker["memory_limit"] / 1e6
+        if limit and needed > limit:
+            raise InputError(
+                f"a worker needs about {needed:,.0f} MB for its folds, and {address} may use {limit:,.0f} MB; choose a "
+                f"smaller layer by --layer, or start workers with --nthreads 1 --memory-limit {int(needed) + 1}MB"
+            )

@@ -1,40 +1,34 @@
 """What every strategy ends with: its model, predictions and report, each written whole into its folder."""
 
 import logging
-import os
-import resource
-import shlex
-import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thaw.features.errors import InputError
 from thaw.features.files.locks import held
-from thaw.features.images.preprocess import layer_and_pooling
+from thaw.features.pooling import layer_and_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.artifacts import MODEL_VERSION
 from thaw.models.metrics import evaluate
-from thaw.models.selection.search import candidates, num_at_once
 from thaw.pipeline.card import model_card
-from thaw.pipeline.config import Linear, Shared, Strategy
-from thaw.pipeline.extraction import extract
+from thaw.pipeline.config import Shared
+from thaw.pipeline.extraction.feature_files import UNSAID
 from thaw.pipeline.run.export_json import remove_exports
 from thaw.pipeline.run.predictions_csv import write_predictions
-from thaw.pipeline.run.report_json import ALL_STRATEGIES, Report, read_report, report_text, write_report
+from thaw.pipeline.run.report_json import Report, read_report, report_text, write_report
+from thaw.pipeline.run.results import command
 from thaw.pipeline.run.run_json import shared_settings
 from thaw.pipeline.run.sha256sums import write_sums
+from thaw.pipeline.training.memory import peak_memory_mb
+from thaw.pipeline.versions import versions
 
 if TYPE_CHECKING:
-    from distributed import Client
+    pass
 
 log = logging.getLogger("thaw")
-
-COPIES_PER_FIT = 3  # of the features: the fit rows, the same transformed, the same scaled
 
 
 @dataclass(frozen=True)
@@ -78,22 +72,6 @@ class Outcome:
     model_file: str = "model.skops"
 
 
-def result_folder(settings: Strategy, strategy: str) -> tuple[str, Path]:
-    """Return the name and the folder of the result; raises InputError where something else has the name."""
-    name = settings.name or strategy
-    folder = settings.run_folder / name
-    if name != strategy and name in ALL_STRATEGIES:
-        raise InputError(f"--name {name} is the strategy {name}'s own; choose another, for example {strategy}-2")
-    if folder.is_file() or name in ("activations", "advice", "plots"):
-        raise InputError(f"--name {name}: {folder} is the run's own; choose another name")
-    return name, folder
-
-
-def making(folder: Path) -> AbstractContextManager[None]:
-    """Return what holds the right to write a result's folder; entering it raises InputError where another has it."""
-    return held(folder, otherwise=", or give this one a name of its own by --name")
-
-
 def write_outcome(
     settings: Shared, folder: Path, name: str, strategy: str, features: FeatureFile, outcome: Outcome
 ) -> Path:
@@ -135,7 +113,7 @@ def write_outcome(
             "weights_sha256": outcome.origin.weights_sha256,
             "device": outcome.origin.device,
             "seed": settings.seed,
-            "versions": extract.versions(),
+            "versions": versions(),
             "command": command(),
         }
     )
@@ -167,7 +145,7 @@ def _counts(features: FeatureFile) -> dict[str, int]:
 def model_record(settings: Shared, strategy: str, features: FeatureFile, outcome: Outcome) -> dict[str, Any]:
     """Return what a model carries so that new images go through the same steps."""
     kept = ("image_size", "resize", "normalize", "pooling", "dtype")
-    given = {**extract.UNSAID, **features.attributes}
+    given = {**UNSAID, **features.attributes}
     return {
         "model_version": MODEL_VERSION,
         "strategy": strategy,
@@ -208,61 +186,3 @@ def _chance(features: FeatureFile) -> Outcome:
     counts = np.bincount(features.labels[features.split == 0], minlength=len(features.class_names))
     probabilities = np.tile(counts / counts.sum(), (int((features.split == 2).sum()), 1))
     return Outcome(Origin(), probabilities, {}, 0.0, 0.0)
-
-
-def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process so far, in MB (10^6 bytes)."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def memory_budget_mb(settings: Shared) -> float:
-    """Return the MB that a stage may use: --memory, else three quarters of the machine's."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
-    return settings.memory or 0.75 * total
-
-
-def spare_memory_mb(settings: Shared) -> float:
-    """Return the MB that a stage may use beyond what this process holds now, 0 where that is more already."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        held = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except OSError:  # not Linux
-        held = peak_memory_mb()
-    return max(0.0, memory_budget_mb(settings) - held)
-
-
-def check_memory(settings: Linear, features: FeatureFile, client: "Client | None" = None) -> None:
-    """Raise InputError where the features of the rows that are not test cannot fit the memory budget in copies.
-
-    With a `client` the folds are its workers', and have to fit their memory limits, one fold for each thread.
-    """
-    tried = candidates(settings.layer, list(features.layers), settings.transform)
-    largest = max(features.row_bytes(layer.split("+")) for layer in tried)
-    size = largest * int((features.split != 2).sum()) / 1e6
-    if client is not None:
-        _check_workers(size, client)
-    at_once = num_at_once(settings.jobs) if client is None else 1
-    needed, budget = size * (1 + COPIES_PER_FIT * at_once), memory_budget_mb(settings)
-    if needed > budget:
-        fewer = "fit one at a time by --jobs 1, " if at_once > 1 else ""
-        raise InputError(
-            f"training needs about {needed:,.0f} MB and may use {budget:,.0f} MB; {fewer}"
-            f"choose a smaller layer by --layer, or allow more by --memory {int(needed) + 1}"
-        )
-
-
-def _check_workers(size: float, client: "Client") -> None:
-    """Raise InputError where a worker's memory limit cannot hold the folds of features of `size` MB."""
-    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
-        needed, limit = size * (1 + COPIES_PER_FIT) * worker["nthreads"], worker["memory_limit"] / 1e6
-        if limit and needed > limit:
-            raise InputError(
-                f"a worker needs about {needed:,.0f} MB for its folds, and {address} may use {limit:,.0f} MB; choose a "
-                f"smaller layer by --layer, or start workers with --nthreads 1 --memory-limit {int(needed) + 1}MB"
-            )
-
-
-def command() -> str:
-    """Return the command line that this process runs."""
-    return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])

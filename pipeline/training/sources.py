@@ -13,12 +13,14 @@ from thaw.features.backbones.registry import get_backbone
 from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.datasets.stream import ImageStream
 from thaw.features.errors import InputError
-from thaw.features.images.preprocess import resolve_pooling
+from thaw.features.pooling import resolve_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.neural.batches import CachedActivations, Source
 from thaw.pipeline.config import Neural, Shared
 from thaw.pipeline.extraction import extract
-from thaw.pipeline.training.outcome import Origin, memory_budget_mb
+from thaw.pipeline.extraction.feature_files import activations_of
+from thaw.pipeline.training.memory import memory_budget_mb
+from thaw.pipeline.training.outcome import Origin
 from thaw.pipeline.training.plan import Cut
 
 log = logging.getLogger("thaw")
@@ -79,7 +81,7 @@ def open_sources(settings: Neural, shared: Shared, cut: Cut, features: FeatureFi
     engine = "keras" if settings.recipe == "article" else shared.engine
     paths = [_whole_activations(shared, features, layer, engine)]
     if settings.augment == "flip":
-        paths.append(extract.main(shared, extract.activations_of(shared, layer, flip=True, engine=engine)))
+        paths.append(extract.main(shared, activations_of(shared, layer, flip=True, engine=engine)))
     files = [closing.enter_context(FeatureFile(path)) for path in paths]
     for file in files:
         _check_same_images(str(file.attributes["dataset_sha256"]), str(file.path), features)
@@ -104,7 +106,7 @@ def _whole_activations(shared: Shared, features: FeatureFile, layer: str, engine
         shape = get_backbone(shared.backbone).output_shape(layer, shared.image_size)
         if resolve_pooling(shared.pooling, shape) in ("flat", "none"):
             return features.path
-    return extract.main(shared, extract.activations_of(shared, layer, engine=engine))
+    return extract.main(shared, activations_of(shared, layer, engine=engine))
 
 
 def activations_budget_mb(settings: Neural, model: keras.Model, batch_size: int) -> float:

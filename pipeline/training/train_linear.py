@@ -31,18 +31,11 @@ from thaw.models.strategies import STRATEGIES, Strategy, find_strategy
 from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import SVM, Linear
 from thaw.pipeline.extraction import extract
+from thaw.pipeline.extraction.feature_files import random_of
+from thaw.pipeline.run.results import making, result_folder
 from thaw.pipeline.run.run_json import another_run
-from thaw.pipeline.training.memory import load_rows
-from thaw.pipeline.training.outcome import (
-    Origin,
-    Outcome,
-    check_memory,
-    making,
-    result_folder,
-    spare_memory_mb,
-    write_chance,
-    write_outcome,
-)
+from thaw.pipeline.training.memory import check_memory, load_rows, spare_memory_mb
+from thaw.pipeline.training.outcome import Origin, Outcome, write_chance, write_outcome
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -82,7 +75,7 @@ def main(settings: Linear, strategy_name: str) -> Path:
 
 def _features(settings: Linear, strategy_name: str) -> Path:
     if strategy_name == "random":
-        return extract.main(settings, extract.random_of(settings))
+        return extract.main(settings, random_of(settings))
     return extract.ready_features(settings)
 
 

@@ -14,8 +14,7 @@ import keras
 import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
-from thaw.features.engines.backend import computing_on
-from thaw.features.engines.keras_engine import resolve_device
+from thaw.features.engines.backend import computing_on, resolve_device
 from thaw.features.files.atomic import remove_leftovers
 from thaw.features.store import FeatureFile
 from thaw.models.neural import network
@@ -26,12 +25,14 @@ from thaw.models.neural.training import Samples, Training, balanced
 from thaw.pipeline.config import Finetune, Neural
 from thaw.pipeline.extraction import extract
 from thaw.pipeline.progress import counting
+from thaw.pipeline.run.results import making, result_folder
 from thaw.pipeline.run.run_json import shared_settings
 from thaw.pipeline.training import learning_curve_csv
-from thaw.pipeline.training.outcome import Origin, Outcome, making, result_folder, write_chance, write_outcome
+from thaw.pipeline.training.outcome import Origin, Outcome, write_chance, write_outcome
 from thaw.pipeline.training.plan import Plan, check_options, find_cut, make_plan
 from thaw.pipeline.training.sources import Sources, activations_budget_mb, open_sources
 from thaw.pipeline.training.warm_start import warm_start
+from thaw.pipeline.versions import versions
 
 log = logging.getLogger("thaw")
 
@@ -206,7 +207,7 @@ def _settings_digest(settings: Neural, plan: Plan, sources: Sources, source: Sou
         "weights": plan.weights.sha256,
         "features": sources.features.attributes["values_sha256"],
         "probe": plan.start.fitted if plan.start else None,
-        "versions": extract.versions(),
+        "versions": versions(),
     }
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 

@@ -12,7 +12,7 @@ import numpy as np
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.errors import CONTAINER_FAULTS, InputError
 from thaw.features.files.atomic import write_whole
-from thaw.features.images.preprocess import resolve_pooling
+from thaw.features.pooling import resolve_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.neural.probe import Probe, ProbeShape, from_fitted
 from thaw.models.selection.search import Trial, best_trial, final_fit

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile
-from thaw.pipeline.report.comparison import load_entry
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.advice_json import read_advice
 from thaw.pipeline.run.report_json import read_report, remedy
+from thaw.pipeline.run.results import load_entry
 from thaw.pipeline.run.run_json import read_run_settings
 from thaw.pipeline.run.sha256sums import NAME as SUMS
 from thaw.pipeline.run.sha256sums import changed_files

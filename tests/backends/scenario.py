@@ -18,7 +18,7 @@ import numpy as np
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.backbones.weights import load_weights
 from thaw.features.engines.agreement import noise, relative_error
-from thaw.features.engines.keras_engine import Network
+from thaw.features.engines.network import Network
 from thaw.models.neural import gradcam, network
 from thaw.models.neural.checkpoints import Checkpoint
 from thaw.models.neural.network import Architecture

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from thaw.features.datasets.dataset import Dataset
-from thaw.features.extraction.extraction import Recipe
+from thaw.features.extraction.spec import Recipe
 
 
 class MeanColour:

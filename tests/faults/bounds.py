@@ -33,7 +33,7 @@ from thaw.pipeline.advice.audit import audit
 from thaw.pipeline.advice.sample import Survey
 from thaw.pipeline.cli import run as thaw
 from thaw.pipeline.config import Shared
-from thaw.pipeline.extraction import extract
+from thaw.pipeline.extraction.feature_files import features_of
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.run_json import write_run_settings
 from thaw.pipeline.training import train_linear  # noqa: F401
@@ -101,7 +101,7 @@ def make_run(
     write_run_settings(settings)
     dataset = load_dataset(settings.dataset)
     sides = split_csv.main(run, dataset, 0)
-    made_of = extract.features_of(settings).settings(settings) | {
+    made_of = features_of(settings).settings(settings) | {
         "engine": "keras", "device": "cpu", "weights_sha256": weights, "dataset_sha256": dataset.digest(),
         "split_sha256": split_csv.digest(run), "seconds": 1.0,
     }  # fmt: skip

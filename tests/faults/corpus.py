@@ -50,7 +50,8 @@ def cases(run_folder: Path) -> list[Case]:
 
 def _image(content: bytes) -> Callable[[Path], object]:
     def meet(folder: Path) -> object:
-        from thaw.features.images.decode import decode, resize
+        from thaw.features.images.decode import decode
+        from thaw.features.images.preprocess import resize
 
         path = folder / "image.png"
         path.write_bytes(content)
@@ -83,7 +84,7 @@ def _dataset(make: Callable[[Path], str]) -> Callable[[Path], object]:
 def _artifact(run_folder: Path, file: str, change: Callable[[Path], object]) -> Callable[[Path], object]:
     def meet(folder: Path) -> object:
         from thaw.models.artifacts import load_model
-        from thaw.pipeline.inference.classifier import read_trained
+        from thaw.pipeline.inference.trained import read_trained
         from thaw.pipeline.verify.verify import findings
 
         copy = folder / "run"

@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thaw.features.store import (
-    FeatureFile,
-    FeatureRows,
-    InputError,
-    create_feature_file,
-    row_blocks,
-    values_digest,
-)
+from thaw.features.errors import InputError
+from thaw.features.store import FeatureFile, FeatureRows, create_feature_file, row_blocks, values_digest
 
 from tests.builders.features import COLUMNS, flip_byte, make_file
 

@@ -12,6 +12,7 @@ import seeds
 from thaw.features.backbones import registry, weights
 from thaw.features.datasets.dataset import load_dataset
 from thaw.features.images import decode
+from thaw.features.images.preprocess import resize
 from thaw.pipeline.inference import inputs
 
 MOST_PIXELS = 2**18
@@ -62,7 +63,7 @@ def _image(content: bytes) -> None:
     image = decode.decode(content, "image", MOST_PIXELS, 9 if content[-1:] < b"\x80" else None)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size > 3 * MOST_PIXELS:
         raise AssertionError(f"decoded to {image.dtype} {image.shape}")
-    decode.resize(image[:256, :256], 8, "bilinear")
+    resize(image[:256, :256], 8, "bilinear")
 
 
 def _dataset(word: str) -> Callable[[], None]:

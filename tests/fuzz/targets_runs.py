@@ -17,7 +17,7 @@ from thaw.features.extraction import parts
 from thaw.models import artifacts
 from thaw.models.neural import checkpoints
 from thaw.pipeline.config import Shared
-from thaw.pipeline.inference import classifier
+from thaw.pipeline.inference.trained import read_trained
 from thaw.pipeline.report.html import classes
 from thaw.pipeline.run import advice_json, export_json, predictions_csv, report_json, run_json, sha256sums, split_csv
 from thaw.pipeline.run.model_record import NEEDED
@@ -107,7 +107,7 @@ def run_targets(folder: Path) -> Iterator[Target]:
 
 
 def _read_trained(folder: Path) -> object:
-    return classifier.read_trained(folder).frozen_layers
+    return read_trained(folder).frozen_layers
 
 
 def _save_apart(path: Path, architecture: Any, record: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 
-from thaw.features.store import InputError
+from thaw.features.errors import InputError
 from thaw.models.artifacts import load_model, save_model
 
 

@@ -12,8 +12,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from thaw.features.errors import InputError
 from thaw.features.onnx.builder import GraphBuilder
-from thaw.features.store import InputError
 from thaw.models.calibration import TemperatureScaled
 from thaw.models.linear import LinearSVM, PowerNormalizer, SoftmaxRegression
 from thaw.models.onnx import probabilities

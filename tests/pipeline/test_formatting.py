@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from thaw.models.metrics import compare, evaluate, holm
-from thaw.pipeline.formatting import conclusion, cost, not_worse, p_value, too_few, width
-from thaw.pipeline.report.comparison import Comparison
+from thaw.pipeline.formatting import p_value, too_few, width
+from thaw.pipeline.report.summary import conclusion, cost, not_worse
 from thaw.pipeline.run.report_json import Report
+from thaw.pipeline.run.results import Comparison
 
 CLASSES = ["cat", "dog"]
 

@@ -8,26 +8,21 @@ from markupsafe import Markup
 
 from thaw.pipeline.formatting import (
     accuracy,
-    conclusion,
-    cost,
     duration,
-    facts,
     memory,
-    not_worse,
-    notes,
     p_value,
     percent,
     plain,
-    points,
     size,
     too_few,
     total,
     total_seconds,
 )
 from thaw.pipeline.plots import charts
-from thaw.pipeline.report.comparison import SIGNIFICANCE, Comparison
-from thaw.pipeline.report.html.page import Run, chart
+from thaw.pipeline.report.parts import Run, chart
+from thaw.pipeline.report.summary import conclusion, cost, facts, not_worse, notes, points
 from thaw.pipeline.run.report_json import BASELINES, Report, remedy
+from thaw.pipeline.run.results import SIGNIFICANCE, Comparison
 
 FOLD_PAIRS, MOST_PAIRS = 15, 300
 STRATEGY_HEADINGS = (

@@ -56,7 +56,7 @@ def test_the_digest_is_over_kernel_and_bias_of_every_layer_in_order() -> None:
 @pytest.mark.parametrize("name", ["saved.weights.h5", "saved.h5"])
 def test_a_file_saved_by_keras_reads_back(tmp_path: Path, name: str) -> None:
     """Keras 3's own format numbers the layers, the older one names them."""
-    from thaw.features.backbones.registry import build_frozen
+    from thaw.features.backbones.keras_model import build_frozen
 
     original = load_weights("random", VGG16, 3)
     path = tmp_path / name

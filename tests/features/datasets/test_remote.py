@@ -113,7 +113,7 @@ def test_some_images_can_be_sent_elsewhere_without_the_others(image_folder: Path
 def test_parts_at_a_url_give_the_file_of_parts_beside_it(
     image_folder: Path, tmp_path: Path, memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thaw.features.extraction.extraction.PART_ROWS", 20)
+    monkeypatch.setattr("thaw.features.extraction.spec.PART_ROWS", 20)
     dataset = load_dataset(f"folder:{image_folder}")
     for name, parts in (("here", None), ("there", "memory://parts"), ("path", str(tmp_path / "shared"))):
         path = tmp_path / f"{name}.h5"
@@ -150,7 +150,7 @@ def test_a_torn_part_at_a_url_is_none(memory: fsspec.AbstractFileSystem) -> None
 def test_the_parts_that_are_made_elsewhere_are_the_parts(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thaw.features.extraction.extraction.PART_ROWS", 20)
+    monkeypatch.setattr("thaw.features.extraction.spec.PART_ROWS", 20)
     dataset = load_dataset(f"folder:{image_folder}")
     whole = Extraction(tmp_path / "a.h5", dataset, recipe(), 10)
     whole.run(MeanColour())

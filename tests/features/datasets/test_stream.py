@@ -9,8 +9,7 @@ from PIL import Image
 from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.datasets.stream import ImageStream
 from thaw.features.errors import InputError
-from thaw.features.images.decode import resize
-from thaw.features.images.preprocess import normalize
+from thaw.features.images.preprocess import normalize, resize
 
 SIZE = 12
 ROWS = list(range(70, 0, -5))  # not in the data set's order, which streams must not assume

@@ -12,8 +12,9 @@ from thaw.features.backbones.registry import BACKBONES
 from thaw.features.backbones.weights import load_weights
 from thaw.features.engines import agreement, keras_engine
 from thaw.features.engines.agreement import compare, kept_or_measured, relative_error, verdicts_folder
-from thaw.features.engines.keras_engine import KerasEngine, Network
+from thaw.features.engines.keras_engine import KerasEngine
 from thaw.features.engines.mnn_engine import mnn_version
+from thaw.features.engines.network import Network
 
 VGG16 = BACKBONES["vgg16"]
 MADE_FOR = {"engine": "mnn", "weights_sha256": "ab", "layers": ["block5_pool"]}

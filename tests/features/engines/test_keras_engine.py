@@ -6,15 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thaw.features.backbones.registry import BACKBONES, build_frozen
+from thaw.features.backbones.keras_model import build_frozen
+from thaw.features.backbones.registry import BACKBONES
 from thaw.features.backbones.weights import load_weights
 from thaw.features.datasets.dataset import load_dataset
 from thaw.features.engines import keras_engine
 from thaw.features.engines.agreement import relative_error
-from thaw.features.engines.keras_engine import KerasEngine, Network, choose_engine, resolve_device
+from thaw.features.engines.backend import resolve_device
+from thaw.features.engines.keras_engine import KerasEngine
+from thaw.features.engines.network import Network
 from thaw.features.errors import InputError
-from thaw.features.images.decode import resize
-from thaw.features.images.preprocess import normalize
+from thaw.features.extraction.choice import choose_engine
+from thaw.features.images.preprocess import normalize, resize
 
 VGG16 = BACKBONES["vgg16"]
 
@@ -72,7 +75,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     import keras
 
     monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: ["gpu:0"])
-    monkeypatch.setattr(keras_engine, "may_have_gpu", lambda: True)
+    monkeypatch.setattr("thaw.features.engines.backend.may_have_gpu", lambda: True)
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize("may_have_gpu", [False, True])
 def test_a_gpu_asked_for_in_vain(monkeypatch: pytest.MonkeyPatch, may_have_gpu: bool) -> None:
-    monkeypatch.setattr(keras_engine, "may_have_gpu", lambda: may_have_gpu)
+    monkeypatch.setattr("thaw.features.engines.backend.may_have_gpu", lambda: may_have_gpu)
     assert resolve_device("auto") == "cpu"
     with pytest.raises(InputError, match="--device gpu: the backend sees no GPU; type --device cpu"):
         resolve_device("gpu")

@@ -17,8 +17,7 @@ from thaw.features.engines.agreement import relative_error
 from thaw.features.engines.keras_engine import KerasEngine
 from thaw.features.engines.mnn_engine import MNNEngine, mnn_version
 from thaw.features.errors import InputError
-from thaw.features.images.decode import resize
-from thaw.features.images.preprocess import normalize
+from thaw.features.images.preprocess import normalize, resize
 
 VGG16 = BACKBONES["vgg16"]
 LAYERS = ("block5_pool", "block1_pool", "block3_conv2")  # in no order, and one that is no pooling

@@ -14,11 +14,11 @@ import pytest
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.backbones.weights import load_weights
 from thaw.features.datasets.dataset import load_dataset
-from thaw.features.engines.keras_engine import Network
 from thaw.features.engines.mnn_engine import MNNEngine, mnn_version
+from thaw.features.engines.network import Network
 from thaw.features.errors import InputError
 from thaw.features.extraction import choice
-from thaw.features.extraction.extraction import Recipe
+from thaw.features.extraction.spec import Recipe
 from thaw.pipeline.cli import run
 from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction import extract
@@ -154,7 +154,7 @@ def test_parts_of_another_engine_are_not_mixed(
             raise KeyboardInterrupt
         return {"block1_pool": np.zeros((len(images), 16, 16, 64), np.float32)}
 
-    monkeypatch.setattr("thaw.features.extraction.extraction.PART_ROWS", 8)
+    monkeypatch.setattr("thaw.features.extraction.spec.PART_ROWS", 8)
     with monkeypatch.context() as patch:
         patch.setattr(Network, "error_of_mnn", lambda self, batch_size, pictures: 0.0)
         patch.setattr(MNNEngine, "__call__", killed)

@@ -10,8 +10,9 @@ import pytest
 
 from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.errors import InputError
-from thaw.features.extraction.extraction import Extraction, Recipe
+from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.parts import peek_part, write_part
+from thaw.features.extraction.spec import Recipe
 from thaw.features.images.decode import DECODING
 from thaw.features.store import FeatureFile
 
@@ -42,7 +43,7 @@ def dataset(image_folder: Path) -> Dataset:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thaw.features.extraction.extraction.PART_ROWS", 20)
+    monkeypatch.setattr("thaw.features.extraction.spec.PART_ROWS", 20)
 
 
 def extract(path: Path, dataset: Dataset, recipe: Recipe, engine: MeanColour | None = None) -> dict[str, str]:
@@ -188,7 +189,7 @@ def test_a_part_that_cannot_be_written_stops_the_run(
     assert error.value.filename == str(extraction.part_path(20))
     assert extraction.missing() == [20, 40, 60]
     monkeypatch.undo()
-    monkeypatch.setattr("thaw.features.extraction.extraction.PART_ROWS", 20)
+    monkeypatch.setattr("thaw.features.extraction.spec.PART_ROWS", 20)
     extraction.run(MeanColour())
     extraction.join(sides(dataset), {})
     extract(tmp_path / "unbroken.h5", dataset, recipe())

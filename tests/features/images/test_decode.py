@@ -14,7 +14,8 @@ from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_image
 
 from thaw.features.errors import InputError
-from thaw.features.images.decode import RESIZES, decode, least_side, resize
+from thaw.features.images.decode import decode, least_side
+from thaw.features.images.preprocess import RESIZES, resize
 
 SMOOTH = [method for method in RESIZES if method != "article"]
 PICTURES = arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3)))

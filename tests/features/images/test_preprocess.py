@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from thaw.features.errors import InputError
-from thaw.features.images.preprocess import NORMALIZATIONS, normalize, pool, pooled_shape, resolve_pooling
+from thaw.features.images.preprocess import NORMALIZATIONS, normalize
+from thaw.features.pooling import pool, pooled_shape, resolve_pooling
 
 
 def test_caffe_is_keras_own_preprocessing() -> None:

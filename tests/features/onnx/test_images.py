@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from thaw.features.errors import InputError
-from thaw.features.images.decode import RESIZES, resize
-from thaw.features.images.preprocess import NORMALIZATIONS, normalize, pool
+from thaw.features.images.preprocess import NORMALIZATIONS, RESIZES, normalize, resize
 from thaw.features.onnx.builder import GraphBuilder
 from thaw.features.onnx.images import images_input, normalized, resized
 from thaw.features.onnx.pooling import pooled
+from thaw.features.pooling import pool
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

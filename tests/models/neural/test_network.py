@@ -18,9 +18,8 @@ from thaw.features.backbones.weights import Weights, load_weights
 from thaw.features.datasets.dataset import load_dataset
 from thaw.features.engines.keras_engine import KerasEngine
 from thaw.features.errors import InputError
-from thaw.features.images.decode import resize
-from thaw.features.images.preprocess import normalize
-from thaw.features.images.preprocess import pool as feature_pool
+from thaw.features.images.preprocess import normalize, resize
+from thaw.features.pooling import pool as feature_pool
 from thaw.models.calibration import powered
 from thaw.models.neural import network
 from thaw.models.neural.layers import DropBranch

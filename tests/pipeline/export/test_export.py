@@ -19,7 +19,8 @@ from thaw.pipeline.cli import run
 from thaw.pipeline.export import export
 from thaw.pipeline.export.bundle import example
 from thaw.pipeline.export.keras_model import keras_classifier
-from thaw.pipeline.inference.classifier import How, load_classifier, read_trained
+from thaw.pipeline.inference.classifier import How, load_classifier
+from thaw.pipeline.inference.trained import read_trained
 from thaw.pipeline.run.export_json import read_exports
 from thaw.pipeline.run.predictions_csv import read_predictions
 from thaw.pipeline.run.report_json import read_report

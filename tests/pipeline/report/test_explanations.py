@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from thaw.features.datasets.dataset import load_dataset
-from thaw.pipeline.report.comparison import Entry, load_run
+from thaw.pipeline.report.comparison import load_run
 from thaw.pipeline.report.explanations import Explanations, explain, explained_shots
-from thaw.pipeline.report.gallery import Pictures
+from thaw.pipeline.run.results import Entry
+from thaw.pipeline.thumbnails import Pictures
 
 from tests.builders.features import OTHERS, ROWS, feature_file
 from tests.builders.results import IDS, add

@@ -11,16 +11,10 @@ from PIL import Image
 from thaw.features.datasets.dataset import load_dataset
 from thaw.pipeline.config import Shared
 from thaw.pipeline.report import gallery
-from thaw.pipeline.report.comparison import Entry, load_run
-from thaw.pipeline.report.gallery import (
-    Pictures,
-    confident_mistakes,
-    encode,
-    fixed_and_broken,
-    open_pictures,
-    overlay,
-    place_of,
-)
+from thaw.pipeline.report.comparison import load_run
+from thaw.pipeline.report.gallery import confident_mistakes, fixed_and_broken, overlay, place_of
+from thaw.pipeline.run.results import Entry
+from thaw.pipeline.thumbnails import Pictures, encode, open_pictures
 
 from tests.builders.results import CLASSES, IDS, add, refusal
 

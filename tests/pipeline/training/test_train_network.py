@@ -21,8 +21,8 @@ from thaw.models.neural import network
 from thaw.pipeline.cli import run
 from thaw.pipeline.report.comparison import load_run
 from thaw.pipeline.report.explanations import explain
-from thaw.pipeline.report.gallery import Pictures
 from thaw.pipeline.run.report_json import Report, read_report
+from thaw.pipeline.thumbnails import Pictures
 
 ROOT = Path(__file__).resolve().parents[3]
 FAST = ["--image-size", "32", "--weights", "random", "--layers", "block4_pool,block5_pool"]

@@ -19,13 +19,14 @@ from thaw.models.metrics import evaluate
 from thaw.pipeline.config import Shared, Strategy
 from thaw.pipeline.report import explanations
 from thaw.pipeline.report import report as stage
-from thaw.pipeline.report.comparison import Entry, compare_all
+from thaw.pipeline.report.comparison import compare_all
 from thaw.pipeline.report.html import classes, comparison
 from thaw.pipeline.report.html import page as html
+from thaw.pipeline.report.parts import Part, Run, attempt
 from thaw.pipeline.run.advice_json import write_advice
 from thaw.pipeline.run.report_json import Report, read_report
+from thaw.pipeline.run.results import Entry, result_folder
 from thaw.pipeline.run.run_json import write_run_settings
-from thaw.pipeline.training.outcome import result_folder
 
 from tests.builders.advice import advice
 from tests.builders.features import OTHERS, feature_file
@@ -392,7 +393,7 @@ def synthetic(name: str, num_images: int, num_classes: int, seed: int) -> Entry:
 
 def page_of(folder: Path, entries: list[Entry]) -> Page:
     entries = sorted(entries, key=lambda entry: -entry.report.accuracy)
-    html.write_html(html.Run(folder, entries, compare_all(entries), None, "No advice.", None, None))
+    html.write_html(Run(folder, entries, compare_all(entries), None, "No advice.", None, None))
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
     check(page)
     return page
@@ -441,8 +442,8 @@ def test_intervals_are_drawn_to_one_scale_and_chance_may_be_off_it(tmp_path: Pat
 
 
 def test_a_part_that_fails_says_so_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    assert html.attempt("It", lambda: 3) == html.Part(3)
-    assert html.attempt("It", lambda: 1 // 0) == html.Part(missing="It could not be made (ZeroDivisionError).")
+    assert attempt("It", lambda: 3) == Part(3)
+    assert attempt("It", lambda: 1 // 0) == Part(missing="It could not be made (ZeroDivisionError).")
     assert len(caplog.messages) == 1
     assert "\n" not in caplog.messages[0]
 

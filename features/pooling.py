@@ -1,0 +1,82 @@
+"""Activations of a layer -> feature vectors."""
+
+import re
+
+import numpy as np
+
+from thaw.features.errors import InputError
+
+POOLINGS = ("auto", "none", "avg", "max", "grid2", "grid4")
+
+
+AUTO_VALUES = 8192  # `auto` keeps at most this many values an image and layer
+
+
+def resolve_pooling(pooling: str, shape: tuple[int, int, int]) -> str:
+    """Return what `auto` means for activations of `shape` (H, W, C): `flat`, else the finest `gridN` that fits.
+
+    A layer of up to 8,192 values is flattened; a larger one is averaged over the largest N x N grid whose values
+    do not exceed that. Every other name is returned as it is.
+    """
+    height, width, channels = shape
+    if pooling != "auto":
+        return pooling
+    if height * width * channels <= AUTO_VALUES:
+        return "flat"
+    cells = int((AUTO_VALUES // channels) ** 0.5)
+    return f"grid{min(cells, height, width)}" if cells >= 1 else "avg"
+
+
+def layer_and_pooling(name: str, pooling: str) -> tuple[str, str]:
+    """Return the layer and the pooling of what a feature file calls `name`: a layer, or `layer:pooling` of its own."""
+    layer, _, own = name.partition(":")
+    return layer, own or pooling
+
+
+def pooled_shape(pooling: str, shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Return the shape of one image's features, (D,) or (H, W, C), for activations of `shape` (H, W, C)."""
+    height, width, channels = shape
+    resolved = resolve_pooling(pooling, shape)
+    if resolved == "none":
+        return shape
+    if resolved == "flat":
+        return (height * width * channels,)
+    return (_grid_size(resolved, height, width) ** 2 * channels,)
+
+
+def pool(activations: np.ndarray, pooling: str) -> np.ndarray:
+    """Return float32 features (N, D), or (N, H, W, C) under `none`, from `activations` (N, H, W, C).
+
+    gridN is adaptive averaging: cell i covers rows floor(i H / N) to ceil((i + 1) H / N), likewise columns, and the
+    cells follow one another in reading order, each with its C channels. `avg` is grid1.
+    """
+    _, height, width, channels = activations.shape
+    resolved = resolve_pooling(pooling, (height, width, channels))
+    if resolved == "none":
+        return activations
+    if resolved == "flat":
+        return activations.reshape(len(activations), -1)
+    if resolved == "max":
+        return activations.max(axis=(1, 2))
+    cells = _grid_size(resolved, height, width)
+    rows, columns = _cells(height, cells), _cells(width, cells)
+    return np.concatenate([activations[:, r, c].mean(axis=(1, 2)) for r in rows for c in columns], axis=1)
+
+
+def _grid_size(pooling: str, height: int, width: int) -> int:
+    if pooling in ("avg", "max"):
+        return 1
+    match = re.fullmatch(r"grid([1-9]\d*)", pooling)
+    if match is None:
+        raise InputError(f"--pooling {pooling}: expected one of {', '.join(POOLINGS)}")
+    cells = int(match[1])
+    if cells > min(height, width):
+        raise InputError(
+            f"--pooling {pooling} needs a map of {cells}x{cells} or more and a layer has {height}x{width}; choose "
+            "--pooling auto, an earlier layer by --layers, or a larger --image-size"
+        )
+    return cells
+
+
+def _cells(length: int, num_cells: int) -> list[slice]:
+    return [slice(i * length // num_cells, -(-(i + 1) * length // num_cells)) for i in range(num_cells)]
