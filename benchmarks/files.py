@@ -70,7 +70,7 @@ def keras_files(folder: str) -> Callable[[], dict[str, np.ndarray]]:
     from thaw.features.backbones.weights import load_weights
 
     backbone = BACKBONES["vgg16"]
-    model = truncate(build_frozen(backbone, SIZE, load_weights("imagenet", backbone)), LAYERS)
+    model = truncate(build_frozen(backbone, SIZE, load_weights("imagenet", backbone).tensors), LAYERS)
 
     def run() -> dict[str, np.ndarray]:
         images = keras.utils.image_dataset_from_directory(

@@ -67,7 +67,7 @@ def _keras(layers: Sequence[str], images: str) -> Any:
 
     backbone = BACKBONES["vgg16"]
     size = np.load(images, mmap_mode="r").shape[1]
-    return truncate(build_frozen(backbone, size, load_weights("imagenet", backbone)), tuple(layers))
+    return truncate(build_frozen(backbone, size, load_weights("imagenet", backbone).tensors), tuple(layers))
 
 
 def pytorch(images: str, layers: Sequence[str]) -> Run:

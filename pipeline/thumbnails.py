@@ -12,8 +12,6 @@ from PIL import Image
 from thaw.features.datasets.cifar import CIFAR, cached_archive
 from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.errors import InputError
-from thaw.pipeline.report.gallery import Shot
-from thaw.pipeline.run.results import Entry
 
 SIDE = 96  # pixels, at most
 
@@ -51,16 +49,6 @@ class Pictures:
         """
         image = self.pixels(name, label)
         return (None, False) if image is None else encode(image, side)
-
-    def shots(self, entry: Entry, rows: np.ndarray) -> list[Shot]:
-        """Return the test images of `entry` at `rows`, with what it calls them."""
-        shots = []
-        for row in rows.tolist():
-            name, given = entry.ids[row], entry.classes[row]
-            said = entry.report.class_names[entry.predicted[row]]
-            source, pixelated = self.thumbnail(name, given)
-            shots.append(Shot(source, name, given, said, float(entry.confidence[row]), pixelated))
-        return shots
 
 
 def open_pictures(settings: dict[str, Any] | None, load: Callable[..., Dataset] = load_dataset) -> Pictures:

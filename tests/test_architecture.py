@@ -1,47 +1,91 @@
-"""The three packages and the direction of their imports."""
+"""Which file may import which: one direction, no circles, and a folder that a reader can take in."""
 
-import ast
 import subprocess
 import sys
+import tomllib
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("features", "models", "pipeline")
+from tests.builders.source import FOLDERS, ROOT, arrows, imported, module_of, sources, within
+
+# Each room imports only rooms that stand before it; a room is a sub-package, or a file beside the sub-packages.
+ROOMS = {
+    "features": (
+        *("errors", "processor", "files", "prefetch", "store", "images", "pooling", "datasets", "backbones", "onnx"),
+        *("engines", "extraction"),
+    ),
+    "models": (
+        *("metrics", "calibration", "artifacts", "solver", "linear", "strategies", "distributed", "selection"),
+        *("neural", "onnx", "audit"),
+    ),
+    "pipeline": (
+        *("config", "versions", "formatting", "progress", "terminal", "templating", "thumbnails", "run", "commands"),
+        *("plots", "cluster", "extraction", "card", "inference", "training", "export", "serving", "comparison"),
+        *("report", "advice", "verify", "backbones", "cli"),
+    ),
+}
+MOST_FILES = {"pipeline": 12}  # in a folder, `__init__.py` among them; 14 in the others
+ALLOWED_OF_FEATURES = ("errors", "files", "store", "backbones")  # what `models` may import of them
 
 
-def imported(path: Path) -> set[str]:
-    """Every module that a file imports, at any depth in it."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+def room_of(module: str) -> tuple[str, str] | None:
+    """Return the folder and the room of a module: (features, files) of `thaw.features.files.locks`."""
+    parts = module.split(".")
+    return (parts[1], parts[2]) if len(parts) > 2 and parts[2] != "__main__" else None
 
 
-def within(names: set[str], *packages: str) -> set[str]:
-    return {name for name in names if any(name == p or name.startswith(f"{p}.") for p in packages)}
+@pytest.mark.parametrize("folder", ROOMS)
+def test_every_room_has_its_place_in_the_order(folder: str) -> None:
+    found = {room[1] for path in sources(folder) if (room := room_of(module_of(path)))}
+    assert found == set(ROOMS[folder])
 
 
-def sources(package: str) -> list[Path]:
-    return sorted((ROOT / package).glob("*.py"))
+@pytest.mark.parametrize("folder", ROOMS)
+def test_a_room_imports_only_rooms_before_it(folder: str) -> None:
+    back = [
+        f"{module} imports {other}"
+        for module, others in arrows().items()
+        for other in others
+        if (here := room_of(module)) and (there := room_of(other)) and here[0] == there[0] == folder
+        if ROOMS[folder].index(there[1]) > ROOMS[folder].index(here[1])
+    ]
+    assert not back, back
+
+
+def test_no_two_files_import_each_other_not_even_by_way_of_others() -> None:
+    try:
+        TopologicalSorter(arrows()).prepare()
+    except CycleError as circle:
+        pytest.fail(" -> ".join(reversed(circle.args[1])))
+
+
+def test_a_circle_would_be_found() -> None:
+    with pytest.raises(CycleError):
+        TopologicalSorter({"a": {"b"}, "b": {"c"}, "c": {"a"}}).prepare()
 
 
 @pytest.mark.parametrize("path", sources("features"), ids=lambda path: path.name)
 def test_features_imports_neither_models_nor_pipeline_nor_estimators(path: Path) -> None:
     names = imported(path)
-    assert not within(names, "models", "pipeline")
+    assert not within(names, "thaw.models", "thaw.pipeline")
     assert within(names, "sklearn") <= {"sklearn.datasets", "sklearn.datasets.load_digits"}
 
 
 @pytest.mark.parametrize("path", sources("models"), ids=lambda path: path.name)
-def test_models_imports_of_features_only_the_store_and_the_backbones(path: Path) -> None:
+def test_models_imports_of_features_only_files_store_and_backbones(path: Path) -> None:
     names = imported(path)
-    assert not within(names, "pipeline")
-    assert within(names, "features") == within(names, "thaw.features.store", "thaw.features.backbones.registry")
+    assert not within(names, "thaw.pipeline")
+    allowed = within(names, *(f"thaw.features.{name}" for name in ALLOWED_OF_FEATURES))
+    assert within(names, "thaw.features") == allowed
+
+
+@pytest.mark.parametrize("folder", [*FOLDERS, "benchmarks", "requirements", "tests"])
+def test_no_import_is_spelt_without_thaw(folder: str) -> None:
+    """Bare, they would be the user's own `models/` or `features.py`, if there are such."""
+    for path in sources(folder):
+        assert not within(imported(path), "features", "models", "pipeline"), path
 
 
 def test_linear_models_import_no_neural_library() -> None:
@@ -56,7 +100,39 @@ def test_help_imports_no_heavy_library() -> None:
     assert not {"tensorflow", "keras", "sklearn", "onnx", "skops", "h5py"} & set(loaded.split())
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_only_keras_in_neural_code(package: str) -> None:
-    for path in sources(package):
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_only_keras_in_neural_code(folder: str) -> None:
+    for path in sources(folder):
         assert not within(imported(path), "tensorflow", "jax", "torch"), path
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_can_be_taken_in(folder: str) -> None:
+    for place in {path.parent for path in sources(folder)}:
+        name = place.relative_to(ROOT).as_posix()
+        assert len(list(place.glob("*.py"))) <= MOST_FILES.get(name, 14), name
+
+
+def test_packages_are_empty_so_that_help_stays_light() -> None:
+    inits = [path for folder in FOLDERS for path in sources(folder) if path.name == "__init__.py"]
+    assert len(inits) > 20
+    assert [path for path in inits if path.read_text(encoding="utf-8").strip()] == []
+
+
+def test_every_folder_is_in_the_wheel() -> None:
+    """A sub-package that `pyproject.toml` does not name is missing after an install, and only there."""
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    there = {module_of(path.parent / "__init__.py") for folder in FOLDERS for path in sources(folder)}
+    assert set(named) == there
+    assert len(named) == len(set(named))
+
+
+def test_the_cluster_s_digest_is_of_every_source_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker with another version of one file in a sub-package would be taken otherwise."""
+    from thaw.pipeline.cluster.client import _source_digest
+
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
+    _source_digest()
+    assert set(read) == {path for folder in ("features", "models", "pipeline") for path in sources(folder)}

@@ -2,11 +2,11 @@
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.builders.source import FOLDERS, ROOT, sources
+
 WHOLE = {"whole_path", "write_whole", "whole_folder"}
 IN_MEMORY = {"BytesIO", "StringIO"}
 WRITERS = {
@@ -71,10 +71,10 @@ def direct_writes(source: str) -> Iterator[tuple[str, str]]:
 
 def test_no_module_writes_a_file_under_its_own_name() -> None:
     found = {
-        (f"{package}/{path.name}", *write)
-        for package in ("features", "models", "pipeline")
-        for path in sorted((ROOT / package).glob("*.py"))
-        if path.name != "wholefiles.py"
+        (path.relative_to(ROOT).as_posix(), *write)
+        for package in FOLDERS
+        for path in sources(package)
+        if path.name != "atomic.py"
         for write in direct_writes(path.read_text("utf-8"))
     }
     assert found == set(DIRECTLY)

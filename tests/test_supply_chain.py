@@ -17,12 +17,11 @@ from thaw.features.backbones.weights import load_weights
 from thaw.features.datasets.dataset import load_dataset
 from thaw.features.errors import InputError
 
-from tests.test_architecture import imported
+from tests.builders.source import FOLDERS, ROOT, imported, sources
 
-ROOT = Path(__file__).resolve().parent.parent
 LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
 SCRIPTS = [ROOT / "Makefile", *(ROOT / ".ci").iterdir(), *sorted((ROOT / "tests").rglob("*.sh"))]
-CODE = [path for folder in ("features", "models", "pipeline", "benchmarks") for path in (ROOT / folder).glob("*.py")]
+CODE = [path for folder in (*FOLDERS, "benchmarks") for path in sources(folder)]
 
 
 def entries(lock: Path) -> list[str]:

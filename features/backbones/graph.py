@@ -1,7 +1,9 @@
 """A network as operations on maps, with the shapes of their tensors: sizes, costs and exports follow from it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
 
 IMAGE = "image"  # the input of the first operation
 KERAS_EPSILON = 1e-3  # of batch normalisation, where a network sets no other
@@ -132,3 +134,6 @@ class Graph:
         received = sum(self.channels(below) for below in inputs)
         self.operations[name] = Operation(name, kind, inputs, received, channels, **options)  # type: ignore[arg-type]
         return name
+
+
+Tensors = Mapping[str, tuple[np.ndarray, ...]]

@@ -1,17 +1,12 @@
 """A network as a Keras model: from `keras.applications`, or from its operations where Keras has no such network."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
-from thaw.features.backbones.graph import IMAGE, Graph, Operation
+from thaw.features.backbones.graph import IMAGE, Graph, Operation, Tensors
 from thaw.features.backbones.registry import Backbone
-
-if TYPE_CHECKING:
-    import keras
-
-    from thaw.features.backbones.weights import Weights
 
 
 def build(backbone: Backbone, image_size: int) -> keras.Model:
@@ -111,25 +106,21 @@ def _layer(operation: Operation) -> Any:
     raise ValueError(f"{operation.kind} is not built here; expected conv or max")
 
 
-def build_frozen(backbone: Backbone, image_size: int, weights: "Weights | None") -> "keras.Model":
+def build_frozen(backbone: Backbone, image_size: int, tensors: Tensors | None) -> keras.Model:
     """Return the Keras model for (N, image_size, image_size, 3) float32 input, every layer frozen.
 
-    Its layers have the names of the operations in `backbone.graph`. Without `weights` it has Keras' own random ones,
-    for weights to be loaded into.
+    Its layers have the names of the operations in `backbone.graph`. `tensors` are the weights by operation;
+    without them the model has Keras' own random ones, for weights to be loaded into.
     """
-    from thaw.features.backbones import keras_model
-
     backbone.check_image_size(image_size)
-    model = keras_model.build(backbone, image_size)
-    if weights:
+    model = build(backbone, image_size)
+    if tensors:
         for name in backbone.tensor_shapes:
-            model.get_layer(name).set_weights(list(weights.tensors[name]))
+            model.get_layer(name).set_weights(list(tensors[name]))
     model.trainable = False
     return model
 
 
-def truncate(model: "keras.Model", layers: Iterable[str]) -> "keras.Model":
+def truncate(model: keras.Model, layers: Iterable[str]) -> keras.Model:
     """Return a model with the same input that gives the outputs of `layers`, in their order, and runs no further."""
-    import keras
-
     return keras.Model(model.input, [model.get_layer(name).output for name in layers])

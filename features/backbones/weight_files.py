@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from thaw.features.backbones.graph import Tensors
 from thaw.features.backbones.registry import Backbone
 from thaw.features.errors import CONTAINER_FAULTS, InputError
 from thaw.features.files.atomic import file_digest
@@ -24,8 +25,6 @@ WHEELS_NETWORK = "vgg16"
 
 # The convolutions of PyTorch's `torchvision.models.alexnet`, by their place in its `features`.
 PYTORCH_ALEXNET = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
-
-Tensors = Mapping[str, tuple[np.ndarray, ...]]
 
 
 def accepted(backbone: Backbone) -> str:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thaw.features.backbones.graph import Tensors
 from thaw.features.backbones.registry import Backbone, Published
-from thaw.features.backbones.weight_files import WHEEL_NAME, WHEELS_NETWORK, Tensors, read_tensors, read_wheel, refusal
+from thaw.features.backbones.weight_files import WHEEL_NAME, WHEELS_NETWORK, read_tensors, read_wheel, refusal
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import file_digest, write_whole
 

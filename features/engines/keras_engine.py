@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from thaw.features.backbones.keras_model import build_frozen, truncate
 from thaw.features.backbones.registry import Backbone
 from thaw.features.backbones.weights import Weights
 from thaw.features.engines.backend import computing_on, pin_threads
@@ -30,12 +29,14 @@ class KerasEngine:
         batch_size: int = 64,
         device: str = "cpu",
     ):
+        from thaw.features.backbones.keras_model import build_frozen, truncate
+
         pin_threads()
         self.device, self.batch_size, self.layers = device, batch_size, layers
         self._scope = lambda: computing_on(device)
         self._backbone = backbone
         with self._scope():
-            self.network = build_frozen(backbone, image_size, weights)
+            self.network = build_frozen(backbone, image_size, weights.tensors)
             self._model = truncate(self.network, layers)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from thaw.features.backbones import architectures, registry
-from thaw.features.backbones import graph as operations
 from thaw.features.backbones.registry import Backbone
 from thaw.features.backbones.weights import Weights
 from thaw.features.engines.mnn_cache import keep_model, kept_model
@@ -41,11 +39,10 @@ def mnn_version() -> str | None:
 
 def engine_digest() -> str:
     """Return the SHA-256 over what computes: MNN's two native libraries and the files here that make their input."""
-    digest = hashlib.sha256()
-    made_by = (registry, operations, architectures, network)
-    for module in ("_mnncengine", CONVERTER, __name__, *(own.__name__ for own in made_by)):
-        spec = find_spec(module)
-        digest.update(Path(str(spec and spec.origin)).read_bytes())
+    digest, ours = hashlib.sha256(), Path(__file__).parent.parent
+    libraries = [Path(str(spec.origin)) for name in ("_mnncengine", CONVERTER) if (spec := find_spec(name))]
+    for path in (*libraries, Path(__file__), *sorted(ours.glob("backbones/*.py")), *sorted(ours.glob("onnx/*.py"))):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -81,7 +81,7 @@ def build(
     """
     backbone = get_backbone(architecture.backbone)
     with _dtype_policy(architecture.precision):
-        base = build_frozen(backbone, architecture.image_size, weights)
+        base = build_frozen(backbone, architecture.image_size, weights.tensors if weights else None)
         base.trainable = True
         _freeze(base, backbone, architecture.unfreeze_from, from_scratch)
         outputs_of = {layer.name: layer.output for layer in base.layers}

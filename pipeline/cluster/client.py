@@ -190,10 +190,10 @@ def installed() -> dict[str, str]:
 
 def _source_digest() -> str:
     """Return the SHA-256 over this project's own source, which may differ where the version does not."""
-    root, digest = Path(__file__).resolve().parent.parent, hashlib.sha256()
+    root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
     for package in ("features", "models", "pipeline"):
-        for path in sorted((root / package).glob("*.py")):
-            digest.update(path.name.encode() + path.read_bytes())
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -30,7 +30,9 @@ def keras_classifier(trained: Trained, weights_source: str | None = None) -> "ke
     record = trained.record
     images = keras.Input((None, None, 3), dtype="uint8", name=INPUT)
     squares = _resized(images, record["image_size"], record["resize"])
-    base = build_frozen(get_backbone(record["backbone"]), record["image_size"], merged_weights(trained, weights_source))
+    base = build_frozen(
+        get_backbone(record["backbone"]), record["image_size"], merged_weights(trained, weights_source).tensors
+    )
     inputs = _normalized(squares, record["normalize"])
     if record["views"] == 2:
         inputs = keras.ops.concatenate([inputs, keras.ops.flip(inputs, axis=2)], axis=0)

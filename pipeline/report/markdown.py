@@ -4,8 +4,8 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
+from thaw.pipeline.comparison.summary import COLUMNS, TEXT_COLUMNS, conclusion, facts, notes, points
 from thaw.pipeline.formatting import p_value, percent, plain
-from thaw.pipeline.report.summary import COLUMNS, TEXT_COLUMNS, conclusion, facts, notes, points
 from thaw.pipeline.run.export_json import EXPORT_HEADINGS, EXPORT_NOTE
 from thaw.pipeline.run.report_json import Report
 from thaw.pipeline.run.results import Comparison

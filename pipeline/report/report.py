@@ -14,13 +14,13 @@ from rich.text import Text
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import write_whole
 from thaw.features.files.locks import held
+from thaw.pipeline.comparison.advice_outcome import all_made, judge, sentence
+from thaw.pipeline.comparison.comparison import compare_all, load_run
+from thaw.pipeline.comparison.summary import COLUMNS, GIVE_WAY, TEXT_COLUMNS, conclusion, facts, notes, points
 from thaw.pipeline.formatting import p_value, plain
-from thaw.pipeline.report.advice_outcome import all_made, judge, sentence
-from thaw.pipeline.report.comparison import compare_all, load_run
 from thaw.pipeline.report.html.page import write_html
+from thaw.pipeline.report.html.parts import Run
 from thaw.pipeline.report.markdown import markdown
-from thaw.pipeline.report.parts import Run
-from thaw.pipeline.report.summary import COLUMNS, GIVE_WAY, TEXT_COLUMNS, conclusion, facts, notes, points
 from thaw.pipeline.run.advice_json import Advice, read_advice
 from thaw.pipeline.run.export_json import export_rows
 from thaw.pipeline.run.report_json import BASELINES, Report

@@ -32,7 +32,7 @@ SETTINGS = [
 OPTIONS = {"features": SETTINGS, "svm": [], "logreg": [], "advise": ["--budget", "0.5"]}
 PART_ROWS = 32  # instead of 512, so that a few images are many tasks
 CLIENT = (
-    f"import sys, thaw.features.extraction.extraction as e; e.PART_ROWS = {PART_ROWS}; "
+    f"import sys, thaw.features.extraction.spec as e; e.PART_ROWS = {PART_ROWS}; "
     "from thaw.pipeline.cli import run; sys.exit(run(sys.argv[1:]))"
 )
 PORT = 8786

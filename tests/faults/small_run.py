@@ -110,9 +110,9 @@ def import_everything() -> None:
     import matplotlib.backends.backend_svg  # noqa: F401
     import skops.io  # noqa: F401
 
-    import features.extraction
+    from thaw.features.extraction import spec
     from thaw.pipeline.training import (
         train_network,  # noqa: F401
     )
 
-    features.extraction.PART_ROWS = SMALL_PARTS
+    spec.PART_ROWS = SMALL_PARTS

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from thaw.models.metrics import compare, evaluate, holm
+from thaw.pipeline.comparison.summary import conclusion, cost, not_worse
 from thaw.pipeline.formatting import p_value, too_few, width
-from thaw.pipeline.report.summary import conclusion, cost, not_worse
 from thaw.pipeline.run.report_json import Report
 from thaw.pipeline.run.results import Comparison
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from thaw.pipeline.comparison.advice_outcome import Judged, all_made, judge
 from thaw.pipeline.formatting import duration, percent, total_seconds
 from thaw.pipeline.plots import charts
-from thaw.pipeline.report.advice_outcome import Judged, all_made, judge
-from thaw.pipeline.report.parts import Part, Run, attempt, chart, plain_cells
+from thaw.pipeline.report.html.parts import Part, Run, attempt, chart, plain_cells
 from thaw.pipeline.run.advice_json import Advice, Candidate
 from thaw.pipeline.run.report_json import NEURAL, Report
 

@@ -6,7 +6,7 @@ from typing import Any
 from thaw.models.metrics import wilson_interval
 from thaw.pipeline.formatting import percent
 from thaw.pipeline.report.html.advice import in_points
-from thaw.pipeline.report.parts import Part, Run, attempt, plain_cells
+from thaw.pipeline.report.html.parts import Part, Run, attempt, plain_cells
 from thaw.pipeline.run.advice_json import Audit, DuplicateImage
 from thaw.pipeline.run.results import Entry
 

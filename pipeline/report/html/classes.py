@@ -11,7 +11,7 @@ import numpy as np
 from thaw.features.errors import InputError
 from thaw.pipeline.formatting import percent
 from thaw.pipeline.plots import charts
-from thaw.pipeline.report.parts import Run, attempt, chart
+from thaw.pipeline.report.html.parts import Run, attempt, chart
 from thaw.pipeline.run.report_json import NEURAL, ClassFigures, Report, remedy
 
 MOST_BARS = 30

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from thaw.pipeline.comparison.summary import conclusion, cost, facts, not_worse, notes, points
 from thaw.pipeline.formatting import (
     accuracy,
     duration,
@@ -19,8 +20,7 @@ from thaw.pipeline.formatting import (
     total_seconds,
 )
 from thaw.pipeline.plots import charts
-from thaw.pipeline.report.parts import Run, chart
-from thaw.pipeline.report.summary import conclusion, cost, facts, not_worse, notes, points
+from thaw.pipeline.report.html.parts import Run, chart
 from thaw.pipeline.run.report_json import BASELINES, Report, remedy
 from thaw.pipeline.run.results import SIGNIFICANCE, Comparison
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from thaw.pipeline.report.parts import Run
+from thaw.pipeline.report.html.parts import Run
 from thaw.pipeline.run.export_json import EXPORT_HEADINGS, EXPORT_NOTE, export_rows
 
 TEXTS = (0, 1, 5)  # the columns that are no numbers

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from thaw.features.files.atomic import write_whole
 from thaw.pipeline.formatting import plain
 from thaw.pipeline.plots.svg import label
-from thaw.pipeline.report.parts import Run
+from thaw.pipeline.report.html.parts import Run
 from thaw.pipeline.templating import environment, source
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from markupsafe import Markup
 from thaw.features.errors import InputError
 from thaw.models.strategies import STRATEGIES
 from thaw.pipeline.plots import charts
-from thaw.pipeline.report import embedding
-from thaw.pipeline.report.explanations import Explanations, explain, explained_shots
-from thaw.pipeline.report.gallery import MOST_SHOWN, Shot, confident_mistakes, fixed_and_broken
-from thaw.pipeline.report.parts import Part, Run, attempt, chart
+from thaw.pipeline.report.html import embedding
+from thaw.pipeline.report.html.explanations import Explanations, explain, explained_shots
+from thaw.pipeline.report.html.gallery import MOST_SHOWN, Shot, confident_mistakes, fixed_and_broken
+from thaw.pipeline.report.html.parts import Part, Run, attempt, chart
 from thaw.pipeline.run.report_json import remedy
 from thaw.pipeline.run.results import Entry
 from thaw.pipeline.thumbnails import Pictures, open_pictures

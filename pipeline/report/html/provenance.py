@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from thaw.pipeline.report.parts import Run
+from thaw.pipeline.report.html.parts import Run
 from thaw.pipeline.run.report_json import Report
 
 SETTING_HEADINGS = (("Setting", "text"), ("Value", "code"))

@@ -61,7 +61,7 @@ def test_a_file_saved_by_keras_reads_back(tmp_path: Path, name: str) -> None:
     original = load_weights("random", VGG16, 3)
     path = tmp_path / name
     if name.endswith(".weights.h5"):
-        build_frozen(VGG16, 32, original).save_weights(path)
+        build_frozen(VGG16, 32, original.tensors).save_weights(path)
     else:
         with h5py.File(path, "w") as file:
             for layer, (kernel, bias) in original.tensors.items():

@@ -166,7 +166,7 @@ def check_against_keras(images: np.ndarray) -> None:
 
     weights = load_weights("imagenet", VGG16)
     reference = keras.applications.VGG16(weights=None, include_top=False, input_shape=(48, 48, 3))
-    reference.set_weights(build_frozen(VGG16, 48, weights).get_weights())
+    reference.set_weights(build_frozen(VGG16, 48, weights.tensors).get_weights())
     expected = reference.predict(keras.applications.vgg16.preprocess_input(images.copy()), verbose=0)
     engine = KerasEngine(VGG16, weights, ("block4_pool", "block5_pool"), 48, batch_size=32)
     received = engine(normalize(images, "caffe"))["block5_pool"]

@@ -19,8 +19,8 @@ from rich.console import Console
 
 from thaw.models.metrics import compare
 from thaw.pipeline import formatting
+from thaw.pipeline.comparison.comparison import compare_all, load_run
 from thaw.pipeline.report import report as stage
-from thaw.pipeline.report.comparison import compare_all, load_run
 from thaw.pipeline.run.predictions_csv import read_predictions, write_predictions
 from thaw.pipeline.run.report_json import Report, read_report, write_report
 

@@ -19,8 +19,8 @@ from thaw.features.datasets.dataset import load_dataset
 from thaw.features.store import FeatureFile
 from thaw.models.neural import network
 from thaw.pipeline.cli import run
-from thaw.pipeline.report.comparison import load_run
-from thaw.pipeline.report.explanations import explain
+from thaw.pipeline.comparison.comparison import load_run
+from thaw.pipeline.report.html.explanations import explain
 from thaw.pipeline.run.report_json import Report, read_report
 from thaw.pipeline.thumbnails import Pictures
 

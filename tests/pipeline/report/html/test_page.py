@@ -16,13 +16,12 @@ from PIL import Image
 from rich.console import Console
 
 from thaw.models.metrics import evaluate
+from thaw.pipeline.comparison.comparison import compare_all
 from thaw.pipeline.config import Shared, Strategy
-from thaw.pipeline.report import explanations
 from thaw.pipeline.report import report as stage
-from thaw.pipeline.report.comparison import compare_all
-from thaw.pipeline.report.html import classes, comparison
+from thaw.pipeline.report.html import classes, comparison, explanations
 from thaw.pipeline.report.html import page as html
-from thaw.pipeline.report.parts import Part, Run, attempt
+from thaw.pipeline.report.html.parts import Part, Run, attempt
 from thaw.pipeline.run.advice_json import write_advice
 from thaw.pipeline.run.report_json import Report, read_report
 from thaw.pipeline.run.results import Entry, result_folder

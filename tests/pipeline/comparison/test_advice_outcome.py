@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from thaw.pipeline.advice.tables import show
-from thaw.pipeline.report.advice_outcome import Made, all_made, judge, matches, run_of, sentence
+from thaw.pipeline.comparison.advice_outcome import Made, all_made, judge, matches, run_of, sentence
 from thaw.pipeline.run.advice_json import Candidate
 
 from tests.builders.advice import advice, candidate, report

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from thaw.pipeline.run.results import Entry
-from thaw.pipeline.thumbnails import PIXELATED, SIDE, _data_uri
+from thaw.pipeline.thumbnails import PIXELATED, SIDE, Pictures, _data_uri
 
 SMALL_SIDE = 56  # of images beside another one
 MOST_SHOWN = 18
@@ -77,6 +77,17 @@ def overlay(pixels: np.ndarray, heat: np.ndarray) -> str:
     share = MOST_COVERED * warmth
     blended = (1 - share) * grey[..., None] + share * colours
     return _data_uri(Image.fromarray(np.rint(blended).astype(np.uint8)), "JPEG")
+
+
+def shots_of(pictures: Pictures, entry: Entry, rows: np.ndarray) -> list[Shot]:
+    """Return the test images of `entry` at `rows`, with what it calls them."""
+    shots = []
+    for row in rows.tolist():
+        name, given = entry.ids[row], entry.classes[row]
+        said = entry.report.class_names[entry.predicted[row]]
+        source, pixelated = pictures.thumbnail(name, given)
+        shots.append(Shot(source, name, given, said, float(entry.confidence[row]), pixelated))
+    return shots
 
 
 def place_of(heat: np.ndarray) -> str:

@@ -15,8 +15,8 @@ from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.audit.similarity_search import Likeness, find_once
 from thaw.models.solver.blocks import Blocks, SquareRoots, signed_roots
 from thaw.models.strategies import STRATEGIES
-from thaw.pipeline.report.gallery import SMALL_SIDE, LikeShot, Shot, overlay, place_of
-from thaw.pipeline.report.parts import Part, attempt
+from thaw.pipeline.report.html.gallery import SMALL_SIDE, LikeShot, Shot, overlay, place_of, shots_of
+from thaw.pipeline.report.html.parts import Part, attempt
 from thaw.pipeline.run.report_json import NEURAL, Report
 from thaw.pipeline.run.results import Entry
 from thaw.pipeline.thumbnails import Pictures
@@ -78,7 +78,7 @@ def explain(
 def explained_shots(pictures: Pictures, explained: Explanations, entry: Entry, rows: np.ndarray) -> list[Shot]:
     """Return the test images of `entry` at `rows`, what it calls them, and what explains that."""
     shots = []
-    for row, shot in zip(rows.tolist(), pictures.shots(entry, rows), strict=True):
+    for row, shot in zip(rows.tolist(), shots_of(pictures, entry, rows), strict=True):
         shown = (entry.report.name, row)
         heat = explained.heat.get(shown)
         pixels = None if heat is None else pictures.pixels(shot.id, shot.given)

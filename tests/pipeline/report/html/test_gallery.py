@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from thaw.features.datasets.dataset import load_dataset
+from thaw.pipeline.comparison.comparison import load_run
 from thaw.pipeline.config import Shared
-from thaw.pipeline.report import gallery
-from thaw.pipeline.report.comparison import load_run
-from thaw.pipeline.report.gallery import confident_mistakes, fixed_and_broken, overlay, place_of
+from thaw.pipeline.report.html import gallery
+from thaw.pipeline.report.html.gallery import confident_mistakes, fixed_and_broken, overlay, place_of
 from thaw.pipeline.run.results import Entry
 from thaw.pipeline.thumbnails import Pictures, encode, open_pictures
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from thaw.features.store import create_feature_file
-from thaw.pipeline.report.embedding import MOST_IMAGES, coloured, flatten, of_run, sample
+from thaw.pipeline.report.html.embedding import MOST_IMAGES, coloured, flatten, of_run, sample
 from thaw.pipeline.run.report_json import Report
 
 from tests.builders.advice import report

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from thaw.features.datasets.dataset import load_dataset
-from thaw.pipeline.report.comparison import load_run
-from thaw.pipeline.report.explanations import Explanations, explain, explained_shots
+from thaw.pipeline.comparison.comparison import load_run
+from thaw.pipeline.report.html.explanations import Explanations, explain, explained_shots
 from thaw.pipeline.run.results import Entry
 from thaw.pipeline.thumbnails import Pictures
 
@@ -158,9 +158,10 @@ def test_no_neural_library_is_imported_for_linear_strategies(tmp_path: Path, pic
     settings = f'{{"dataset": "folder:{tmp_path / "images"}"}}'
     code = (
         "import json, sys; from pathlib import Path; import numpy as np\n"
-        "from thaw.pipeline.report.comparison import load_run\n"
-        "from thaw.features.datasets.dataset import load_dataset; from thaw.pipeline.report.gallery import Pictures\n"
-        "from thaw.pipeline.report.explanations import explain\n"
+        "from thaw.pipeline.comparison.comparison import load_run\n"
+        "from thaw.features.datasets.dataset import load_dataset\n"
+        "from thaw.pipeline.thumbnails import Pictures\n"
+        "from thaw.pipeline.report.html.explanations import explain\n"
         f"folder, dataset = Path({str(tmp_path)!r}), json.loads({settings!r})['dataset']\n"
         "found = explain(folder, {}, Pictures(load_dataset(dataset)), [(load_run(folder)[0], np.array([0]))])\n"
         "print(len(found.like), *sys.modules)"
