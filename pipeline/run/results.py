@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from sklearn.metrics import confusion_matrix
 
 from thaw.features.errors import InputError
 from thaw.features.files.locks import held
-from thaw.models.metrics import confusion_matrix
 from thaw.pipeline.config import Strategy
 from thaw.pipeline.run.predictions_csv import read_predictions
 from thaw.pipeline.run.report_json import ALL_STRATEGIES, Report, remedy
@@ -44,7 +44,8 @@ def load_entry(path: Path, report: Report) -> Entry:
     name, csv_path = path.parent.name, path.with_name("predictions.csv")
     ids, labels, probabilities = read_predictions(csv_path, report.class_names)
     predicted = probabilities.argmax(axis=1)
-    if confusion_matrix(labels, predicted, len(report.class_names)).tolist() != report.confusion_matrix:
+    matrix = confusion_matrix(labels, predicted, labels=range(len(report.class_names)))
+    if matrix.tolist() != report.confusion_matrix:
         received = f"{np.mean(predicted == labels):.6g} on {len(ids)} images"
         expected = f"expected {report.accuracy:.6g} on {report.num_test}, confusion_matrix included, as in"
         again = f"type: {remedy(path, report.strategy)}"

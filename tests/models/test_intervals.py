@@ -13,7 +13,7 @@ NUM_SIMULATIONS = 2000
 
 
 def accuracy_interval(num_correct: int, num_images: int) -> list[float]:
-    """The interval that `evaluate` gives for so many right answers among so many."""
+    """The interval that `evaluate` gives for so many correct labels among so many images."""
     predicted = (np.arange(num_images) >= num_correct).astype(np.int64)
     labels = np.zeros(num_images, np.int64)
     interval: list[float] = evaluate(labels, np.eye(2)[predicted], ["right", "wrong"])["accuracy_ci95"]
@@ -22,7 +22,7 @@ def accuracy_interval(num_correct: int, num_images: int) -> list[float]:
 
 @pytest.mark.parametrize("num_images", [50, 100, 200, 360])
 def test_the_accuracy_s_interval_covers_it_in_95_percent(num_images: int) -> None:
-    # Exact: every count of right answers that there can be, weighted by its chance.
+    # Exact: every possible count of correct labels, weighted by its chance.
     bounds = np.array([accuracy_interval(count, num_images) for count in range(num_images + 1)])
     truths = np.linspace(0.3, 0.98, 69)
     inside = (bounds[:, :1] <= truths) & (truths <= bounds[:, 1:])
