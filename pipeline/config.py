@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import CliImplicitFlag, CliPositionalArg
@@ -57,10 +57,8 @@ class Options(BaseModel):
     debug: CliImplicitFlag[bool] = Field(False, description="show the traceback of an error")
 
 
-class Shared(Options):
-    """The settings that every stage of a run shares."""
-
-    own_fields: ClassVar[tuple[str, ...]] = ()  # of RUN_FIELDS, those that a stage means otherwise than the run
+class Common(Options):
+    """The settings that every stage of a run shares, apart from the batch size of the extraction."""
 
     run: Path | None = Field(None, description="run directory; runs/ plus the data set's word unless given")
     dataset: str = Field(
@@ -103,7 +101,6 @@ class Shared(Options):
         description="arithmetic of the frozen network; 16 bits are for a GPU, and change the features a little",
     )
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where the network runs")
-    batch_size: int = Field(64, ge=1, description="images in one forward pass")
     memory: int | None = Field(
         None, ge=1, description="MB that a stage may use; three quarters of the machine's unless given"
     )
@@ -183,7 +180,13 @@ class Shared(Options):
         return tuple(dict.fromkeys(name.strip() for name in self.layers.split(",") if name.strip()))
 
 
-class Strategy(Shared):
+class Shared(Common):
+    """The settings of a run: what every stage shares, and what the extraction of its features needs."""
+
+    batch_size: int = Field(64, ge=1, description="images in one forward pass")
+
+
+class Strategy(Common):
     """What every strategy accepts."""
 
     name: str | None = Field(
@@ -201,7 +204,7 @@ def _is_positive(text: str) -> bool:
         return False
 
 
-class Linear(Strategy):
+class Linear(Strategy, Shared):
     """What the strategies on frozen features accept."""
 
     layer: str = Field("auto", description="auto (chosen without the test split), a layer, or several joined by +")
@@ -254,10 +257,9 @@ class SVM(Linear):
 class Neural(Strategy):
     """What the strategies that train a network accept; None is the recipe's own value."""
 
-    own_fields: ClassVar[tuple[str, ...]] = ("batch_size",)
-
-    batch_size: int | None = Field(  # type: ignore[assignment]
+    training_batch_size: int | None = Field(
         None,
+        alias="batch_size",
         ge=1,
         description="images in one training step; 256, halved down to 32 while an epoch has fewer than 50 steps",
     )

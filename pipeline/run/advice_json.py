@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from thaw.features.errors import InputError
-from thaw.features.files.atomic import write_whole
-from thaw.pipeline.run.report_json import Amount, Count, Digest, Fraction, Name, Strict
+from thaw.pipeline.run.schema import Amount, Count, Digest, Fraction, Name, Strict, read_json, write_json
 
 Size = Literal["small", "large"]
 Closeness = Literal["similar", "different"]
@@ -113,7 +111,7 @@ class Configuration(Strict):
     kept: bool
 
 
-class Pilot(Strict):
+class FineTuningForecast(Strict):
     """A short fine-tuning on a subset, and what it says of a whole one; `gain` is over the probe that it began from."""
 
     unfreeze_from: Name
@@ -192,7 +190,7 @@ class ClassCount(Strict):
     test: Count
 
 
-class Canary(Strict):
+class PreprocessingCheck(Strict):
     """A small probe under the run's preprocessing and under the network's own; `worse` if by more than chance."""
 
     resize: Name
@@ -221,7 +219,7 @@ class Audit(Strict):
     class_counts: list[ClassCount]
     imbalance: Amount
     imbalance_warning: str | None
-    canary: Canary | None
+    canary: PreprocessingCheck | None
 
 
 class Advice(Strict):
@@ -239,7 +237,7 @@ class Advice(Strict):
     layers: list[LayerProfile]
     learning_curve: LearningCurve
     configurations: list[Configuration]
-    pilots: list[Pilot]
+    pilots: list[FineTuningForecast]
     candidates: list[Candidate]
     recommended: Candidate
     rule_of_thumb: RuleOfThumb
@@ -252,19 +250,9 @@ class Advice(Strict):
 
 def write_advice(run: Path, advice: Advice) -> Path:
     """Write `run`/advice.json whole and return its path."""
-    path = run / "advice.json"
-    with write_whole(path) as file:
-        file.write(advice.model_dump_json(indent=2, by_alias=True) + "\n")
-    return path
+    return write_json(run / "advice.json", advice)
 
 
 def read_advice(run: Path) -> Advice | None:
-    """Return the checked content of `run`/advice.json, None where there is none; InputError where it is damaged."""
-    path = run / "advice.json"
-    try:
-        return Advice.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, ValidationError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{path} is damaged ({reason}); type: make advise RUN={run}") from None
+    """Return the checked content of `run`/advice.json, None if there is none; raises InputError if it is damaged."""
+    return read_json(run / "advice.json", Advice, f"type: make advise RUN={run}")

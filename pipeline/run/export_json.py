@@ -1,35 +1,34 @@
-"""`export.json`: what of a result was exported, how large and how fast; writing it and reading it back checked."""
+"""`export.json`: what was exported of a result, how large and how fast; writing it, and reading it back checked."""
 
-import json
 import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from thaw.features.errors import InputError
-from thaw.features.files.atomic import write_whole
 from thaw.pipeline.formatting import size
-from thaw.pipeline.run.report_json import Amount, Count, Name, Strict
+from thaw.pipeline.run.schema import Amount, Count, Name, Strict, read_json, write_json
 
 log = logging.getLogger("thaw")
 
 FILE = "export.json"
-IMAGE_SIDE, BATCH_SIZE = 256, 32  # of the images that the latency is measured with
+IMAGE_SIDE, BATCH_SIZE = 256, 32  # of the images for measuring the latency
 EXPORT_HEADINGS = ("Name", "Format", "Size", "One image, ms", f"{BATCH_SIZE} images, ms", "Measured by")
 EXPORT_NOTE = f"Latency is from the pixels of {IMAGE_SIDE}x{IMAGE_SIDE} images to the probabilities, a median."
-EXPORT_FORMATS = ("onnx", "keras", "savedmodel", "bundle")
+Format = Literal["onnx", "keras", "savedmodel", "bundle"]
+EXPORT_FORMATS = get_args(Format)
 
 
 class Exported(Strict):
-    """One exported file: where, its size, and the latency in milliseconds, None where it could not be measured.
+    """One exported file: its path, its size, and the latency in milliseconds, None if it could not be measured.
 
     Latencies are medians over square images of `image_side` pixels: one image, and `batch_size` at once.
     """
 
-    format: Literal["onnx", "keras", "savedmodel", "bundle"]
+    format: Format
     path: Name
     bytes: Count
     runtime: Name | None
@@ -42,27 +41,21 @@ class Exported(Strict):
 
 
 class Exports(Strict):
-    """The whole of `export.json`: one entry a format, the last that was made."""
+    """The whole of `export.json`: the last export of each format."""
 
     exports: list[Exported] = Field(min_length=1)
 
 
 def read_exports(folder: Path) -> list[Exported]:
-    """Return what was exported of the result in `folder`, [] where nothing was; InputError where it is damaged."""
-    path = folder / FILE
-    try:
-        return Exports.model_validate_json(path.read_bytes()).exports
-    except FileNotFoundError:
-        return []
-    except (OSError, ValidationError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is damaged ({reason}); remove it and export again") from None
+    """Return what was exported of the result in `folder`; raises InputError if export.json is damaged."""
+    found = read_json(folder / FILE, Exports, "remove it and export again")
+    return found.exports if found else []
 
 
 def export_rows(run: Path, names: Sequence[str]) -> list[list[str]]:
-    """Return a row of EXPORT_HEADINGS for each exported file of the results `names` that is still there.
+    """Return a row of EXPORT_HEADINGS for each exported file of the results `names` if the file is still there.
 
-    Of a damaged export.json the log tells.
+    The log names a damaged export.json.
     """
     rows = []
     for name in names:
@@ -74,8 +67,8 @@ def export_rows(run: Path, names: Sequence[str]) -> list[list[str]]:
         for entry in entries:
             if (run / name / entry.path).exists():
                 times = [_milliseconds(value) for value in (entry.milliseconds_one, entry.milliseconds_batch)]
-                where = f"{entry.runtime or '-'}, {entry.cores} cores" if entry.runtime else "not measured"
-                rows.append([name, entry.format, size(entry.bytes), *times, where])
+                measured_by = f"{entry.runtime}, {entry.cores} cores" if entry.runtime else "not measured"
+                rows.append([name, entry.format, size(entry.bytes), *times, measured_by])
     return rows
 
 
@@ -85,19 +78,16 @@ def _milliseconds(value: float | None) -> str:
 
 def record_export(folder: Path, exported: Exported) -> Path:
     """Write `exported` into `folder`/export.json in place of an earlier one of its format, and return the path."""
-    path = folder / FILE
     try:
         others = [other for other in read_exports(folder) if other.format != exported.format]
-    except InputError:  # what is damaged is made anew
+    except InputError:  # a damaged file is written anew
         others = []
     entries = sorted([*others, exported], key=lambda entry: EXPORT_FORMATS.index(entry.format))
-    with write_whole(path) as file:
-        file.write(json.dumps(Exports(exports=entries).model_dump(mode="json"), indent=2) + "\n")
-    return path
+    return write_json(folder / FILE, Exports(exports=entries))
 
 
 def remove_exports(folder: Path) -> None:
-    """Remove what was exported into a result's folder beside model.*, since it is of a model that is no more."""
+    """Remove what was exported into a result's folder: its model is about to be replaced."""
     for name in (FILE, "bundle.zip"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "savedmodel", ignore_errors=True)

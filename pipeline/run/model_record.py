@@ -1,22 +1,23 @@
-"""What a trained model carries of its making: the fields that labelling needs, checked as it is read."""
+"""The record inside `model.skops` and `model.json`: what labelling needs to know of the training, checked when read."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from thaw.features.images.preprocess import RESIZES
-from thaw.pipeline.run.report_json import Count, Digest, Name, Strategy
+from thaw.pipeline.run.report_json import StrategyName
+from thaw.pipeline.run.schema import Count, Digest, Name
 
 Side = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class ModelRecord(BaseModel):
-    """The record of `model.skops` and `model.json`; what else it holds is for people."""
+    """The fields of the record; it may hold more, for people."""
 
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
     model_version: int
-    strategy: Strategy
+    strategy: StrategyName
     backbone: Name
     weights: Name
     weights_sha256: Digest
@@ -39,8 +40,8 @@ class ModelRecord(BaseModel):
 NEEDED = tuple(ModelRecord.model_fields)
 
 
-def fault_of(record: dict[str, Any]) -> str | None:
-    """Return in a few words which field of the record cannot be, None where all can."""
+def invalid_field(record: dict[str, Any]) -> str | None:
+    """Return the name of the record's first invalid field and what is wrong with it, None if all are valid."""
     try:
         ModelRecord.model_validate(record)
     except ValidationError as error:

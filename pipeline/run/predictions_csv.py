@@ -14,7 +14,7 @@ from thaw.pipeline.run.report_json import remedy
 
 
 class Predictions(NamedTuple):
-    """A strategy's test split: N `ids`, `labels` (N,) int64, `probabilities` (N, K) float64."""
+    """The N test images of a strategy: `ids`, `labels` (N,) int64 and `probabilities` (N, K) float64."""
 
     ids: list[str]
     labels: np.ndarray
@@ -24,32 +24,41 @@ class Predictions(NamedTuple):
 def write_predictions(
     path: Path, ids: Sequence[str], labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
 ) -> Path:
-    """Write `predictions.csv`: id,label,predicted,p_<class>..., a row for each test image, and return `path`.
+    """Write `predictions.csv`: id,label,predicted,p_<class>..., a row for each test image.
 
-    `labels` is (N,) int64, `probabilities` (N, K) float64, written so that they read back bit for bit. Raises
-    ValueError where they are not as `thaw.models.metrics.check_predictions` asks, or `ids` not N different ones.
+    Args:
+        path: the file; its folder is made if it is missing.
+        ids: N different ids.
+        labels: (N,) int64 indices of `class_names`.
+        probabilities: (N, K) float64; they read back bit for bit.
+        class_names: the K classes.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the ids are not N different ones, or `thaw.models.metrics.check_predictions` refuses the rest.
     """
     labels, probabilities = check_predictions(labels, probabilities, len(class_names))
     if len(ids) != len(labels) or len(set(ids)) != len(ids):
         raise ValueError(f"got {len(ids)} ids, {len(set(ids))} different; expected {len(labels)} different")
-    # The csv module quotes a carriage return only where it ends lines with one.
+    # The csv module quotes a carriage return only if its lines end with one.
     returns = any("\r" in text for text in (*ids, *class_names))
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(path) as file:
         writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
         writer.writerow(["id", "label", "predicted", *(f"p_{name}" for name in class_names)])
-        predicted = probabilities.argmax(axis=1)
-        for image, label, guess, row in zip(ids, labels, predicted, probabilities.tolist(), strict=True):
-            writer.writerow([image, class_names[label], class_names[guess], *map(repr, row)])
+        for image, label, row in zip(ids, labels, probabilities, strict=True):
+            writer.writerow([image, class_names[label], class_names[row.argmax()], *map(repr, row.tolist())])
     return path
 
 
 def read_predictions(path: Path, class_names: Sequence[str]) -> Predictions:
     """Read and check a `predictions.csv` whose classes are `class_names`.
 
-    Raises InputError, which names the file, the line and the command that makes it again, where the file
-    cannot be read, has other columns, an unknown class, an image twice, or probabilities that are none or
-    whose largest is not that of `predicted`.
+    Raises InputError if the file cannot be read, or has other columns, an unknown class, an image twice, numbers that
+    are not probabilities, or a `predicted` that is not the class of the largest probability. The message names the
+    file, the line and the command that makes the file again.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:

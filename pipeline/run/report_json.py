@@ -5,15 +5,16 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_validator
 
 from thaw.features.errors import InputError
-from thaw.features.files.atomic import write_whole
 from thaw.models.strategies import STRATEGIES
+from thaw.pipeline.run.schema import Amount, Count, Digest, Fraction, Name, Strict, write_json
 
 BASELINES = ("random", "chance")
 NEURAL = ("head", "finetune", "scratch")
 ALL_STRATEGIES = (*STRATEGIES, *NEURAL, *BASELINES)
+WIDEST_POINTS = 20  # of an accuracy's 95 % interval that still says which strategy is better
 
 
 def _known(strategy: str) -> str:
@@ -22,18 +23,7 @@ def _known(strategy: str) -> str:
     return strategy
 
 
-Strategy = Annotated[str, AfterValidator(_known)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Amount = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(min_length=1)]
-
-
-class Strict(BaseModel):
-    """What is read back strictly: no unknown field, no type converted, no number that is not finite."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+StrategyName = Annotated[str, AfterValidator(_known)]
 
 
 class ClassFigures(Strict):
@@ -47,7 +37,7 @@ class ClassFigures(Strict):
 
 
 class Seconds(Strict):
-    """What a strategy took, in seconds of wall-clock time; None where a step does not apply."""
+    """What a strategy took, in seconds of wall-clock time; None if a step does not apply."""
 
     features: Amount | None
     fit: Amount | None
@@ -55,10 +45,10 @@ class Seconds(Strict):
 
 
 class Report(Strict):
-    """The whole of `report.json`; a field that does not apply is None. Figures are of the test split."""
+    """The whole of `report.json`; a field is None if it does not apply. The figures are those of the test split."""
 
     name: Name
-    strategy: Strategy
+    strategy: StrategyName
     dataset: Name
     backbone: str | None
     layer: str | None
@@ -104,12 +94,28 @@ class Report(Strict):
             raise ValueError(f"accuracy {self.accuracy} is not confusion_matrix's, {hits}/{self.num_test}")
         return self
 
+    @property
+    def total_seconds(self) -> float | None:
+        """The seconds of features, fit and predictions together; None if none of them is known."""
+        known = [value for value in self.seconds.model_dump().values() if value is not None]
+        return sum(known) if known else None
+
+    @property
+    def interval_width(self) -> float:
+        """The width of the accuracy's interval in points."""
+        return 100 * (self.accuracy_ci95[1] - self.accuracy_ci95[0])
+
+    @property
+    def has_too_few_images(self) -> bool:
+        """Whether the test images are too few to say which strategy is better."""
+        return self.interval_width > WIDEST_POINTS
+
 
 def remedy(path: Path, strategy: str | None = None) -> str:
-    """Return the command that makes the strategy of `path`, RUN/<name>/<file>, again."""
+    """Return the command that trains the strategy of a file again; `path` is RUN/<name>/<file>."""
     name, run = path.parent.name, path.parent.parent
     strategy = strategy or (name if name in ALL_STRATEGIES else "STRATEGY")
-    if strategy == "chance":  # no target of its own: a linear strategy writes it where it is missing
+    if strategy == "chance":  # it has no target; a linear strategy writes it if it is missing
         return f"rm -r {shlex.quote(str(path.parent))}; make svm RUN={shlex.quote(str(run))}"
     named = "" if name == strategy else " ARGS=" + shlex.quote(f"--name {shlex.quote(name)}")
     return f"make {strategy} RUN={shlex.quote(str(run))}{named}"
@@ -118,8 +124,8 @@ def remedy(path: Path, strategy: str | None = None) -> str:
 def read_report(path: Path) -> Report:
     """Read and check a `report.json`.
 
-    Raises InputError, which names the file, the field and the command that makes it again, where the file
-    cannot be read, is not JSON, or lacks a field, has another one, or holds a value that cannot be.
+    Raises InputError if the file cannot be read, is not JSON, lacks a field, has an unknown one or holds an invalid
+    value. The message names the file, the field and the command that makes the file again.
     """
     try:
         return Report.model_validate_json(path.read_bytes())
@@ -130,21 +136,13 @@ def read_report(path: Path) -> Report:
     except ValidationError as error:
         problems = error.errors(include_url=False)
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        where = ".".join(map(str, problems[0]["loc"]))
+        field = ".".join(map(str, problems[0]["loc"]))
         what = " ".join(problems[0]["msg"].removeprefix("Value error, ").split())
-        problem = f"field {where}: {what}{more}" if where else what
+        problem = f"field {field}: {what}{more}" if field else what
         raise InputError(f"{path} is not a valid report: {problem}; type: {remedy(path)}") from error
 
 
-def report_text(report: Report) -> str:
-    """Return the content of report.json."""
-    return report.model_dump_json(indent=2, by_alias=True) + "\n"
-
-
 def write_report(folder: Path, report: Report) -> Path:
-    """Write `report` to `folder`/report.json, whole or not at all, making the folder, and return its path."""
+    """Write `folder`/report.json whole, make the folder if it is missing, and return the path."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "report.json"
-    with write_whole(path) as file:
-        file.write(report_text(report))
-    return path
+    return write_json(folder / "report.json", report)

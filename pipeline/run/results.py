@@ -101,4 +101,4 @@ def making(folder: Path) -> AbstractContextManager[None]:
 
 def command() -> str:
     """Return the command line that this process runs."""
-    return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
+    return shlex.join(["thaw", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""The run directory: where its files are, and the settings that all its stages share."""
+"""`run.json`: the settings of a run, which all its stages share; writing it, and reading it back checked."""
 
 import json
 import shlex
@@ -9,76 +9,72 @@ from pydantic import ValidationError
 
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import write_whole
-from thaw.pipeline.config import FIXED_FIELDS, RUN_FIELDS, Shared
+from thaw.pipeline.config import FIXED_FIELDS, RUN_FIELDS, Common, Shared
 
-Settings = TypeVar("Settings", bound=Shared)
+Settings = TypeVar("Settings", bound=Common)
 
 
 def with_run_settings(settings: Settings) -> Settings:
-    """Return `settings` with everything that the command line left out taken from the run's run.json.
+    """Return `settings`, with all that the command line left out taken from the run's run.json.
 
-    Defaults that follow the network are those of the run's. Raises InputError where the command line contradicts
-    run.json; without a run.json nothing is changed.
+    Defaults that follow the network follow the run's network. Without a run.json nothing is changed. Raises InputError
+    if the command line contradicts run.json.
     """
     folder = settings.run_folder
     stored = read_run_settings(folder)
     if stored is None:
         return settings.model_copy(update={"run": folder})
-    given = {name for name in settings.model_fields_set if name in RUN_FIELDS} | set(settings.own_fields)
-    received = settings.model_dump(mode="json")
-    differing = sorted(name for name in given if name in FIXED_FIELDS and received[name] != stored[name])
-    if differing:
-        raise InputError(_contradiction(folder, differing, received, stored))
-    update = {name: stored[name] for name in RUN_FIELDS if name not in given}
-    return type(settings).model_validate({**settings.model_dump(exclude_unset=True), **update, "run": folder})
+    given = settings.model_fields_set
+    _check_agreement(settings, stored, given)
+    update = {name: stored[name] for name in RUN_FIELDS if name in type(settings).model_fields and name not in given}
+    received = settings.model_dump(exclude_unset=True, by_alias=True)
+    return type(settings).model_validate({**received, **update, "run": folder})
 
 
 def check_same_run(settings: Shared) -> None:
-    """Raise InputError where run.json contradicts settings that were complete before it was there.
+    """Raise InputError if run.json contradicts settings that were complete before it was written.
 
-    Another process has begun the run then, since this one read its command line.
+    In this case another process began the run after this one had read its command line.
     """
+    if stored := read_run_settings(settings.run_folder):
+        _check_agreement(settings, stored, set(FIXED_FIELDS))
+
+
+def shared_settings(settings: Common) -> Shared:
+    """Return the settings of the run alone, without what a stage adds to them."""
     stored = read_run_settings(settings.run_folder) or {}
-    received = settings.model_dump(mode="json")
-    differing = sorted(name for name in FIXED_FIELDS if name in stored and received[name] != stored[name])
-    if differing:
-        raise InputError(_contradiction(settings.run_folder, differing, received, stored))
+    return Shared.model_validate({**stored, **settings.model_dump(include=set(Shared.model_fields))})
 
 
-def shared_settings(settings: Shared) -> Shared:
-    """Return the run's own settings, without what a stage adds to them or means otherwise."""
-    stored = read_run_settings(settings.run_folder) or {}
-    fields = {name: getattr(settings, name) for name in Shared.model_fields if name not in settings.own_fields}
-    return Shared.model_validate({**{name: stored[name] for name in settings.own_fields if name in stored}, **fields})
-
-
-def check_begun(settings: Shared) -> None:
-    """Raise InputError where a run is named that is not there and no data set to begin it with: a typo, most likely."""
+def check_begun(settings: Common) -> None:
+    """Raise InputError if a run is named that does not exist and no dataset to begin it with: most likely a typo."""
     named = settings.model_fields_set
     if "run" in named and "dataset" not in named and read_run_settings(settings.run_folder) is None:
         run = shlex.quote(str(settings.run_folder))
         raise InputError(
-            f"there is no run in {settings.run_folder}; mend the name, or begin it: make features DATASET=... RUN={run}"
+            f"there is no run in {settings.run_folder}; correct the name, or begin it: "
+            f"make features DATASET=... RUN={run}"
         )
 
 
-def _contradiction(folder: Path, names: list[str], received: dict[str, Any], stored: dict[str, Any]) -> str:
-    differences = "; ".join(
-        f"{_option(name)} was {_shown(stored[name])} and is now {_shown(received[name])}" for name in names
-    )
-    return (
-        f"{folder} was made with other settings: {differences}. Leave the option out to go on with the run's, "
-        f"or start another run: {another_run(folder)}"
-    )
+def _check_agreement(settings: Common, stored: dict[str, Any], names: set[str]) -> None:
+    """Raise InputError if a fixed setting among `names` differs from the one in run.json."""
+    received = settings.model_dump(mode="json")
+    differences = [
+        f"--{name.replace('_', '-')} was {_shown(stored[name])} and is now {_shown(received[name])}"
+        for name in sorted(names.intersection(FIXED_FIELDS))
+        if received[name] != stored[name]
+    ]
+    if differences:
+        raise InputError(
+            f"{settings.run_folder} was made with other settings: {'; '.join(differences)}. Leave the option out to "
+            f"continue with the run's, or start another run: {another_run(settings.run_folder)}"
+        )
 
 
 def another_run(folder: Path) -> str:
-    """Return the option that starts a run beside `folder`, as a shell takes it."""
+    """Return the option that starts a run beside `folder`, quoted for a shell."""
     return f"--run {shlex.quote(f'{folder}-2')}"
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _shown(value: object) -> str:
@@ -86,20 +82,16 @@ def _shown(value: object) -> str:
 
 
 def read_run_settings(folder: Path) -> dict[str, Any] | None:
-    """Return the checked content of run.json, or None where there is none; raises InputError where it is damaged."""
+    """Return the checked content of run.json, None if there is none; raises InputError if it is damaged."""
     path = folder / "run.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError(f"it holds a {type(content).__name__}")
-        if "engine" in content:  # written before there was a choice of precision
-            content.setdefault("engine_precision", "float32")
         Shared.model_validate(content)
         return {name: content[name] for name in RUN_FIELDS}
     except FileNotFoundError:
         return None
     except OSError as error:
-        error.filename = str(path)  # a failed read does not say of what
+        error.filename = str(path)  # the error of a failed read does not name the file
         raise
     except (ValueError, ValidationError, KeyError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
@@ -109,8 +101,8 @@ def read_run_settings(folder: Path) -> dict[str, Any] | None:
 
 
 def write_run_settings(settings: Shared) -> None:
-    """Write run.json, the settings that later stages of the run go on with."""
-    values = settings.model_dump(mode="json", include=set(RUN_FIELDS))
+    """Write run.json, the settings that later stages of the run continue with."""
+    values = settings.model_dump(mode="json")
     content = {name: values[name] for name in RUN_FIELDS}
     with write_whole(settings.run_folder / "run.json") as file:
         file.write(json.dumps(content, indent=2) + "\n")

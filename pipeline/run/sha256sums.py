@@ -1,4 +1,4 @@
-"""SHA256SUMS: the digests of a result's files, as `sha256sum --check` reads them, so that a changed byte shows."""
+"""`SHA256SUMS`: the digests of a result's files, in the form of `sha256sum --check`, to find a changed byte."""
 
 import hashlib
 import re
@@ -13,9 +13,12 @@ _LINE = re.compile(r"([0-9a-f]{64})  ([^/\n]+)")
 
 
 def write_sums(folder: Path, paths: Iterable[Path], coming: Mapping[str, str]) -> None:
-    """Write the digests of `paths`, all of them in `folder`, to its SHA256SUMS.
+    """Write `folder`/SHA256SUMS.
 
-    `coming` is the text, by name, of files that are written next, so that what they complete has its digests already.
+    Args:
+        folder: a result's folder.
+        paths: files in it.
+        coming: name -> text of files that are written next; the digests are there before them.
     """
     digests = {path.name: file_digest(path) for path in paths}
     digests |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in coming.items()}
@@ -25,9 +28,9 @@ def write_sums(folder: Path, paths: Iterable[Path], coming: Mapping[str, str]) -
 
 
 def changed_files(folder: Path) -> list[str]:
-    """Return the names of the files in `folder` that are gone or no longer what SHA256SUMS says of them.
+    """Return the names of the files in `folder` that are missing or have another digest than SHA256SUMS lists.
 
-    Raises InputError where SHA256SUMS itself is missing or not as `write_sums` makes it.
+    Raises InputError if SHA256SUMS itself is missing or has another form than `write_sums` gives it.
     """
     path = folder / NAME
     try:

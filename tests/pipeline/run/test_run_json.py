@@ -42,7 +42,7 @@ def test_a_contradiction_says_what_differs_and_what_to_type(tmp_path: Path) -> N
         with_run_settings(Shared(run=run, image_size=64, resize="area"))
     assert str(error.value) == (
         f"{run} was made with other settings: --image-size was 48 and is now 64; --resize was bilinear and is now "
-        f"area. Leave the option out to go on with the run's, or start another run: --run {run}-2"
+        f"area. Leave the option out to continue with the run's, or start another run: --run {run}-2"
     )
 
 

@@ -66,7 +66,7 @@ def test_too_few_images_of_a_class() -> None:
     with pytest.raises(InputError) as error:
         split_csv.draw_split(dataset([0] * 40 + [1]), 0)
     assert str(error.value) == (
-        "class 'b' of here has 1 image(s) to draw 3 sides from; expected 3 or more: add images, or remove the class"
+        "class 'b' of here has 1 image(s) to draw 3 splits from; expected 3 or more: add images, or remove the class"
     )
 
 
@@ -80,7 +80,7 @@ def test_too_few_groups() -> None:
     with pytest.raises(InputError) as error:
         split_csv.draw_split(dataset([0, 1] * 10, groups=["a", "b"] * 10), 0)
     assert str(error.value) == (
-        "here has 1 group(s) left to draw 10% from; expected 3 groups or more, or a split column that names the sides"
+        "here has 1 group(s) left to draw 10% from; expected 3 groups or more, or a split column that names the splits"
     )
 
 
@@ -127,7 +127,7 @@ def test_a_group_on_two_sides_is_refused() -> None:
     with pytest.raises(InputError) as error:
         split_csv.draw_split(dataset([0, 1] * 20, given_split, groups=[f"g{i % 20}" for i in range(40)]), 0)
     assert str(error.value) == (
-        "group 'g19' of here is in train and in test; expected all images of a group on one side: mend the split "
+        "group 'g19' of here is in train and in test; expected all images of a group in one split: correct the split "
         "column, or leave it out"
     )
 
@@ -158,7 +158,7 @@ def test_groups_with_one_image_of_each_class() -> None:
         split_csv.draw_split(dataset(list(range(8)), groups=[f"g{i}" for i in range(8)]), 0)
     assert str(error.value) == (
         "here has one image of each class left to draw 20% from; expected 3 groups or more, or a split column that "
-        "names the sides"
+        "names the splits"
     )
 
 
