@@ -59,20 +59,20 @@ def advise_command(case: Case, dataset: Sequence[str]) -> list[str]:
 
 
 def measure(words: Sequence[str], work: Path) -> Entry:
-    """Run `python -m pipeline` with `words` in `work`; return its seconds, and why it failed or None.
+    """Run `thaw` with `words` in `work`; return its seconds, and why it failed or None.
 
     `cpu_seconds` are those of processors, of all its processes, which other work on the machine changes little.
     """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline", *words], cwd=work, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "thaw", *words], cwd=work, env=environment, capture_output=True, text=True
     )
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     last = (done.stderr.strip().splitlines() or ["nothing on standard error"])[-1]
     failed = None if done.returncode == 0 else f"exit code {done.returncode}: {last}"
-    command = f"python -m pipeline {shlex.join(words)}".replace(f"{work}/", "")
+    command = f"thaw {shlex.join(words)}".replace(f"{work}/", "")
     return {"command": command, "seconds": round(seconds, 2), "cpu_seconds": round(cpu, 2), "failed": failed}
 
 
@@ -125,14 +125,8 @@ def run_advice(case: Case, images: Path, work: Path, ledger: Ledger) -> None:
 
 
 def recommended_words(command: str) -> list[str]:
-    """Return the words after `python -m pipeline` of a recommended command."""
-    words = shlex.split(command)
-    if words[:1] == ["make"]:
-        stage, variables = words[1], dict(word.split("=", 1) for word in words[2:])
-        named = {"RUN": "--run", "DATASET": "--dataset"}
-        shared = [part for key, option in named.items() if key in variables for part in (option, variables[key])]
-        return [stage, *shared, *shlex.split(variables.get("ARGS", ""))]
-    return words[words.index("pipeline") + 1 :]
+    """Return the words after `thaw` of a recommended command."""
+    return shlex.split(command)[1:]
 
 
 def result_folder(words: Sequence[str], work: Path) -> Path:

@@ -1,14 +1,6 @@
-"""`python -m pipeline STAGE`."""
+"""`python -m pipeline STAGE`, the command `thaw` in a checkout."""
 
-import shlex
-import sys
+from thaw.__main__ import main
 
 if __name__ == "__main__":
-    try:
-        from thaw.pipeline.cli import run
-    except ModuleNotFoundError as missing:
-        sys.exit(
-            f"error: this Python ({sys.executable}) has no {missing.name}; expected that of the project: "
-            f"type .venv/bin/python -m pipeline {shlex.join(sys.argv[1:])} (make setup makes it)"
-        )
-    sys.exit(run(sys.argv[1:]))
+    main()

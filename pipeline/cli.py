@@ -1,4 +1,4 @@
-"""The command line: one subcommand a stage, and one clear line for whatever goes wrong."""
+"""The command line: one table of the stages, and one clear line for each error."""
 
 import errno
 import logging
@@ -6,7 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, CliSubCommand, SettingsConfigDict, SettingsError
@@ -15,172 +17,96 @@ from thaw.features.engines.backend import check_backend, pin_threads
 from thaw.features.errors import InputError, is_out_of_memory
 from thaw.models.strategies import STRATEGIES
 from thaw.pipeline import config
+from thaw.pipeline.commands import as_typed, program
+from thaw.pipeline.run.run_json import check_begun, with_run_settings
 
 log = logging.getLogger("thaw")
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
-MOST_SAID = 160  # characters of an error of a library
+MAX_LIBRARY_ERROR_LENGTH = 160  # characters
 POSITIONAL: Any = CliPositionalArg[str].__metadata__[0]  # type: ignore[attr-defined]
 
 
-class Features(config.Shared):
-    """Run the frozen network over the images and write features.h5."""
+class Stage(NamedTuple):
+    """A command: its settings, a line about it, and its function as `module:name` in thaw.pipeline.
 
-    def cli_cmd(self) -> None:
-        """Run the stage."""
-        from thaw.pipeline.extraction import extract
-        from thaw.pipeline.run.run_json import with_run_settings
+    The function returns the path that is printed, or the number of failures, or None.
+    """
 
-        print(extract.main(with_run_settings(self)))
-
-
-class _Linear(config.Linear):
-    strategy: ClassVar[str]
-
-    def cli_cmd(self) -> None:
-        """Run the stage."""
-        from thaw.pipeline.run.run_json import check_begun, with_run_settings
-        from thaw.pipeline.training import train_linear
-
-        check_begun(self)
-        print(train_linear.main(with_run_settings(self), self.strategy))
+    settings: type[config.Options]
+    summary: str
+    function: str
 
 
-class Svm(_Linear, config.SVM):
-    """The support vector machine has one option more than the other strategies."""
+def _linear(name: str, summary: str) -> Stage:
+    return Stage(config.SVM if name == "svm" else config.Linear, summary, "training.train_linear:main")
 
 
-def _linear_stages() -> dict[str, Any]:
-    """Return one subcommand for each strategy on frozen features, and for the baseline `random`."""
-    summaries = {name: f"Train a {strategy.summary}." for name, strategy in STRATEGIES.items()}
-    summaries["random"] = "Train the baseline: logistic regression on the features of a seeded random network."
-    return {
-        name: type(name.capitalize(), (Svm if name == "svm" else _Linear,), {"strategy": name, "__doc__": summary})
-        for name, summary in summaries.items()
-    }
-
-
-class _Network(config.Neural):
-    strategy: ClassVar[str]
-
-    def cli_cmd(self) -> None:
-        """Run the stage."""
-        from thaw.pipeline.run.run_json import check_begun, with_run_settings
-        from thaw.pipeline.training import train_network
-
-        check_begun(self)
-        print(train_network.main(with_run_settings(self), self.strategy))
-
-
-class Head(_Network):
-    """Train the article's dense head on the frozen network's last layer."""
-
-    strategy = "head"
-
-
-class Finetune(_Network, config.Finetune):
-    """Train the head and the network from one layer on, the last block unless told otherwise."""
-
-    strategy = "finetune"
-
-
-class Scratch(_Network):
-    """Train the whole network from seeded random weights, for the comparison."""
-
-    strategy = "scratch"
-
-
-class Advise(config.Advise):
-    """Measure the data set's size and similarity, frozen configurations and what fine-tuning would buy; recommend."""
-
-    def cli_cmd(self) -> None:
-        """Run the stage."""
-        from thaw.pipeline.advice import advise
-        from thaw.pipeline.run.run_json import check_begun, with_run_settings
-
-        check_begun(self)
-        print(advise.main(with_run_settings(self), frozenset(self.model_fields_set)))
-
-
-class Report(config.Report):
-    """Compare all reports of a run: tables on the terminal, report.md and report.html, or JSON."""
-
-    def cli_cmd(self) -> None:
-        """Run the stage."""
-        from thaw.pipeline.report import report
-
-        report.main(self.run_folder, as_json=self.as_json)
-
-
-class Predict(config.Predict):
-    """Label new images with a trained strategy: a table, CSV or JSON lines, in constant memory."""
-
-    def cli_cmd(self) -> None:
-        """Run the stage; images that could not be read make it fail in the end."""
-        from thaw.pipeline.inference import predict
-
-        if predict.main(self):
-            raise SystemExit(FAILED)
-
-
-class Verify(config.Verify):
-    """Check that everything in a run directory is whole and belongs together."""
-
-    def cli_cmd(self) -> None:
-        """Run the stage; it fails where something is not."""
-        from thaw.pipeline.verify import verify
-
-        if verify.main(self.run):
-            raise SystemExit(FAILED)
-
-
-class Serve(config.Serve):
-    """Serve a local page and a JSON API that label images with a trained strategy, until Ctrl-C."""
-
-    def cli_cmd(self) -> None:
-        """Run the stage."""
-        from thaw.pipeline.serving import serve
-
-        serve.main(self)
-
-
-class Export(config.Export):
-    """Write a trained strategy as one file: uint8 images of any size in, class probabilities out."""
-
-    def cli_cmd(self) -> None:
-        """Run the stage."""
-        from thaw.pipeline.export import export
-
-        export.main(self)
-
-
-class Weights(config.Weights):
-    """Say which source of the network's weights is used, and verify it."""
-
-    def cli_cmd(self) -> None:
-        """Run the stage."""
-        from thaw.features.backbones.registry import get_backbone
-        from thaw.features.backbones.weights import load_weights
-
-        weights = load_weights(self.weights, get_backbone(self.backbone), self.seed)
-        print(f"source: {weights.source}\nsha256: {weights.sha256}\nlayers: {len(weights.tensors)}, all checked")
-
-
-class Backbones(config.Backbones):
-    """List the networks: their layers, sizes, parameters and operations."""
-
-    def cli_cmd(self) -> None:
-        """Run the stage."""
-        from thaw.pipeline.backbones import backbones
-
-        backbones.main(self)
+STAGES = {  # in the order of use
+    "weights": Stage(
+        config.Weights, "Name the source of the network's weights, and verify them.", "backbones.weights:main"
+    ),
+    "backbones": Stage(
+        config.Backbones,
+        "List the networks: their layers, sizes, parameters and operations.",
+        "backbones.backbones:main",
+    ),
+    "advise": Stage(
+        config.Advise,
+        "Measure size, similarity, frozen configurations and what fine-tuning would give; recommend.",
+        "advice.advise:main",
+    ),
+    "features": Stage(
+        config.Shared, "Run the frozen network over the images and write features.h5.", "extraction.extract:main"
+    ),
+    **{name: _linear(name, f"Train a {strategy.summary}.") for name, strategy in STRATEGIES.items()},
+    "random": _linear("random", "Train the baseline: logistic regression on the features of a seeded random network."),
+    "head": Stage(
+        config.Neural,
+        "Train the article's dense head on the frozen network's last layer.",
+        "training.train_network:main",
+    ),
+    "finetune": Stage(
+        config.Finetune,
+        "Train the head and the network from one layer on, by default its last block.",
+        "training.train_network:main",
+    ),
+    "scratch": Stage(
+        config.Neural,
+        "Train the whole network from seeded random weights, for the comparison.",
+        "training.train_network:main",
+    ),
+    "report": Stage(
+        config.Report,
+        "Compare all reports of a run: tables on the terminal, report.md and report.html, or JSON.",
+        "report.report:main",
+    ),
+    "predict": Stage(
+        config.Predict,
+        "Label new images with a trained strategy: a table, CSV or JSON lines, in constant memory.",
+        "inference.predict:main",
+    ),
+    "serve": Stage(
+        config.Serve,
+        "Serve a local page and a JSON API that label images with a trained strategy, until Ctrl-C.",
+        "serving.serve:main",
+    ),
+    "export": Stage(
+        config.Export,
+        "Write a trained strategy as one file: uint8 images of any size in, class probabilities out.",
+        "export.export:main",
+    ),
+    "verify": Stage(
+        config.Verify, "Check that everything in a run directory is whole and belongs together.", "verify.verify:main"
+    ),
+}
 
 
 class _App(BaseSettings):
     """Thaw: the best image classifier that a pretrained network can give on your images, and what each way costs."""
 
     model_config = SettingsConfigDict(
-        cli_prog_name="python -m pipeline",
+        cli_prog_name="thaw",
         cli_kebab_case=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
@@ -192,105 +118,138 @@ class _App(BaseSettings):
         """Take settings from the command line only, never from environment variables."""
         return (sources["init_settings"],) if "init_settings" in sources else ()
 
-    def cli_cmd(self) -> None:
-        """Run the chosen stage."""
-        CliApp.run_subcommand(self)
+
+def _subcommand(name: str, stage: Stage) -> tuple[Any, Any]:
+    settings = create_model(name.capitalize(), __base__=stage.settings, __doc__=stage.summary)
+    subcommand: Any = CliSubCommand
+    return subcommand[settings], Field(description=stage.summary)
 
 
-STAGES: dict[str, Any] = {
-    "features": Features,
-    **_linear_stages(),
-    "head": Head,
-    "finetune": Finetune,
-    "scratch": Scratch,
-    "advise": Advise,
-    "report": Report,
-    "predict": Predict,
-    "verify": Verify,
-    "serve": Serve,
-    "export": Export,
-    "weights": Weights,
-    "backbones": Backbones,
-}
-_subcommand: Any = CliSubCommand
-_SUBCOMMANDS: dict[str, Any] = {
-    name: (_subcommand[stage], Field(description=stage.__doc__)) for name, stage in STAGES.items()
-}
+_SUBCOMMANDS: dict[str, Any] = {name: _subcommand(name, stage) for name, stage in STAGES.items()}
 App = create_model("App", __base__=_App, __doc__=_App.__doc__, **_SUBCOMMANDS)
+
+
+def _parse(arguments: Sequence[str]) -> tuple[str, Any]:
+    """Return the name of the stage and its settings; the errors are those of pydantic and argparse."""
+    if check_backend() != "tensorflow":
+        pin_threads()  # before Keras is imported, and the backend with it
+    app = CliApp.run(App, list(arguments))
+    name = next(name for name in STAGES if getattr(app, name) is not None)
+    return name, getattr(app, name)
+
+
+def _run_stage(name: str, settings: Any) -> int:
+    """Call the function of a stage, print the path that it returns, and return the exit code."""
+    module, function = STAGES[name].function.split(":")
+    arguments = _arguments(name, settings)
+    result = getattr(import_module(f"thaw.pipeline.{module}"), function)(*arguments)
+    if isinstance(result, int) and result:
+        return FAILED
+    if isinstance(result, Path) and isinstance(settings, config.Common):
+        print(result)
+    return DONE
+
+
+def _arguments(name: str, settings: Any) -> tuple[Any, ...]:
+    """Return the arguments of a stage's function; what the command line left out is taken from the run."""
+    if isinstance(settings, config.Report):
+        return settings.run_folder, settings.as_json
+    if isinstance(settings, config.Verify):
+        return (settings.run,)
+    if not isinstance(settings, config.Common):
+        return (settings,)
+    if name != "features":
+        check_begun(settings)
+    complete = with_run_settings(settings)
+    if isinstance(settings, config.Strategy):
+        return complete, name
+    return (complete, frozenset(settings.model_fields_set)) if name == "advise" else (complete,)
+
+
+def _overview() -> str:
+    """Return a line for each stage, in the order of use."""
+    lines = [f"  {name:10} {stage.summary}" for name, stage in STAGES.items()]
+    usage = f"{program()} STAGE [--option value ...]; {program()} STAGE --help lists the options of a stage"
+    return "\n".join([usage, "", *lines])
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code: 0 done, 1 failed, 2 the command line was wrong."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
+    if not arguments:
+        print(_overview())
+        return DONE
     try:
-        if check_backend() != "tensorflow":
-            pin_threads()  # before Keras is imported, and the backend with it
-        CliApp.run(App, list(arguments))
+        return _run_stage(*_parse(arguments))
     except SystemExit as stop:
         if isinstance(stop.code, int):
             return stop.code
-        return _fail(WRONG_USAGE, str(stop.code).partition("\n")[0].removeprefix("Error: "))
+        return _fail(WRONG_USAGE, str(stop.code).partition("\n")[0].removeprefix("Error: "), arguments)
     except ValidationError as error:
-        return _fail(WRONG_USAGE, f"{_options(error)}; --help shows the options")
+        return _fail(WRONG_USAGE, f"{_refused_options(error)}; --help shows the options", arguments)
     except SettingsError as error:
-        said = str(error).partition("\n")[0].removeprefix("Error: ").removeprefix("error parsing CLI: ")
-        meant = _meant(arguments[0], said) if arguments else ""
-        return _fail(WRONG_USAGE, f"{said}; {meant}--help shows the stages, and after a stage its options")
+        message = str(error).partition("\n")[0].removeprefix("Error: ").removeprefix("error parsing CLI: ")
+        similar = _similar_options(arguments[0], message)
+        message = f"{message}; {similar}--help shows the stages, and after a stage its options"
+        return _fail(WRONG_USAGE, message, arguments)
     except KeyboardInterrupt:
-        return _fail(FAILED, "interrupted; what was finished is kept, and the same command goes on from there")
+        message = "interrupted; what was finished is kept, and the same command goes on from there"
+        return _fail(FAILED, message, arguments)
     except BrokenPipeError:  # whoever read the output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        return _failed(error, "--debug" in arguments)
+        return _failed(error, arguments)
     return DONE
 
 
-def _failed(error: Exception, debug: bool) -> int:
-    """Say what the user can mend in one line, with the traceback where it is wanted; raise any other error."""
+def _failed(error: Exception, arguments: Sequence[str]) -> int:
+    """Print an error that the user can fix, with its traceback by --debug; raise any other error."""
     if not (isinstance(error, (InputError, OSError)) or is_out_of_memory(error)):
         raise error
-    if debug:
+    if "--debug" in arguments:
         log.exception("the traceback, by --debug:")
-    return _fail(FAILED, explain(error))
+    return _fail(FAILED, explain(error), arguments)
 
 
-def _fail(code: int, message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+def _fail(code: int, message: str, arguments: Sequence[str]) -> int:
+    """Print an error as one line, its commands and options as the caller can type them; return the exit code."""
+    print(f"error: {as_typed(' '.join(message.split()), arguments)}", file=sys.stderr)
     return code
 
 
-def _meant(stage: str, said: str) -> str:
-    """Return which options of the stage those that were not recognised look like, as the beginning of an answer."""
-    given = STAGES[stage].model_fields if stage in STAGES else {}
-    named = {field.alias or name for name, field in given.items() if POSITIONAL not in field.metadata}
+def _similar_options(stage: str, message: str) -> str:
+    """Return a question that names the options similar to those that the message calls unknown, or nothing."""
+    fields = STAGES[stage].settings.model_fields if stage in STAGES else {}
+    named = {field.alias or name for name, field in fields.items() if POSITIONAL not in field.metadata}
     options = sorted(name.replace("_", "-") for name in named)
-    unknown = [word[2:].partition("=")[0] for word in said.split() if word.startswith("--")]
-    close = [f"--{match}" for word in unknown for match in get_close_matches(word, options, n=1)]
-    return f"did you mean {' '.join(close)}? " if close else ""
+    unknown = [word[2:].partition("=")[0] for word in message.split() if word.startswith("--")]
+    similar = [f"--{match}" for word in unknown for match in get_close_matches(word, options, n=1)]
+    return f"did you mean {' '.join(similar)}? " if similar else ""
 
 
-def _options(error: ValidationError) -> str:
+def _refused_options(error: ValidationError) -> str:
+    """Return the received value of each refused option and what was expected."""
     problems = []
     for item in error.errors():
         if item["type"] == "default_factory_not_called":  # of an option that was left out, because of another one
             continue
         option = str(item["loc"][-1]).replace("_", "-")
-        said = item["msg"].removeprefix("Value error, ")
-        problems.append(f"--{option} received {item['input']!r}: {said[:1].lower()}{said[1:]}")
+        problem = item["msg"].removeprefix("Value error, ")
+        problems.append(f"--{option} received {item['input']!r}: {problem[:1].lower()}{problem[1:]}")
     return "; ".join(problems)
 
 
 def explain(error: Exception) -> str:
-    """Return one line for an error that a user can mend: what happened, where, and what to type next."""
+    """Return one line for an error that a user can fix: what happened, where, and what to type next."""
     if is_out_of_memory(error):
-        said = " ".join(str(error).split())[:MOST_SAID]
-        return f"out of memory ({said}); choose a smaller --batch-size, a smaller layer, or --pooling avg"
+        message = " ".join(str(error).split())[:MAX_LIBRARY_ERROR_LENGTH]
+        return f"out of memory ({message}); choose a smaller --batch-size, a smaller layer, or --pooling avg"
     if not isinstance(error, OSError):
         return str(error)
-    where = error.filename or "the run directory"
+    path = error.filename or "the run directory"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full at {where}; make room and type the command again: finished parts are kept"
+        return f"the disk is full at {path}; make room and type the command again: finished parts are kept"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"no permission to use {where}; change its permissions, or choose another place by --run"
-    return f"{where}: {error.strerror or error}; mend it and type the command again"
+        return f"no permission to use {path}; change its permissions, or choose another folder by --run"
+    return f"{path}: {error.strerror or error}; fix it and type the command again"

@@ -1,19 +1,13 @@
 """Which version of a package is installed."""
 
-import logging
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
 
 from thaw.features.engines.backend import LIBRARIES, backend_name
 
-if TYPE_CHECKING:
-    pass
-log = logging.getLogger("thaw")
-
 
 def installed_version(name: str) -> str | None:
-    """Return the package's version, None where it is not installed, as MNN is not where it has no wheel."""
+    """Return the package's version, None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

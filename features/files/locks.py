@@ -76,7 +76,7 @@ def _sign(path: Path) -> None:
         "process": os.getpid(),
         "host": socket.gethostname(),
         "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
-        "command": shlex.join(["python", "-m", "pipeline", *sys.argv[1:]]),
+        "command": shlex.join(["thaw", *sys.argv[1:]]),
     }
     with suppress(OSError):
         _lock_path(path).write_text(json.dumps(said) + "\n", "utf-8")

@@ -212,7 +212,7 @@ def _use(folder: Path, report: Report) -> dict[str, Any]:
     made += [("fit took", duration(report.seconds.fit)), ("model's size", size(report.model_bytes))]
     return {
         "predict_command": f"make predict RUN={place} STRATEGY={name} IMAGES=PATH",
-        "export_command": f"python -m pipeline export {place} --name {name} --format bundle",
+        "export_command": f"thaw export {place} --name {name} --format bundle",
         "licences": licence_lines(report, run),
         "made": [*made, *((f"version of {plain(library)}", text) for library, text in report.versions.items())],
     }

@@ -5,11 +5,10 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from thaw.features.errors import InputError
-from thaw.features.images.decode import shown
+from thaw.features.errors import InputError, shown
 
 STANDARD_INPUT = "-"
-# What a folder is searched for; a file that is named itself is read whatever its ending is.
+# The endings of image files in a folder; a file that is named itself is read whatever its ending is.
 ENDINGS = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".avif"),
@@ -26,7 +25,9 @@ def list_images(words: Sequence[str], lines: Iterable[str]) -> Iterator[Path]:
     folder or a pattern holds no image.
     """
     if not words:
-        raise InputError('no image was named; type make predict IMAGES="photo.jpg folder", or IMAGES=- to read a list')
+        raise InputError(
+            'no image was named; type make predict IMAGES="photo.jpg folder", or make predict IMAGES=- to read a list'
+        )
     for word in words:
         if word == STANDARD_INPUT:
             named = (Path(name) for line in lines if (name := line.rstrip("\r\n")))

@@ -40,7 +40,7 @@ def advice(class_names: list[str] = CLASSES, **changed: Any) -> Advice:
         "rule_of_thumb": {"cell": "small-similar", "strategy": "svm", "text": "a linear SVM", "agrees": True,
                           "evidence": "The probe is at 90 %."},
         "audit": audit(class_names), "budget_minutes": 1.0, "seconds": 50.0, "versions": {"numpy": "2.0"},
-        "command": "python -m pipeline advise --run runs/animals",
+        "command": "thaw advise --run runs/animals",
     }  # fmt: skip
     return Advice.model_validate(content | changed)
 
@@ -55,7 +55,7 @@ LAYERS = [f"block{depth}_pool" for depth in range(1, 6)]
 def candidate(strategy: str = "logreg", run: str = "runs/animals", **changed: Any) -> dict[str, Any]:
     content = {
         "strategy": strategy, "image_size": 48, "layer": "block4_pool", "pooling": "flat", "transform": "none",
-        "command": f"python -m pipeline {strategy} --run={run} --layer=block4_pool", "accuracy": 0.97,
+        "command": f"thaw {strategy} --run={run} --layer=block4_pool", "accuracy": 0.97,
         "accuracy_interval": [0.94, 0.99], "minutes": 0.5,
     }  # fmt: skip
     return content | changed

@@ -34,7 +34,7 @@ def fields(name: str, probabilities: np.ndarray, classes: list[str], **changed: 
         "num_train": 200, "num_validation": 20, "num_test": 60, "hyperparameters": {"C": 0.01, "kernel": None},
         "seconds": {"features": 12.0, "fit": 3.5, "predict": 0.25}, "peak_memory_mb": 812.0, "model_bytes": 61_440,
         "split_sha256": "a" * 64, "features_sha256": "b" * 64, "weights_sha256": "c" * 64, "seed": 0, "device": "cpu",
-        "versions": {"numpy": "2.0"}, "command": f"python -m pipeline svm --name {name}",
+        "versions": {"numpy": "2.0"}, "command": f"thaw svm --name {name}",
     }  # fmt: skip
     return content | changed
 

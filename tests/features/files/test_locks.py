@@ -42,7 +42,7 @@ def test_who_comes_second_is_told_who_holds_the_file_and_what_to_type(tmp_path: 
     said = str(error.value)
     assert said.startswith(f"{path} is being made by process {other.pid} since 2")
     assert said.endswith(
-        f"(python -m pipeline {path}); wait for its end and type the command again, or give it another --name"
+        f"(thaw {path}); wait for its end and type the command again, or give it another --name"
     )
 
 
@@ -51,7 +51,7 @@ def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
     with another_process(path):
         pass
     left = tmp_path / ".features.h5.lock"
-    assert json.loads(left.read_text())["command"] == f"python -m pipeline {path}"
+    assert json.loads(left.read_text())["command"] == f"thaw {path}"
     with held(path):
         assert holder(path).startswith(f"process {os.getpid()} since ")
     assert left.read_text() == ""

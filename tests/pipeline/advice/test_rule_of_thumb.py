@@ -30,7 +30,7 @@ def candidate(strategy: Any, accuracy: float, minutes: float) -> Candidate:
         layer="block4_pool",
         pooling="flat",
         transform="none",
-        command=f"python -m pipeline {strategy}",
+        command=f"thaw {strategy}",
         accuracy=accuracy,
         accuracy_interval=[accuracy - 0.02, min(1.0, accuracy + 0.02)],
         minutes=minutes,

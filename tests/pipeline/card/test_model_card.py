@@ -36,7 +36,7 @@ def made(run: Path, classes: list[str], wrong: int = 3, **changed: Any) -> tuple
         "num_train": 200, "num_validation": 20, "num_test": len(labels), "hyperparameters": {"C": 0.01},
         "seconds": {"features": 12.0, "fit": 3.5, "predict": 0.25}, "peak_memory_mb": 812.0, "model_bytes": 61_440,
         "split_sha256": "a" * 64, "features_sha256": "b" * 64, "weights_sha256": "c" * 64, "seed": 0, "device": "cpu",
-        "versions": {"numpy": "2.0"}, "command": "python -m pipeline svm --name '<b>`x`</b>'",
+        "versions": {"numpy": "2.0"}, "command": "thaw svm --name '<b>`x`</b>'",
     }  # fmt: skip
     folder = run / "svm"
     write_report(folder, Report.model_validate(content | changed))

@@ -35,8 +35,8 @@ LOGREG = {"strategy": "logreg", "layer": "block4_pool", "hyperparameters": {"tra
 
 @pytest.mark.parametrize(
     ("command", "run"),
-    [("python -m pipeline svm --run=runs/animals-96", "animals-96"), ("make svm RUN='my runs/a b'", "a b"),
-     ("python -m pipeline svm --run runs/x --layer auto", "x"), ("make svm", ""), ("make svm RUN='open", ""),
+    [("thaw svm --run=runs/animals-96", "animals-96"), ("make svm RUN='my runs/a b'", "a b"),
+     ("thaw svm --run runs/x --layer auto", "x"), ("make svm", ""), ("make svm RUN='open", ""),
      ("make svm --run", "")],
 )  # fmt: skip
 def test_the_run_of_an_advised_command(command: str, run: str) -> None:
@@ -99,7 +99,7 @@ def test_advice_that_was_not_followed_says_what_to_type() -> None:
     judged = judge(one(), [Made(best, "animals")], best)
     assert judged == (one(), None, None, None)
     assert sentence(judged, best).endswith(
-        "; it has not run yet: python -m pipeline logreg --run=runs/animals --layer=block4_pool"
+        "; it has not run yet: thaw logreg --run=runs/animals --layer=block4_pool"
     )
 
 

@@ -440,7 +440,7 @@ def test_markdown_holds_the_table_all_pairs_the_classes_and_the_confusions(run: 
         "| dog | 0 | 19 | 1 |",
         "| eel | 1 | 0 | 19 |",
     ]
-    assert "  <code>python -m pipeline svm --name logreg</code>" in lines
+    assert "  <code>thaw svm --name logreg</code>" in lines
     assert '- logreg: 200 training images, seed 0, on cpu; {"C": 0.01, "kernel": null}  ' in lines
 
 

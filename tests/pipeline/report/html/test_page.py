@@ -143,7 +143,7 @@ def test_a_whole_run_has_every_section(run: Path) -> None:
     assert "1 test image that svm misclassifies" not in sections["mistakes"]
     assert "2 test images that svm misclassifies and finetune gets right." in sections["mistakes"]
     assert "1 test image that svm gets right and finetune misclassifies." in sections["mistakes"]
-    assert "python -m pipeline svm --name logreg" in sections["made"]
+    assert "thaw svm --name logreg" in sections["made"]
 
 
 def test_charts_lie_beside_the_page_as_svg_and_png(run: Path) -> None:
