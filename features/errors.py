@@ -1,4 +1,4 @@
-"""The one error that a user can mend, and what readers of files raise on bytes that they cannot use."""
+"""The one error that a user can fix, and what readers of files raise on bytes that they cannot use."""
 
 import lzma
 import struct
@@ -6,14 +6,17 @@ import tokenize
 import zipfile
 import zlib
 
-FILE_FAULTS = (OSError, EOFError, ValueError, RuntimeError, MemoryError, struct.error, zlib.error)
-"""What any of the libraries that read images and archives may raise on a torn or made-up file."""
-
-CONTAINER_FAULTS = (
-    *(*FILE_FAULTS, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, SyntaxError),
-    *(tokenize.TokenError, lzma.LZMAError, zipfile.BadZipFile),
+FILE_ERRORS = (
+    *(OSError, EOFError, ValueError, RuntimeError, MemoryError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, AssertionError, SyntaxError),
+    *(struct.error, zlib.error, lzma.LZMAError, tokenize.TokenError, zipfile.BadZipFile),
 )
-"""What the libraries that read zips, .npy, HDF5, ONNX and models may raise besides, as fuzzing them has shown."""
+"""What the libraries that read images, zips, .npy, HDF5, ONNX and models may raise on a torn or made-up file.
+
+Fuzzing them has shown it.
+"""
+
+NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")  # TensorFlow's and PyTorch's, which are not imported here
 
 
 class InputError(ValueError):
@@ -24,10 +27,13 @@ class InputError(ValueError):
     """
 
 
-NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")  # TensorFlow's and PyTorch's, which are not imported here
+def shown(text: object) -> str:
+    """Return `text` as one printable line: a file name or another library's message may hold anything."""
+    line = " ".join(str(text).splitlines())
+    return line if line.isprintable() else line.encode("unicode_escape").decode("ascii")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that the machine or its GPU has no memory left, whatever library says it."""
-    named = type(error).__name__ in NO_MEMORY or "RESOURCE_EXHAUSTED" in str(error)  # the latter is JAX's
+    """Return whether an error of any library means that the machine or its GPU has no memory left."""
+    named = type(error).__name__ in NO_MEMORY or "RESOURCE_EXHAUSTED" in str(error)  # the text is JAX's
     return named or isinstance(error, MemoryError)

@@ -1,4 +1,4 @@
-"""The pickles in CIFAR's original .tar.gz, read in place -> Listing."""
+"""List the images of CIFAR's original .tar.gz, whose pickles are read in place."""
 
 import hashlib
 import os
@@ -13,11 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from thaw.features.datasets.listing import ImageArrays, Listing, array_ids
-from thaw.features.errors import FILE_FAULTS, InputError
-from thaw.features.images.decode import shown
-
-# What a torn archive, or pickles that hold something else, raise.
-_FAULTS = (*FILE_FAULTS, LookupError, TypeError, AttributeError, tarfile.TarError, pickle.UnpicklingError)
+from thaw.features.errors import FILE_ERRORS, InputError, shown
+from thaw.features.files.atomic import file_digest
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,6 @@ class Cifar:
 
     url: str
     sha256: str
-    cached_as: tuple[str, ...]
     folder: str
     train: tuple[str, ...]
     test: str
@@ -34,17 +30,21 @@ class Cifar:
     labels_key: bytes
     names_key: bytes
 
+    @property
+    def file(self) -> str:
+        """The archive's name."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def cached_as(self) -> tuple[str, ...]:
+        """The names that the archive may have in Keras' cache; the first is what Keras 3 downloads to."""
+        return *(f"{self.folder}{end}" for end in ("-target_archive", "-target.tar.gz", ".tar.gz")), self.file
+
 
 CIFAR = {
     "cifar10": Cifar(
         url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
         sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-        cached_as=(
-            "cifar-10-batches-py-target_archive",  # what Keras 3 downloads to
-            "cifar-10-batches-py-target.tar.gz",
-            "cifar-10-batches-py.tar.gz",  # Keras 2
-            "cifar-10-python.tar.gz",
-        ),
         folder="cifar-10-batches-py",
         train=tuple(f"data_batch_{k}" for k in range(1, 6)),
         test="test_batch",
@@ -55,11 +55,6 @@ CIFAR = {
     "cifar100": Cifar(
         url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
         sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-        cached_as=(
-            "cifar-100-python-target_archive",
-            "cifar-100-python-target.tar.gz",
-            "cifar-100-python.tar.gz",
-        ),
         folder="cifar-100-python",
         train=("train",),
         test="test",
@@ -70,25 +65,25 @@ CIFAR = {
 }
 
 
-def read_cifar(word: str, data: Path | None = None) -> Listing:
+def read_cifar(name: str, data: Path | None = None) -> Listing:
     """List the images of `cifar10` or `cifar100` from the archive `data`, the Keras cache or the network.
 
     Nothing is unpickled unless the archive's sha256 is the published one, and then only arrays of bytes.
 
-    Raises InputError: no archive to be had, another digest, a pickle that asks for more.
+    Raises InputError if there is no archive, it has another digest, or a pickle asks for more.
     """
-    cifar = CIFAR[word]
-    path = data or _cached(cifar) or _downloaded(word, cifar)
+    cifar = CIFAR[name]
+    path = data or cached_archive(name) or _downloaded(name)
     try:
         with path.open("rb") as file:
             _check_digest(cifar, path, file)
             return _parse(cifar, _unpickled(cifar, file))
     except InputError:
         raise
-    except _FAULTS as error:
+    except (*FILE_ERRORS, tarfile.TarError, pickle.UnpicklingError) as error:
         raise InputError(
             f"{shown(path)} cannot be read as a CIFAR archive ({shown(error)}); expected "
-            f"{Path(cifar.url).name}; download it again, or give an image folder or .zip by --data PATH"
+            f"{cifar.file}; download it again, or give an image folder or .zip by --data PATH"
         ) from error
 
 
@@ -96,44 +91,38 @@ def _check_digest(cifar: Cifar, path: Path, file: BufferedReader) -> None:
     digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != cifar.sha256:
         raise InputError(
-            f"{shown(path)} has sha256 {digest}; expected {cifar.sha256} of {Path(cifar.url).name}; it was "
+            f"{shown(path)} has sha256 {digest}; expected {cifar.sha256} of {cifar.file}; it was "
             "not unpacked: download it again, or give an image folder or .zip by --data PATH"
         )
     file.seek(0)
 
 
-def cached_archive(word: str) -> Path | None:
-    """Return the archive of `cifar10` or `cifar100` in the Keras cache, None where it is not there."""
-    return _cached(CIFAR[word])
-
-
-def _cached(cifar: Cifar) -> Path | None:
-    """Return the first file of the Keras cache that has the right digest."""
+def cached_archive(name: str) -> Path | None:
+    """Return the first file of the Keras cache that is `cifar10` or `cifar100` by its digest, None if there is none."""
     folder = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets"
-    for path in (folder / name for name in cifar.cached_as):
-        if path.is_file():
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() == cifar.sha256:
-                    return path
+    for path in (folder / file for file in CIFAR[name].cached_as):
+        if path.is_file() and file_digest(path) == CIFAR[name].sha256:
+            return path
     return None
 
 
-def _downloaded(word: str, cifar: Cifar) -> Path:
-    """Return Keras' own download, which is checked by the same digest and lands in Keras' cache."""
+def _downloaded(name: str) -> Path:
+    """Return Keras' own download, which is checked by the published digest and lands in Keras' cache."""
+    cifar = CIFAR[name]
     try:
         from keras.utils import get_file
 
         return Path(get_file(fname=cifar.cached_as[0], origin=cifar.url, file_hash=cifar.sha256))
     except Exception as error:  # Keras raises Exception itself when a download fails
         raise InputError(
-            f"{word} could not be downloaded ({shown(error)}); expected {Path(cifar.url).name} in the Keras "
+            f"{name} could not be downloaded ({shown(error)}); expected {cifar.file} in the Keras "
             "cache or by --data; type --data PATH with that archive, an image folder or a .zip "
-            f"(with make: DATA={word}-images.zip)"
+            f"(with make: DATA={name}-images.zip)"
         ) from error
 
 
 def _unpickled(cifar: Cifar, file: BufferedReader) -> dict[str, Any]:
-    """Return what each pickle in the archive holds, by file name."""
+    """Return the content of each pickle in the archive, by file name."""
     wanted = {f"{cifar.folder}/{name}": name for name in (*cifar.train, cifar.test, cifar.meta)}
     found = {}
     with tarfile.open(fileobj=file, mode="r:gz") as archive:
@@ -173,7 +162,7 @@ def _empty_array(*_: object) -> np.ndarray:
 
 
 class _ByteArrays(pickle.Unpickler):
-    """Unpickles uint8 arrays, numbers, strings and containers, and calls nothing that is not in this file."""
+    """An unpickler of uint8 arrays, numbers, strings and containers that calls only functions of this file."""
 
     allowed: ClassVar[dict[tuple[str, str], Callable[..., object] | str]] = {
         ("numpy.core.multiarray", "_reconstruct"): _empty_array,

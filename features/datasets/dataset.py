@@ -1,61 +1,68 @@
-"""A labelled image set, by name or on disk -> Dataset: ids, labels, and images decoded when asked for."""
+"""A dataset, by name or by where it lies on disk: ids, labels, and images that are decoded when they are read."""
 
 import difflib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from thaw.features.datasets.cifar import CIFAR, read_cifar
 from thaw.features.datasets.folders import list_folder, list_url
-from thaw.features.datasets.listing import ImageArrays, Listing, Read, array_ids
+from thaw.features.datasets.listing import ImageArrays, Images, Listing, array_ids
 from thaw.features.datasets.remote import is_url
 from thaw.features.datasets.tables import list_csv, list_elpv, list_npz
-from thaw.features.errors import InputError
-from thaw.features.images.decode import MAX_PIXELS, shown
+from thaw.features.errors import InputError, shown
+from thaw.features.images.decode import MAX_PIXELS
 
-DATASET_WORDS = ("digits", "elpv", "cifar10", "cifar100", "folder:PATH", "csv:PATH", "npz:PATH")
+DATASETS = ("digits", "elpv", "cifar10", "cifar100", "folder:PATH", "csv:PATH", "npz:PATH")
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """N labelled images of K classes.
 
-    `ids`: the path relative to the data's root with "/", or train/00000 and so on for arrays. `labels`: int64
-    (N,), indices into `class_names`. `given_split`: train, validation, test or "" per image. `read(i)`:
-    image i, decoded now in any thread, uint8 (H, W, 3); raises InputError naming the id; `read(i, least_side)`
-    may decode a JPEG at a reduced size. `content(i)`: bytes that identify image i.
+    Attributes:
+        name: the dataset as the user typed it, one of DATASETS.
+        ids: of each image, the path relative to the data's root with "/", or train/00000 and so on for arrays.
+        labels: int64 (N,), indices into `class_names`.
+        class_names: the K classes.
+        given_split: train, validation, test or "" of each image.
+        groups: of each image, or None if the data has no groups.
+        images: what reads the images.
     """
 
-    word: str
+    name: str
     ids: tuple[str, ...]
     labels: np.ndarray
     class_names: tuple[str, ...]
     given_split: tuple[str, ...]
     groups: tuple[str, ...] | None
-    read: Read
-    content: Callable[[int], bytes]
+    images: Images
+
+    def read(self, i: int, least_side: int | None = None) -> np.ndarray:
+        """Return image `i` as uint8 (H, W, 3); raises InputError that names its id."""
+        return self.images.read(i, least_side)
+
+    def content(self, i: int) -> bytes:
+        """Return bytes that identify image `i`."""
+        return self.images.content(i)
 
     def subset(self, ids: Sequence[str]) -> "Dataset":
-        """Return the data set of the images `ids`, in that order, with all classes."""
-        places = {name: i for i, name in enumerate(self.ids)}
-        return self.take([places[name] for name in ids])
+        """Return the dataset of the images `ids`, in that order, with all classes."""
+        rows = {name: row for row, name in enumerate(self.ids)}
+        return self.take([rows[name] for name in ids])
 
     def take(self, rows: Sequence[int]) -> "Dataset":
-        """Return the data set of the images at `rows`, in that order, with all classes; it pickles without others."""
-        images: Any = getattr(self.read, "__self__", None)  # what reads them; None where a function stands in for it
-        taken = images.take(rows) if hasattr(images, "take") else None
+        """Return the dataset of the images at `rows`, in that order, with all classes; it pickles without others."""
         return replace(
             self,
             ids=tuple(self.ids[row] for row in rows),
             labels=self.labels[list(rows)],
             given_split=tuple(self.given_split[row] for row in rows),
             groups=None if self.groups is None else tuple(self.groups[row] for row in rows),
-            read=taken.read if taken else lambda i, least_side=None: self.read(rows[i], least_side),
-            content=taken.content if taken else lambda i: self.content(rows[i]),
+            images=self.images.take(rows),
         )
 
     def digest(self) -> str:
@@ -64,57 +71,60 @@ class Dataset:
         for text in (str(len(self.ids)), str(len(self.class_names)), *self.class_names):
             total.update(_framed(text.encode()))
         for i, name in enumerate(self.ids):
-            group = b"-" if self.groups is None else b"+" + self.groups[i].encode()
-            texts = (
-                name.encode(),
-                self.class_names[self.labels[i]].encode(),
-                self.given_split[i].encode(),
-                group,
-            )
-            total.update(b"".join(map(_framed, (*texts, self.content(i)))))
+            texts = (name, self.class_names[self.labels[i]], self.given_split[i])
+            group = "-" if self.groups is None else "+" + self.groups[i]
+            total.update(b"".join(_framed(text.encode()) for text in (*texts, group)) + _framed(self.content(i)))
         return total.hexdigest()
 
 
+def _framed(data: bytes) -> bytes:
+    return len(data).to_bytes(8, "big") + data
+
+
 def load_dataset(
-    word: str, data: Path | None = None, target: str | None = None, max_pixels: int = MAX_PIXELS
+    name: str, data: Path | None = None, target: str | None = None, max_pixels: int = MAX_PIXELS
 ) -> Dataset:
-    """List the data set that `word` (one of DATASET_WORDS) names; no image file is decoded yet.
+    """Return the dataset `name` with its images listed; no image file is decoded yet.
 
-    `data`: where CIFAR's archive, or the same images as a folder or a .zip, lies. `target`: for elpv, binary
-    (or None) or four. `max_pixels`: what `read` accepts.
+    Args:
+        name: one of DATASETS.
+        data: CIFAR's archive, or the same images as a folder or a .zip.
+        target: for elpv, binary (or None) or four.
+        max_pixels: the most pixels of an image that `read` accepts.
 
-    Raises InputError: an unknown word, or data that is not there or not what the word says.
+    Raises:
+        InputError: another name, or data that is missing or not what the name says.
     """
-    if data is not None and word not in CIFAR:
+    if data is not None and name not in CIFAR:
         raise InputError(
-            f"--data {shown(data)} with --dataset {shown(word)}: expected --data only with cifar10 or "
+            f"--data {shown(data)} with --dataset {shown(name)}: expected --data only with cifar10 or "
             "cifar100; leave --data out"
         )
-    if target is not None and word != "elpv":
+    if target is not None and name != "elpv":
         raise InputError(
-            f"--target {shown(target)} with --dataset {shown(word)}: expected --target only with elpv; "
+            f"--target {shown(target)} with --dataset {shown(name)}: expected --target only with elpv; "
             "leave --target out"
         )
-    return _numbered(word, _listed(word, data, target, max_pixels))
+    return _checked(name, _listed(name, data, target, max_pixels))
 
 
-def _listed(word: str, data: Path | None, target: str | None, max_pixels: int) -> Listing:
-    match word.partition(":"):
+def _listed(name: str, data: Path | None, target: str | None, max_pixels: int) -> Listing:
+    match name.partition(":"):
         case "folder", ":", url if is_url(url):
-            return list_url(word, url, max_pixels)
+            return list_url(name, url, max_pixels)
         case "folder", ":", rest:
-            return list_folder(word, _existing("folder", rest), max_pixels)
+            return list_folder(name, _existing("folder", rest), max_pixels)
         case "csv", ":", rest:
             return list_csv(_existing("csv", rest), max_pixels)
         case "npz", ":", rest:
             return list_npz(_existing("npz", rest))
-    if word == "digits":
+    if name == "digits":
         return _digits()
-    if word == "elpv":
+    if name == "elpv":
         return list_elpv(target or "binary", max_pixels)
-    if word in CIFAR:
-        return _cifar(word, data, max_pixels)
-    raise InputError(_unknown(word))
+    if name in CIFAR:
+        return _cifar(name, data, max_pixels)
+    raise InputError(_unknown(name))
 
 
 def _digits() -> Listing:
@@ -126,15 +136,15 @@ def _digits() -> Listing:
     return Listing(ImageArrays(images), ids, [str(label) for label in digits.target], splits)
 
 
-def _cifar(word: str, data: Path | None, max_pixels: int) -> Listing:
+def _cifar(name: str, data: Path | None, max_pixels: int) -> Listing:
     if data is not None and not data.exists():
         raise InputError(
-            f"--data {shown(data)} does not exist; expected the archive of {word}, an image folder or "
+            f"--data {shown(data)} does not exist; expected the archive of {name}, an image folder or "
             "a .zip; type --data PATH"
         )
     if data is not None and (data.is_dir() or data.suffix.lower() == ".zip"):
-        return list_folder(word, data, max_pixels)
-    return read_cifar(word, data)
+        return list_folder(name, data, max_pixels)
+    return read_cifar(name, data)
 
 
 def _existing(kind: str, rest: str) -> Path:
@@ -155,64 +165,43 @@ def _path(text: str) -> Path | None:
     return path if text else None
 
 
-def _unknown(word: str) -> str:
-    kinds = [known.partition(":")[0] for known in DATASET_WORDS]
-    close = difflib.get_close_matches(word.partition(":")[0].lower(), kinds, n=1)
-    path = _path(word)
-    if path:
-        by_suffix = {".csv": "csv", ".npz": "npz"}
-        hint = f"{by_suffix.get(path.suffix.lower(), 'folder')}:{word}"
-    else:
-        hint = DATASET_WORDS[kinds.index(close[0])] if close else "digits"
-    expected = ", ".join(DATASET_WORDS)
-    return f"no data set {shown(word)!r}; expected one of {expected}; type --dataset {shown(hint)}"
+def _unknown(name: str) -> str:
+    kinds = [known.partition(":")[0] for known in DATASETS]
+    close = difflib.get_close_matches(name.partition(":")[0].lower(), kinds, n=1)
+    hint = DATASETS[kinds.index(close[0])] if close else "digits"
+    if path := _path(name):
+        kind = path.suffix.lower().removeprefix(".")
+        hint = f"{kind if kind in ('csv', 'npz') else 'folder'}:{name}"
+    return f"no data set {shown(name)!r}; expected one of {', '.join(DATASETS)}; type --dataset {shown(hint)}"
 
 
-def _numbered(word: str, listing: Listing) -> Dataset:
-    """Check what holds for every data set and number the classes: in the listing's order where given, else sorted."""
+def _checked(name: str, listing: Listing) -> Dataset:
+    """Check what holds for every dataset and number the classes: in the listing's order if it has one, else sorted."""
     ids, splits, groups, order = listing.ids, listing.splits, listing.groups, listing.order
     used = set(listing.names)
-    class_names = tuple(sorted(used) if order is None else (name for name in order if name in used))
-    _check_classes(word, class_names, len(ids))
-    if ids and not {"train", ""} & set(splits):
-        raise InputError(
-            f"{shown(word)} has no training images; expected train beside {splits[0]}; "
-            "add them, or drop the split from all images to have one drawn"
-        )
-    for text in (*ids, *class_names, *(groups or ())):
-        if not _is_utf8(text):
-            raise InputError(f"{shown(word)} holds the name {shown(text)}; expected UTF-8; rename it")
-    number = {name: label for label, name in enumerate(class_names)}
-    labels = np.array([number[name] for name in listing.names], dtype=np.int64)
-    return Dataset(
-        word,
-        tuple(ids),
-        labels,
-        class_names,
-        tuple(splits),
-        None if groups is None else tuple(groups),
-        listing.images.read,
-        listing.images.content,
-    )
-
-
-def _check_classes(word: str, class_names: Sequence[str], num_images: int) -> None:
-    if not num_images:
-        raise InputError(f"{shown(word)} holds no images; expected two classes or more; add images")
+    class_names = tuple(sorted(used) if order is None else (known for known in order if known in used))
+    if not ids:
+        raise InputError(f"{shown(name)} holds no images; expected two classes or more; add images")
     if len(class_names) < 2:
         raise InputError(
-            f"{shown(word)} has one class only, {shown(class_names[0])!r}; expected two or more; "
+            f"{shown(name)} has one class only, {shown(class_names[0])!r}; expected two or more; "
             "add images of another class"
         )
+    if not {"train", ""} & set(splits):
+        raise InputError(
+            f"{shown(name)} has no training images; expected train beside {splits[0]}; "
+            "add them, or drop the split from all images to have one drawn"
+        )
+    _check_utf8(name, (*ids, *class_names, *(groups or ())))
+    number = {known: label for label, known in enumerate(class_names)}
+    labels = np.array([number[known] for known in listing.names], dtype=np.int64)
+    groups = None if groups is None else tuple(groups)
+    return Dataset(name, tuple(ids), labels, class_names, tuple(splits), groups, listing.images)
 
 
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _framed(data: bytes) -> bytes:
-    return len(data).to_bytes(8, "big") + data
+def _check_utf8(name: str, texts: Sequence[str]) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{shown(name)} holds the name {shown(text)}; expected UTF-8; rename it") from None

@@ -1,9 +1,10 @@
-"""What a reader finds, before anything is checked across it: each image's id, class, split and where it lies."""
+"""What a reader of a dataset finds: the images, and the id, class and split of each, unchecked so far."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -12,19 +13,14 @@ from thaw.features.images.decode import decode
 SPLIT_WORDS = {"train": "train", "test": "test", "val": "validation", "validation": "validation"}
 
 
-class Read(Protocol):
-    """Image `i` as uint8 (H, W, 3); what `least_side` allows, `thaw.features.images.decode.decode` says."""
-
-    def __call__(self, i: int, least_side: int | None = None) -> np.ndarray:
-        """Return image `i`, decoded now."""
-        ...
-
-
 class Images(Protocol):
-    """Images by number; what both functions return, `Dataset` says."""
+    """Images by index, read from where they lie."""
 
     def read(self, i: int, least_side: int | None = None) -> np.ndarray:
-        """Return image `i` as uint8 (H, W, 3)."""
+        """Return image `i`, decoded now in any thread, as uint8 (H, W, 3); raises InputError that names its id.
+
+        A JPEG may be decoded at a reduced size that `least_side` allows (thaw.features.images.decode.decode).
+        """
         ...
 
     def content(self, i: int) -> bytes:
@@ -40,7 +36,7 @@ class Images(Protocol):
 class Listing:
     """N images: `ids`, `names` of their classes, `splits` (train, validation, test or ""), `groups` if any.
 
-    `order`: all classes in the order of their numbers, where the data says it.
+    `order` holds all classes in the order of their numbers, or is None if the data does not say it.
     """
 
     images: Images
@@ -52,27 +48,41 @@ class Listing:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFiles:
-    """Image files under one folder."""
+class EncodedImages(ABC):
+    """Image files, of at most `max_pixels` pixels each; a subclass knows where they lie."""
 
-    root: Path
     ids: tuple[str, ...]
     max_pixels: int
 
+    @abstractmethod
+    def source(self, i: int) -> bytes | Path:
+        """Return the file of image `i`, or the path to read it from; raises InputError that names its id."""
+
     def read(self, i: int, least_side: int | None = None) -> np.ndarray:
-        """Return image `i` as uint8 (H, W, 3); raises InputError naming its id."""
-        return decode(self.root / self.ids[i], self.ids[i], self.max_pixels, least_side)
+        """Return image `i` as uint8 (H, W, 3); raises InputError that names its id."""
+        return decode(self.source(i), self.ids[i], self.max_pixels, least_side)
+
+    def take(self, rows: Sequence[int]) -> Self:
+        """Return the images at `rows` alone."""
+        return replace(self, ids=tuple(self.ids[row] for row in rows))
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles(EncodedImages):
+    """Image files under one folder."""
+
+    root: Path
+
+    def source(self, i: int) -> Path:
+        """Return the path of image `i`."""
+        return self.root / self.ids[i]
 
     def content(self, i: int) -> bytes:
-        """Return the whole file of image `i`, or what keeps it from being read: `read` then says so."""
+        """Return the whole file of image `i`, or the reason why it cannot be read, of which `read` informs the user."""
         try:
-            return (self.root / self.ids[i]).read_bytes()
+            return self.source(i).read_bytes()
         except OSError as error:
             return f"cannot be opened: {error.errno}".encode()
-
-    def take(self, rows: Sequence[int]) -> "ImageFiles":
-        """Return these images alone."""
-        return ImageFiles(self.root, tuple(self.ids[row] for row in rows), self.max_pixels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +101,12 @@ class ImageArrays:
         return str(self.images[i].shape).encode() + self.images[i].tobytes()
 
     def take(self, rows: Sequence[int]) -> "ImageArrays":
-        """Return these images alone."""
+        """Return the images at `rows` alone."""
         return ImageArrays([self.images[row] for row in rows])
 
 
 def array_ids(num_train: int, num_test: int = 0) -> tuple[list[str], list[str]]:
-    """Return the ids and splits of images in arrays: train/00000 and on, then test/00000 and on."""
+    """Return the ids and splits of images in arrays: train/00000 and up, then test/00000 and up."""
     counts = {"train": num_train, "test": num_test}
     ids = [f"{split}/{i:0{max(5, len(str(num - 1)))}d}" for split, num in counts.items() for i in range(num)]
     splits = [split if num_test else "" for split, num in counts.items() for _ in range(num)]
@@ -104,7 +114,7 @@ def array_ids(num_train: int, num_test: int = 0) -> tuple[list[str], list[str]]:
 
 
 def leads_inside(root: Path, name: str | Path) -> bool:
-    """Say whether `root / name`, its links followed, lies in `root`."""
+    """Return whether `root / name`, its links followed, lies in `root`."""
     try:
         return (root / name).resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL in the name

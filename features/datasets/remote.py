@@ -1,27 +1,25 @@
-"""What lies at a URL that fsspec understands: files and folders that every machine of a cluster can reach."""
+"""Files and folders at a URL that fsspec understands, which every machine of a cluster can reach."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
-
-from thaw.features.errors import InputError
-from thaw.features.images.decode import decode, shown
+from thaw.features.datasets.listing import EncodedImages
+from thaw.features.errors import InputError, shown
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
 
 
 def is_url(text: str) -> bool:
-    """Say whether `text` is a URL and not a path."""
+    """Return whether `text` is a URL and not a path."""
     return _URL.match(text) is not None
 
 
 def place(text: str | Path) -> "Path | RemotePath":
-    """Return the path or the URL as something with the methods of a path; `file://` is a path of this machine."""
+    """Return the path or the URL as an object with the methods of a path; `file://` is a path of this machine."""
     text = str(text)
     if not is_url(text):
         return Path(text).expanduser().absolute()
@@ -30,7 +28,7 @@ def place(text: str | Path) -> "Path | RemotePath":
 
 
 def file_system(url: str) -> tuple[Any, str]:
-    """Return fsspec's file system of a URL, and its path there; raises InputError where there is none for it."""
+    """Return fsspec's file system of a URL, and its path there; raises InputError if fsspec has none for it."""
     try:
         from fsspec.core import url_to_fs
     except ImportError:
@@ -49,7 +47,7 @@ def file_system(url: str) -> tuple[Any, str]:
 
 @dataclass(frozen=True)
 class RemotePath:
-    """A file or a folder at a URL, with those methods of a path that a feature file's parts need."""
+    """A file or a folder at a URL, with the methods of a path that a feature file's parts need."""
 
     url: str
 
@@ -70,17 +68,17 @@ class RemotePath:
         return RemotePath(self.url.rstrip("/").rpartition("/")[0])
 
     def open_binary(self) -> IO[bytes]:
-        """Return the file, open to be read; raises OSError where it cannot be."""
+        """Return the file, open for reading; raises OSError if it cannot be read."""
         system, path = self._fresh()
         return system.open(path, "rb")
 
     def write(self, data: Any) -> None:
-        """Put `data`, bytes or a buffer of them, there. An object store takes all of it or nothing."""
+        """Write `data`, bytes or a buffer of them. An object store takes all of it or nothing."""
         system, path = self._fresh()
         system.pipe_file(path, bytes(data))
 
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
-        """Make the folder where the file system has folders."""
+        """Make the folder, if the file system has folders."""
         system, path = self._fresh()
         system.makedirs(path, exist_ok=exist_ok)
 
@@ -97,47 +95,40 @@ class RemotePath:
             system.rm_file(path)
 
     def rmdir(self) -> None:
-        """Remove the empty folder, where the file system has kept it."""
+        """Remove the empty folder, if the file system has kept it."""
         system, path = self._fresh()
         if system.isdir(path):
             system.rmdir(path)
 
     def _fresh(self) -> tuple[Any, str]:
-        """Return the file system and the path, and forget what it has seen: other machines write there too."""
+        """Return the file system, its cache of listings dropped, and the path: other machines write there too."""
         system, path = file_system(self.url)
         system.invalidate_cache()
         return system, path
 
 
 @dataclass(frozen=True, eq=False)
-class RemoteFiles:
+class RemoteFiles(EncodedImages):
     """Image files below a folder at a URL."""
 
     url: str
-    ids: tuple[str, ...]
-    max_pixels: int
 
-    def read(self, i: int, least_side: int | None = None) -> np.ndarray:
-        """Return image `i` as uint8 (H, W, 3); raises InputError naming its id."""
+    def source(self, i: int) -> bytes:
+        """Return the file of image `i`; raises InputError that names its id."""
         try:
-            data = self._bytes(i)
+            return self._bytes(i)
         except Exception as error:  # each file system has errors of its own
             raise InputError(
                 f"{shown(self.ids[i])} cannot be read from {shown(self.url)} ({shown(error)}); expected a file that "
-                "can; look after the connection, or go on without it by --skip-bad"
+                "can; look after the connection, or leave it out by --skip-bad"
             ) from error
-        return decode(data, self.ids[i], self.max_pixels, least_side)
 
     def content(self, i: int) -> bytes:
-        """Return the whole file of image `i`, or that it cannot be read: `read` then says why."""
+        """Return the whole file of image `i`, or that it cannot be opened: `read` then raises the reason."""
         try:
             return self._bytes(i)
         except Exception:  # each file system has errors of its own
             return b"cannot be opened"
-
-    def take(self, rows: Sequence[int]) -> "RemoteFiles":
-        """Return these images alone."""
-        return RemoteFiles(self.url, tuple(self.ids[row] for row in rows), self.max_pixels)
 
     def _bytes(self, i: int) -> bytes:
         system, root = file_system(self.url)
@@ -147,16 +138,16 @@ class RemoteFiles:
 def found_files(url: str) -> list[str]:
     """Return the names of all files below the folder at `url`, relative to it with "/", sorted.
 
-    Raises InputError where there is no such folder, or a name leads out of it.
+    Raises InputError if there is no such folder, or a name leads out of it.
     """
     system, root = file_system(url)
     top = f"{root.rstrip('/')}/"
     try:
         names = sorted(str(name) for name in system.find(root))
     except Exception as error:  # each file system has errors of its own
-        raise InputError(f"{shown(url)} cannot be listed ({shown(error)}); expected a folder; mend the URL") from error
+        raise InputError(f"{shown(url)} cannot be listed ({shown(error)}); expected a folder; fix the URL") from error
     if not names:
-        raise InputError(f"{shown(url)} holds no files; expected a folder with a folder per class; mend the URL")
+        raise InputError(f"{shown(url)} holds no files; expected a folder with a folder per class; fix the URL")
     outside = [name for name in names if not name.startswith(top) or ".." in name.split("/")]
     if outside:
         raise InputError(f"{shown(url)} lists {shown(outside[0])}, which lies outside of it; expected its own files")

@@ -1,4 +1,4 @@
-"""Images as training samples: decoded, changed at random, resized and normalised while the network works."""
+"""Stream images to a training: decoded, changed at random, resized and normalised while the network works."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,10 +13,17 @@ from thaw.features.prefetch import load_ahead
 
 
 class ImageStream:
-    """Some images of a data set as network input, float32 (n, S, S, 3), read anew in every epoch.
+    """Images of a dataset as network input, float32 (n, S, S, 3), read anew in every epoch.
 
-    `rows` (n,) are the images' places in the data set. Each sample's random changes follow from seed, epoch and
-    number, so that neither the order of the threads nor a pause alters them.
+    Sample k is the image at row `rows[k]`. Its random changes follow from seed, epoch and k, so that neither the
+    order of the threads nor a pause alters them.
+
+    Args:
+        dataset: the dataset.
+        rows: the rows of the images in the dataset, (n,).
+        image_size: the side of the network's input, in pixels.
+        methods: how images are resized and normalised.
+        augmentation: how images are changed at random.
     """
 
     num_views = 1
@@ -33,7 +40,7 @@ class ImageStream:
         self.num_samples = len(rows)
 
     def epoch(self, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (inputs, sample numbers) in the epoch's order until every sample came once."""
+        """Yield (inputs, indices of the samples) in the epoch's order until every sample came once."""
         order = np.random.default_rng((seed, epoch)).permutation(self.num_samples)
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         yield from zip(load_ahead(lambda batch: self._load(batch, (seed, epoch)), batches), batches, strict=True)

@@ -1,4 +1,4 @@
-"""Images that a file lists or holds, .csv, .npz or the elpv package's table -> Listing."""
+"""List the images that a file names or holds: a .csv, an .npz, or the table of the elpv package."""
 
 import csv
 import importlib.util
@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from thaw.features.datasets.listing import SPLIT_WORDS, ImageArrays, ImageFiles, Listing, array_ids, leads_inside
-from thaw.features.errors import CONTAINER_FAULTS, InputError
-from thaw.features.images.decode import shown
+from thaw.features.errors import FILE_ERRORS, InputError, shown
 
 _ELPV_TARGETS = {
     "binary": ("functional", "defective"),
@@ -30,10 +29,10 @@ def list_csv(path: Path, max_pixels: int) -> Listing:
             reader = csv.DictReader(file, strict=True)
             columns = _check_columns(path, reader.fieldnames)
             for row in reader:
-                where = f"{shown(path)} line {reader.line_num}"
-                name = _check_row(where, row, path.parent)
+                line = f"{shown(path)} line {reader.line_num}"
+                name = _check_row(line, row, path.parent)
                 if name in rows:
-                    raise InputError(f"{where}: {shown(name)} a second time; expected each path once; remove it")
+                    raise InputError(f"{line}: {shown(name)} a second time; expected each path once; remove it")
                 rows[name] = row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
@@ -44,11 +43,11 @@ def list_csv(path: Path, max_pixels: int) -> Listing:
     splits = [SPLIT_WORDS.get(row.get("split", ""), "") for row in rows.values()]
     groups = [row["group"] for row in rows.values()] if "group" in columns else None
     names = [row["label"] for row in rows.values()]
-    return Listing(ImageFiles(path.parent, ids, max_pixels), ids, names, splits, groups)
+    return Listing(ImageFiles(ids, max_pixels, path.parent), ids, names, splits, groups)
 
 
 def _check_columns(path: Path, columns: Sequence[str] | None) -> Sequence[str]:
-    """Refuse missing columns, and unknown ones: a misspelt `group` would let a group straddle the split."""
+    """Return the columns; raises InputError if one is missing or unknown: a misspelt `group` would do nothing."""
     columns = columns or []
     known = {"path", "label", "split", "group"}
     if not {"path", "label"} <= set(columns) <= known or len(set(columns)) < len(columns):
@@ -59,25 +58,25 @@ def _check_columns(path: Path, columns: Sequence[str] | None) -> Sequence[str]:
     return columns
 
 
-def _check_row(where: str, row: dict[str, str], root: Path) -> str:
-    """Return the row's id; raises InputError with the line's number."""
+def _check_row(line: str, row: dict[str, str], root: Path) -> str:
+    """Return the row's id; raises InputError that begins with `line`, the table's name and the number of the line."""
     if None in row or None in row.values():
-        raise InputError(f"{where} has too many or too few fields; expected one per column; mend the line")
+        raise InputError(f"{line} has too many or too few fields; expected one per column; fix the line")
     for column in ("label", "group"):
         if row.get(column) == "":
-            raise InputError(f"{where} has no {column}; expected one on every line; fill it in")
+            raise InputError(f"{line} has no {column}; expected one on every line; fill it in")
     if row.get("split", "") not in ("", *SPLIT_WORDS):
         raise InputError(
-            f"{where} has the split {shown(row['split'])!r}; expected train, validation, val, test or nothing; mend it"
+            f"{line} has the split {shown(row['split'])!r}; expected train, validation, val, test or nothing; fix it"
         )
     name = Path(row["path"])
     inside = not name.is_absolute() and ".." not in name.parts
     if not inside or not leads_inside(root, name):
         raise InputError(
-            f"{where}: {shown(name)} leaves the folder of the table; expected a path inside it; move the file there"
+            f"{line}: {shown(name)} leaves the folder of the table; expected a path inside it; move the file there"
         )
     if not (root / name).is_file():
-        raise InputError(f"{where}: {shown(row['path'])} is not a file; expected a path relative to the table; mend it")
+        raise InputError(f"{line}: {shown(row['path'])} is not a file; expected a path relative to the table; fix it")
     return name.as_posix()
 
 
@@ -98,7 +97,7 @@ def list_elpv(target: str, max_pixels: int) -> Listing:
     defective = [float(row[1]) for row in rows]  # 0, 1/3, 2/3 or 1
     order = _ELPV_TARGETS[target]
     names = [order[p > 0.5] if target == "binary" else order[round(3 * p)] for p in defective]
-    return Listing(ImageFiles(table.parent, ids, max_pixels), ids, names, [""] * len(ids), order=order)
+    return Listing(ImageFiles(ids, max_pixels, table.parent), ids, names, [""] * len(ids), order=order)
 
 
 def list_npz(path: Path) -> Listing:
@@ -109,10 +108,7 @@ def list_npz(path: Path) -> Listing:
     for x, y in pairs:
         _check_arrays(path, x, arrays[x], y, arrays[y])
         images.extend(arrays[x])
-    _check_one_kind(path, [(y, arrays[y].dtype) for _, y in pairs])
-    labels: np.ndarray = np.concatenate(
-        [arrays[y].reshape(-1) for _, y in pairs], dtype=_label_type(arrays[pairs[0][1]]), casting="same_kind"
-    )
+    labels = _joined_labels(path, {y: arrays[y] for _, y in pairs})
     ids, splits = array_ids(*(len(arrays[x]) for x, _ in pairs))
     order = _npz_classes(path, labels, arrays.get("class_names"))
     names = [order[int(label)] if "class_names" in arrays else str(label) for label in labels]
@@ -135,7 +131,7 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
             return {name: _checked_text(np.asarray(archive[name])) for name in archive.files}
     except InputError:
         raise
-    except CONTAINER_FAULTS as error:
+    except FILE_ERRORS as error:
         reason = "it holds pickled objects" if "allow_pickle" in str(error) else shown(error)
         raise InputError(
             f"{shown(path)} cannot be read ({reason}); expected uint8 images and labels of integers or "
@@ -144,7 +140,7 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _checked_text(array: np.ndarray) -> np.ndarray:
-    """Return an array as it is; raises ValueError where its text holds what is no character, which NumPy lets pass."""
+    """Return an array as it is; raises ValueError if its text holds a number that is no character: NumPy allows it."""
     if array.dtype.kind == "U" and array.dtype.itemsize and array.size:
         codes = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
         highest = int((codes if array.dtype.isnative else codes.byteswap()).max())
@@ -154,7 +150,7 @@ def _checked_text(array: np.ndarray) -> np.ndarray:
 
 
 def _check_packing(path: Path) -> None:
-    """Refuse what unpacks to far more than images do, by the archive's directory: no more than it says is unpacked."""
+    """Check in the archive's directory that no array unpacks to far more than images do; no more is ever unpacked."""
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if member.file_size > max(ALWAYS_UNPACKED, MOST_PACKED * member.compress_size):
@@ -179,18 +175,18 @@ def _check_arrays(path: Path, x_name: str, x: np.ndarray, y_name: str, y: np.nda
         )
 
 
-def _label_type(labels: np.ndarray) -> type:
-    return np.str_ if labels.dtype.kind == "U" else np.int64  # else uint64 beside int64 would make floats
-
-
-def _check_one_kind(path: Path, types: list[tuple[str, np.dtype]]) -> None:
-    if len({dtype.kind == "U" for _, dtype in types}) > 1:
-        received = " and ".join(f"{name} is {dtype}" for name, dtype in types)
+def _joined_labels(path: Path, labels: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the labels (N,) of all splits as str or int64; raises InputError if one has texts and one integers."""
+    kinds = {array.dtype.kind == "U" for array in labels.values()}
+    if len(kinds) > 1:
+        received = " and ".join(f"{name} is {array.dtype}" for name, array in labels.items())
         raise InputError(f"{shown(path)}: {received}; expected integers in both or strings in both; convert one")
+    dtype = np.str_ if kinds == {True} else np.int64  # NumPy itself would make floats of uint64 beside int64
+    return np.concatenate([array.reshape(-1) for array in labels.values()], dtype=dtype, casting="same_kind")
 
 
 def _npz_classes(path: Path, labels: np.ndarray, class_names: np.ndarray | None) -> list[str]:
-    """Return the classes in order: as `class_names` says, else the sorted labels as text."""
+    """Return the classes in order: `class_names` if there are some, else the sorted labels as text."""
     if class_names is None:
         return [str(label) for label in np.unique(labels)]
     names = [str(name) for name in class_names.reshape(-1)]
@@ -198,6 +194,6 @@ def _npz_classes(path: Path, labels: np.ndarray, class_names: np.ndarray | None)
     if not fits or (labels.size and not 0 <= labels.min() <= labels.max() < len(names)):
         raise InputError(
             f"{shown(path)}: class_names has {len(names)} entries that do not fit the labels; expected "
-            "distinct names and labels from 0 on that index them; mend either"
+            "distinct names and labels from 0 on that index them; fix either"
         )
     return names

@@ -1,4 +1,4 @@
-"""One image: bytes -> uint8 RGB -> a float32 square, read as hostile input."""
+"""Decode an image file: bytes -> uint8 RGB (H, W, 3), upright, read as hostile input."""
 
 from io import BytesIO
 from pathlib import Path
@@ -8,16 +8,15 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from thaw.features.errors import FILE_FAULTS, InputError
+from thaw.features.errors import FILE_ERRORS, InputError, shown
 
 MAX_PIXELS = 178_956_970
 """Most pixels of an image, unless --max-pixels says otherwise: half a GiB as uint8 RGB."""
 
-
 DECODING = 2
-"""Which rules made pixels of a file: to be raised where they change, so that features of both are not mixed."""
+"""Version of the rules that make pixels of a file: raise it if they change, so that features of both are not mixed."""
 
-# Pillow's own limit warns (once per place, and no thread can silence it alone) and takes no value per call,
+# Pillow's own limit warns (once per line of code, and no thread can silence it alone) and takes no value per call,
 # so `decode` checks the header itself.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -29,15 +28,14 @@ FORMATS = tuple(
     if name in Image.OPEN  # AVIF is missing from Pillow below 11.3
 )
 
+# What Pillow's readers raise on made-up bytes; a Warning if the caller made warnings errors.
+IMAGE_ERRORS = (*FILE_ERRORS, Image.DecompressionBombError, Warning)
+
 # How many times the resized side a reduced JPEG's shorter side has to be. `area` is the sharpest-edged average.
 _REDUCED_SIDES = {"bilinear": 4, "bicubic": 4, "area": 8}
-_TILE_WIDTH, _TILE_HEIGHT = 322, 323  # the TIFF tags
-
-
-def shown(text: object) -> str:
-    """Return `text` as one printable line: a file name or another library's message may hold anything."""
-    line = " ".join(str(text).splitlines())
-    return line if line.isprintable() else line.encode("unicode_escape").decode("ascii")
+_COLOUR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
+_TILE_WIDTH_TAG, _TILE_HEIGHT_TAG = 322, 323  # of TIFF
+_ORIENTATION_TAG = 0x0112  # of EXIF
 
 
 def decode(
@@ -45,41 +43,58 @@ def decode(
 ) -> np.ndarray:
     """Return the image in `source` as uint8 (H, W, 3) RGB, upright by its EXIF orientation.
 
-    Where `least_side` is given, a JPEG is decoded at the half, quarter or eighth of its size, the smallest whose
-    shorter side is at least that.
-
     Grey becomes three equal channels; transparency is laid over white; of several frames or pages the first
     counts. 16-bit values are divided by 257 and rounded (Pillow itself cuts 16-bit colour to the high byte).
     Whole numbers of 32 bits must lie in 0..65535 and are read as 16-bit; floating point must lie in 0..1 and
-    is multiplied by 255. `name` is what errors call the image.
+    is multiplied by 255.
 
-    Raises InputError: not an image, damaged, more than `max_pixels` pixels (by its header, before anything is
-    decoded), or pixels that do not fit the rules above.
+    Args:
+        source: the file's bytes, its path, or an open stream.
+        name: what errors call the image.
+        max_pixels: the most pixels that are accepted; checked in the header, before anything is decoded.
+        least_side: if given, a JPEG is decoded at a half, a quarter or an eighth of its size: the smallest
+            whose shorter side has at least so many pixels.
+
+    Raises:
+        InputError: the file is no image, is damaged, has too many pixels, or pixels that do not fit these rules.
     """
     name = shown(name)
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             _check_pixels(image, name, max_pixels)
-            return upright(rgb(_loaded(image, least_side), name), image)
+            return _upright(_rgb(_loaded(image, least_side), name), image)
     except InputError:
         raise
     except UnidentifiedImageError:
         raise InputError(
             f"{name} is not an image that can be read (cannot identify image file); expected JPEG, PNG, GIF, "
-            "BMP, TIFF, WebP, JPEG 2000, AVIF or PNM; remove it, or go on without it by --skip-bad"
+            "BMP, TIFF, WebP, JPEG 2000, AVIF or PNM; remove it, or leave it out by --skip-bad"
         ) from None
-    except IMAGE_FAULTS as error:
+    except IMAGE_ERRORS as error:
         raise InputError(_damage(name, error)) from error
 
 
 def least_side(size: int, method: str) -> int | None:
-    """Return the `least_side` that `decode` may be given for an image that `resize` then makes `size` wide; None: none.
+    """Return the `least_side` for `decode` if `resize` then makes the image `size` pixels wide; None for no limit.
 
-    Over photographs, with added noise too, in JPEG qualities 75 and 92, the resized picture then differs by an RMS of
-    0.7 grey levels of 255 at most (median 0.4) from that of the whole JPEG; the tolerance is an RMS of 1.
+    Over photographs, with added noise too, in JPEG qualities 75 and 92, the resized image then differs from that of
+    the whole JPEG by an RMS of at most 0.7 grey levels of 255 (median 0.4); the tolerance is an RMS of 1.
     VGG16's features at 48 and 96 pixels differ by 1.5 % at most (relative L2 error of an image's layer).
     """
     return size * _REDUCED_SIDES[method] if method in _REDUCED_SIDES else None
+
+
+def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
+    """Check the header's size, and the size of a TIFF's tile, which is allocated whole in any case."""
+    tags = getattr(image, "tag_v2", {})
+    tile = tags.get(_TILE_WIDTH_TAG, 0), tags.get(_TILE_HEIGHT_TAG, 0)
+    sizes = [image.size, tile] if all(isinstance(length, int) for length in tile) else [image.size]
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    if width * height > max_pixels:
+        raise InputError(
+            f"{name} has {width * height} pixels ({width} x {height}); expected at most {max_pixels}; "
+            f"shrink it, allow it by --max-pixels {width * height}, or leave it out by --skip-bad"
+        )
 
 
 def _loaded(image: Image.Image, least_side: int | None) -> Image.Image:
@@ -92,62 +107,19 @@ def _loaded(image: Image.Image, least_side: int | None) -> Image.Image:
     image.load()
     if reduced is None:
         return image
-    # The last row and column may lie partly outside the picture: that would stretch it.
+    # The last row and column may lie partly outside the image: that would stretch it.
     box = reduced[1]
     return image.resize((round(box[2]), round(box[3])), Image.Resampling.BICUBIC, box)
 
 
-def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
-    """Refuse by the header: the image, and the tile of a TIFF, which is allocated whole in any case."""
-    tags = getattr(image, "tag_v2", {})
-    tile = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0)
-    sizes = [image.size, tile] if all(isinstance(length, int) for length in tile) else [image.size]
-    width, height = max(sizes, key=lambda size: size[0] * size[1])
-    if width * height > max_pixels:
-        raise InputError(
-            f"{name} has {width * height} pixels ({width} x {height}); expected at most {max_pixels}; "
-            f"shrink it, allow it by --max-pixels {width * height}, or go on without it by --skip-bad"
-        )
-
-
-def _damage(name: str, error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return (
-            f"{name} cannot be opened ({error.strerror}); expected a readable file; "
-            "check its name and permissions, or go on without it by --skip-bad"
-        )
-    reason = shown(error) or type(error).__name__
-    return f"{name} is damaged ({reason}); expected a whole image file; replace it, or go on without it by --skip-bad"
-
-
-# What Pillow's readers raise on bytes that somebody made up; Warning where the caller made warnings errors.
-IMAGE_FAULTS = (
-    *FILE_FAULTS,
-    SyntaxError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    Image.DecompressionBombError,
-    Warning,
-)
-
-
-_COLOURS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
-
-
-_ORIENTATION = 0x0112  # the EXIF tag
-
-
-def rgb(image: Image.Image, name: str) -> np.ndarray:
-    """Return a loaded image of any mode as uint8 (H, W, 3); raises InputError, calling it `name`, where none fits."""
+def _rgb(image: Image.Image, name: str) -> np.ndarray:
+    """Return a loaded image of any mode as uint8 (H, W, 3); raises InputError if no rule fits."""
     if image.mode.startswith("I") or image.mode == "F":
         return np.repeat(_grey(image, name)[:, :, np.newaxis], 3, axis=2)
-    if image.mode not in _COLOURS:
+    if image.mode not in _COLOUR_MODES:
         raise InputError(
             f"{name} has pixels of kind {image.mode}; expected grey, palette, RGB or CMYK; "
-            "save it as RGB, or go on without it by --skip-bad"
+            "save it as RGB, or leave it out by --skip-bad"
         )
     if image.has_transparency_data:
         paper = Image.new("RGBA", image.size, "white")
@@ -157,24 +129,24 @@ def rgb(image: Image.Image, name: str) -> np.ndarray:
 
 
 def _grey(image: Image.Image, name: str) -> np.ndarray:
-    """Return a grey image of more than 8 bits as uint8 (H, W): modes I;16*, I and F."""
+    """Return a grey image of more than 8 bits (modes I;16*, I and F) as uint8 (H, W)."""
     values = np.asarray(image)
     top = 1 if image.mode == "F" else 65535
     if not (values.min() >= 0 and values.max() <= top):  # so written that NaN does not pass
         raise InputError(
             f"{name} has grey values from {values.min()} to {values.max()}; expected 0 to {top}; "
-            "save it with 8 bits, or go on without it by --skip-bad"
+            "save it with 8 bits, or leave it out by --skip-bad"
         )
     key = image.info.get("transparency")
     values = np.where(values == key, top, values) if isinstance(key, int) else values
     return np.rint(values * (255 / top)).astype(np.uint8)
 
 
-def upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
-    """Return `pixels` (H, W, 3) turned as the loaded `image`'s EXIF asks; unreadable EXIF asks nothing."""
+def _upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
+    """Return `pixels` (H, W, 3) turned as the loaded `image`'s EXIF says, or as they are if it cannot be read."""
     try:
-        orientation = image.getexif().get(_ORIENTATION)
-    except IMAGE_FAULTS:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except IMAGE_ERRORS:
         orientation = None
     if orientation in (5, 6, 7, 8):  # the stored rows are the columns that are seen
         pixels = pixels.swapaxes(0, 1)
@@ -183,3 +155,13 @@ def upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
+
+
+def _damage(name: str, error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return (
+            f"{name} cannot be opened ({error.strerror}); expected a readable file; "
+            "check its name and permissions, or leave it out by --skip-bad"
+        )
+    reason = shown(error) or type(error).__name__
+    return f"{name} is damaged ({reason}); expected a whole image file; replace it, or leave it out by --skip-bad"

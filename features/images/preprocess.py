@@ -1,20 +1,67 @@
-"""Resized images -> what the network's first layer expects, and activations -> feature vectors."""
+"""Prepare an image for a network: uint8 RGB -> a float32 square -> the input of the first layer."""
 
 import functools
 
 import numpy as np
 from PIL import Image
 
-from thaw.features.errors import InputError
-from thaw.features.images.decode import shown
+from thaw.features.errors import InputError, shown
 
+RESIZES = ("bilinear", "bicubic", "area", "article")
 NORMALIZATIONS = ("caffe", "tf", "torch", "article")
 
 # Mean pixel of the ImageNet training images in RGB order, in units of 0 to 255, that VGG16 was trained with
 # (Simonyan and Zisserman 2015, section 2.1; values as published with the Caffe model).
 IMAGENET_MEAN = np.array([123.68, 116.779, 103.939], np.float32)
-# Mean and deviation of the same, in RGB order and units of 0 to 1, that PyTorch's and Keras' DenseNet weights are for.
-TORCH_MEAN, TORCH_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Mean and deviation of the same images, in RGB order and units of 0 to 1, for PyTorch's and Keras' DenseNet weights.
+TORCH_MEAN, TORCH_DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+
+# OpenBLAS takes a second thread, which the network could use, for products of more multiplications.
+_MULTIPLICATIONS_OF_ONE_THREAD = 2**18
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def resize(image: np.ndarray, size: int, method: str) -> np.ndarray:
+    """Return `image`, uint8 (H, W, 3), as float32 (size, size, 3) in units of 0 to 255.
+
+    `bilinear`, `bicubic` and `area` put pixel centres at half-integers, average over the whole footprint when
+    shrinking, weigh only pixels inside the image, and round nothing. `bicubic` is not clipped and may pass a
+    little under 0 or over 255. `area` weighs each old pixel by how much of the new one it covers, so that the
+    mean stays. `article` is `np.resize`, which repeats or cuts the pixels in reading order.
+
+    Args:
+        image: uint8 (H, W, 3).
+        size: height and width of the result, in pixels.
+        method: one of RESIZES.
+
+    Raises:
+        InputError: another method.
+    """
+    if method not in RESIZES:
+        raise InputError(f"--resize {shown(method)}: expected {', '.join(RESIZES)}; type --resize bilinear")
+    if method == "article":
+        return np.resize(image, (size, size, 3)).astype(np.float32)
+    height, width = image.shape[:2]
+    small = max(height, width) <= 1024 and size * width * max(height, size) <= _MULTIPLICATIONS_OF_ONE_THREAD
+    if method == "area" or small:
+        planes = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
+        squares = _weights(height, size, method) @ planes @ _weights(width, size, method).T
+        return squares.transpose(1, 2, 0)
+    channels = (Image.fromarray(np.ascontiguousarray(image[:, :, c], np.float32)) for c in range(3))
+    return np.stack([np.asarray(plane.resize((size, size), _FILTERS[method])) for plane in channels], axis=2)
+
+
+@functools.lru_cache(maxsize=64)
+def _weights(old: int, new: int, method: str) -> np.ndarray:
+    """Return the weight of each old pixel in each new one, float32 (new, old); rows sum to 1."""
+    if method != "area":
+        image = Image.fromarray(np.eye(old, dtype=np.float32))
+        return np.asarray(image.resize((old, new), _FILTERS[method]))
+    # Pillow's BOX filter would take an old pixel whole or not at all, by its centre.
+    edges = np.arange(new + 1)[:, np.newaxis] * (old / new)
+    starts = np.arange(old)
+    shared = np.minimum(edges[1:], starts + 1) - np.maximum(edges[:-1], starts)
+    return (np.maximum(shared, 0) * (new / old)).astype(np.float32)
 
 
 def normalize(images: np.ndarray, method: str) -> np.ndarray:
@@ -32,59 +79,8 @@ def normalize(images: np.ndarray, method: str) -> np.ndarray:
     if method == "tf":
         return np.asarray(images, np.float32) / np.float32(127.5) - np.float32(1)
     if method == "torch":
-        scale = 1 / (255 * np.array(TORCH_DEVIATION))
-        shift = np.array(TORCH_MEAN) / np.array(TORCH_DEVIATION)
+        scale, shift = 1 / (255 * TORCH_DEVIATION), TORCH_MEAN / TORCH_DEVIATION
         return np.asarray(images, np.float32) * scale.astype(np.float32) - shift.astype(np.float32)
     if method == "article":
         return (np.asarray(images, np.float64) / 255).astype(np.float32)
     raise ValueError(f"normalize received {method!r}; expected one of {', '.join(NORMALIZATIONS)}")
-
-
-RESIZES = ("bilinear", "bicubic", "area", "article")
-
-
-_FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
-
-
-# OpenBLAS takes a second thread, which the network could use, for products of more multiplications.
-_ONE_THREAD = 2**18
-
-
-def resize(image: np.ndarray, size: int, method: str) -> np.ndarray:
-    """Return `image`, uint8 (H, W, 3), as float32 (size, size, 3) in the units 0..255.
-
-    `bilinear`, `bicubic` and `area` put pixel centres at half-integers, average over the whole footprint when
-    shrinking, weigh only pixels inside the image, and round nothing. `bicubic` is not clipped and may pass a
-    little under 0 or over 255. `area` weighs each old pixel by how much of the new one it covers, so that the
-    mean stays. `article` is `np.resize`, which repeats or cuts the pixels in reading order.
-
-    Raises InputError: a method not in RESIZES.
-    """
-    if method not in RESIZES:
-        raise InputError(f"--resize {shown(method)}: expected {', '.join(RESIZES)}; type --resize bilinear")
-    if method == "article":
-        return np.resize(image, (size, size, 3)).astype(np.float32)
-    height, width = image.shape[:2]
-    small = max(height, width) <= 1024 and size * width * max(height, size) <= _ONE_THREAD
-    if method == "area" or small:
-        planes = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
-        squares = _weights(height, size, method) @ planes @ _weights(width, size, method).T
-        return squares.transpose(1, 2, 0)
-    channels = (Image.fromarray(np.ascontiguousarray(image[:, :, c], np.float32)) for c in range(3))
-    return np.stack([np.asarray(plane.resize((size, size), _FILTERS[method])) for plane in channels], axis=2)
-
-
-@functools.lru_cache(maxsize=64)
-def _weights(old: int, new: int, method: str) -> np.ndarray:
-    """Return float32 (new, old): the weight of each old pixel in each new one; rows sum to 1."""
-    if method != "area":
-        image = Image.fromarray(np.eye(old, dtype=np.float32))
-        return np.asarray(image.resize((old, new), _FILTERS[method]))
-    # Pillow's BOX filter would take an old pixel whole or not at all, by its centre.
-    edges = np.arange(new + 1)[:, np.newaxis] * (old / new)
-    starts = np.arange(old)
-    shared = np.minimum(edges[1:], starts + 1) - np.maximum(edges[:-1], starts)
-    return (np.maximum(shared, 0) * (new / old)).astype(np.float32)

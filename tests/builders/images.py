@@ -1,13 +1,17 @@
-"""Image folders and zips, and what a data set is refused with."""
+"""Image folders and zips, datasets with a reader of the test's own, and the message of a refused dataset."""
 
+import dataclasses
 import io
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from thaw.features.datasets.dataset import load_dataset
+from thaw.features.datasets.dataset import Dataset, load_dataset
+from thaw.features.datasets.listing import Images
 from thaw.features.errors import InputError
 
 
@@ -18,7 +22,7 @@ def png(value: int) -> bytes:
 
 
 def folder(root: Path, *names: str) -> Path:
-    """Write a picture at each name, grey value 0, 1, 2...; a name that ends with "/" is an empty folder."""
+    """Write an image at each name, grey value 0, 1, 2...; a name that ends with "/" is an empty folder."""
     for value, name in enumerate(names):
         path = root / name
         (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
@@ -45,7 +49,23 @@ def classes(dataset) -> list[str]:
     return [dataset.class_names[label] for label in dataset.labels]
 
 
+class OwnReader:
+    """The images of a dataset, read by a function of the test."""
+
+    def __init__(self, images: Images, read: Callable[..., np.ndarray]):
+        self.images, self.read = images, read
+
+    def content(self, i: int) -> bytes:
+        return self.images.content(i)
+
+    def take(self, rows: Sequence[int]) -> "OwnReader":
+        return OwnReader(self.images.take(rows), lambda i, least_side=None: self.read(rows[i], least_side))
+
+
+def read_by(dataset: Dataset, read: Callable[..., np.ndarray]) -> Dataset:
+    """Return the dataset with images that `read(i, least_side)` returns."""
+    return dataclasses.replace(dataset, images=OwnReader(dataset.images, read))
+
+
 PLAIN = ("cats/a.png", "cats/b.png", "dogs/a.png", "dogs/more/b.png")
-
-
 SPLIT = ("train/cats/a.png", "train/dogs/a.png", "val/cats/a.png", "validation/dogs/a.png", "test/emus/a.png")

@@ -78,7 +78,7 @@ def test_cifar_from_an_archive(tmp_path, monkeypatch, word, num_train):
     path = tiny(tmp_path / "c.tar.gz", word)
     accept(monkeypatch, word, path)
     dataset = load_dataset(word, data=path)
-    assert dataset.word == word
+    assert dataset.name == word
     assert dataset.class_names == ("ant", "bee", "cow")
     assert dataset.given_split == ("train",) * num_train + ("test",) * 2
     assert dataset.ids[num_train] == "test/00000"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thaw.features.datasets.dataset import DATASET_WORDS, load_dataset
+from thaw.features.datasets.dataset import DATASETS, load_dataset
 
 from tests.builders.images import SPLIT, folder, png, refusal, zipped
 
@@ -17,7 +17,7 @@ WORDS = "digits, elpv, cifar10, cifar100, folder:PATH, csv:PATH, npz:PATH"
 
 
 def test_an_unknown_word_lists_the_words_and_suggests_the_closest():
-    assert ", ".join(DATASET_WORDS) == WORDS
+    assert ", ".join(DATASETS) == WORDS
     assert refusal("cifr10") == f"no data set 'cifr10'; expected one of {WORDS}; type --dataset cifar10"
     assert refusal("foldr:x") == f"no data set 'foldr:x'; expected one of {WORDS}; type --dataset folder:PATH"
     assert refusal("zzz") == f"no data set 'zzz'; expected one of {WORDS}; type --dataset digits"
@@ -56,7 +56,7 @@ def test_options_of_other_data_sets_are_refused():
 def test_cifar_from_an_image_folder(tmp_path):
     folder(tmp_path / "f", *SPLIT)
     dataset = load_dataset("cifar10", data=tmp_path / "f")
-    assert dataset.word == "cifar10"
+    assert dataset.name == "cifar10"
     assert dataset.ids == tuple(sorted(SPLIT))
     assert load_dataset("cifar100", data=zipped(tmp_path / "a.zip", *SPLIT)).ids == dataset.ids
 

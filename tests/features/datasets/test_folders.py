@@ -19,7 +19,7 @@ def test_a_folder_of_classes(tmp_path):
     folder(tmp_path, *PLAIN, "cats/.hidden.png", ".git/x.png", "__MACOSX/cats/a.png", "cats/Thumbs.db")
     folder(tmp_path, "dogs/desktop.ini", "README.md")
     dataset = load_dataset(f"folder:{tmp_path}")
-    assert dataset.word == f"folder:{tmp_path}"
+    assert dataset.name == f"folder:{tmp_path}"
     assert dataset.ids == PLAIN[:3] + PLAIN[3:]
     assert dataset.class_names == ("cats", "dogs")
     np.testing.assert_array_equal(dataset.labels, [0, 0, 1, 1])
@@ -209,7 +209,7 @@ def test_a_damaged_member(tmp_path):
         dataset.read(0)
     assert str(error.value) == (
         f"cats/a.png is damaged in {path} (Bad CRC-32 for file 'cats/a.png'); expected a whole zip member; "
-        "make the archive again, or go on without it by --skip-bad"
+        "make the archive again, or leave it out by --skip-bad"
     )
     assert dataset.read(1).shape == (2, 3, 3)
 
@@ -256,7 +256,7 @@ def test_a_member_that_unpacks_to_too_much(tmp_path):
         dataset.read(0)
     assert str(error.value) == (
         "cats/a.png unpacks to 2000000 bytes; expected at most 1049376 for an image of 100 pixels; "
-        "raise --max-pixels, or go on without it by --skip-bad"
+        "raise --max-pixels, or leave it out by --skip-bad"
     )
 
 

@@ -14,7 +14,7 @@ from thaw.features.extraction.extraction import Extraction, parts_folder
 from thaw.features.extraction.parts import peek_part, read_part, write_part
 from thaw.features.store import FeatureFile
 
-from tests.builders.extraction import MeanColour, recipe, sides
+from tests.builders.extraction import MeanColour, request
 
 
 @pytest.fixture
@@ -117,13 +117,13 @@ def test_parts_at_a_url_give_the_file_of_parts_beside_it(
     dataset = load_dataset(f"folder:{image_folder}")
     for name, parts in (("here", None), ("there", "memory://parts"), ("path", str(tmp_path / "shared"))):
         path = tmp_path / f"{name}.h5"
-        extraction = Extraction(path, dataset, recipe(), MeanColour.batch_size, parts)
+        extraction = Extraction(request(path, dataset, parts))
         extraction.run(MeanColour())
         assert extraction.missing() == []
         lies = [str(found) for found in extraction.folder.iterdir()]
         assert len(lies) == 4
         assert all(parts is None or parts in where for where in lies)
-        extraction.join(sides(dataset), {"backbone": "none"})
+        extraction.join({"backbone": "none"})
     assert memory.find("/parts") == []
     digests = {FeatureFile(tmp_path / f"{name}.h5").attributes["values_sha256"] for name in ("here", "there", "path")}
     assert len(digests) == 1
@@ -152,9 +152,9 @@ def test_the_parts_that_are_made_elsewhere_are_the_parts(
 ) -> None:
     monkeypatch.setattr("thaw.features.extraction.spec.PART_ROWS", 20)
     dataset = load_dataset(f"folder:{image_folder}")
-    whole = Extraction(tmp_path / "a.h5", dataset, recipe(), 10)
+    whole = Extraction(request(tmp_path / "a.h5", dataset))
     whole.run(MeanColour())
-    apart = Extraction(tmp_path / "b.h5", dataset, recipe(), 10)
+    apart = Extraction(request(tmp_path / "b.h5", dataset))
     for start in apart.begin():
         maker = pickle.loads(pickle.dumps(apart.maker_of(start)))  # noqa: S301
         maker.make({apart.rows(start): apart.part_path(start)}, MeanColour())

@@ -1,4 +1,3 @@
-import dataclasses
 import threading
 from pathlib import Path
 
@@ -10,6 +9,8 @@ from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.datasets.stream import ImageStream
 from thaw.features.errors import InputError
 from thaw.features.images.preprocess import normalize, resize
+
+from tests.builders.images import read_by
 
 SIZE = 12
 ROWS = list(range(70, 0, -5))  # not in the data set's order, which streams must not assume
@@ -122,6 +123,6 @@ def test_images_are_read_in_other_threads_than_the_callers(dataset: Dataset) -> 
         readers.add(threading.current_thread())
         return dataset.read(row, least_side)
 
-    list(stream(dataclasses.replace(dataset, read=read)).in_order(2))
+    list(stream(read_by(dataset, read)).in_order(2))
     assert readers
     assert threading.current_thread() not in readers

@@ -50,19 +50,19 @@ def test_csv_with_other_columns(tmp_path, header):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("no.png,cat,,g", ": no.png is not a file; expected a path relative to the table; mend it"),
-        ("cats,cat,,g", ": cats is not a file; expected a path relative to the table; mend it"),
+        ("no.png,cat,,g", ": no.png is not a file; expected a path relative to the table; fix it"),
+        ("cats,cat,,g", ": cats is not a file; expected a path relative to the table; fix it"),
         (
             "../x.png,cat,,g",
             ": ../x.png leaves the folder of the table; expected a path inside it; move the file there",
         ),
         ("/x.png,cat,,g", ": /x.png leaves the folder of the table; expected a path inside it; move the file there"),
         ("out.png,cat,,g", ": out.png leaves the folder of the table; expected a path inside it; move the file there"),
-        ("cats/b.png,cat,dev,g", " has the split 'dev'; expected train, validation, val, test or nothing; mend it"),
+        ("cats/b.png,cat,dev,g", " has the split 'dev'; expected train, validation, val, test or nothing; fix it"),
         ("cats/b.png,,,g", " has no label; expected one on every line; fill it in"),
         ("cats/b.png,cat,,", " has no group; expected one on every line; fill it in"),
-        ("cats/b.png,cat", " has too many or too few fields; expected one per column; mend the line"),
-        ("cats/b.png,cat,,g,h", " has too many or too few fields; expected one per column; mend the line"),
+        ("cats/b.png,cat", " has too many or too few fields; expected one per column; fix the line"),
+        ("cats/b.png,cat,,g,h", " has too many or too few fields; expected one per column; fix the line"),
         ("cats/a.png,dog,,g", ": cats/a.png a second time; expected each path once; remove it"),
     ],
 )
@@ -165,7 +165,7 @@ def test_npz_class_names_are_the_order(tmp_path):
 def test_npz_class_names_that_do_not_fit(tmp_path, y, names):
     assert refusal(npz(tmp_path, x=pixels(2, 4, 4), y=np.array(y), class_names=np.array(names))) == (
         f"{tmp_path}/a.npz: class_names has 2 entries that do not fit the labels; expected distinct names "
-        "and labels from 0 on that index them; mend either"
+        "and labels from 0 on that index them; fix either"
     )
 
 

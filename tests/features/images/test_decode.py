@@ -247,7 +247,7 @@ def test_wide_integers_are_refused():
         decode(data, "a.tif")
     assert str(error.value) == (
         "a.tif has grey values from 0 to 70000; expected 0 to 65535; "
-        "save it with 8 bits, or go on without it by --skip-bad"
+        "save it with 8 bits, or leave it out by --skip-bad"
     )
 
 
@@ -268,7 +268,7 @@ def test_lab_is_refused():
         decode(encoded(Image.new("LAB", (2, 2)), "TIFF"), "a.tif")
     assert str(error.value) == (
         "a.tif has pixels of kind LAB; expected grey, palette, RGB or CMYK; "
-        "save it as RGB, or go on without it by --skip-bad"
+        "save it as RGB, or leave it out by --skip-bad"
     )
 
 
@@ -425,7 +425,7 @@ def test_what_is_not_an_image(data):
         decode(data, "cats/x.jpg")
     assert str(error.value) == (
         "cats/x.jpg is not an image that can be read (cannot identify image file); "
-        f"{EXPECTED}; remove it, or go on without it by --skip-bad"
+        f"{EXPECTED}; remove it, or leave it out by --skip-bad"
     )
 
 
@@ -435,7 +435,7 @@ def test_a_truncated_file():
         decode(data[:-300], "cats/x.jpg")
     assert re.fullmatch(
         r"cats/x\.jpg is damaged \(image file is truncated \(\d+ bytes not processed\)\); "
-        "expected a whole image file; replace it, or go on without it by --skip-bad",
+        "expected a whole image file; replace it, or leave it out by --skip-bad",
         str(error.value),
     )
 
@@ -445,7 +445,7 @@ def test_a_file_that_is_gone(tmp_path):
         decode(tmp_path / "x.jpg", "cats/x.jpg")
     assert str(error.value) == (
         "cats/x.jpg cannot be opened (No such file or directory); expected a readable file; "
-        "check its name and permissions, or go on without it by --skip-bad"
+        "check its name and permissions, or leave it out by --skip-bad"
     )
 
 
@@ -459,7 +459,7 @@ def test_too_many_pixels_are_refused_by_the_header_alone():
             decode(bytes(data), "cats/x.png")
     assert str(error.value) == (
         "cats/x.png has 600000000 pixels (30000 x 20000); expected at most 178956970; "
-        "shrink it, allow it by --max-pixels 600000000, or go on without it by --skip-bad"
+        "shrink it, allow it by --max-pixels 600000000, or leave it out by --skip-bad"
     )
 
 
