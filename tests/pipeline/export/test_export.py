@@ -16,11 +16,12 @@ from PIL import Image
 from thaw.features.datasets.dataset import load_dataset
 from thaw.models.artifacts import load_model, save_model
 from thaw.pipeline.cli import run
+from thaw.pipeline.commands import program
 from thaw.pipeline.export import export
 from thaw.pipeline.export.bundle import example
 from thaw.pipeline.export.keras_model import keras_classifier
-from thaw.pipeline.inference.classifier import How, load_classifier
-from thaw.pipeline.inference.trained import read_trained
+from thaw.pipeline.inference.classifier import load_classifier
+from thaw.pipeline.inference.frozen_network import EngineOptions
 from thaw.pipeline.run.export_json import read_exports
 from thaw.pipeline.run.predictions_csv import read_predictions
 from thaw.pipeline.run.report_json import read_report
@@ -103,8 +104,8 @@ def test_onnx_gives_the_predictions_of_the_run(trained: Path, name: str, capsys:
     assert received.dtype == np.float32
     np.testing.assert_allclose(received, expected, atol=1e-4)
     np.testing.assert_array_equal(received.argmax(axis=1), expected.argmax(axis=1))
-    classifier = load_classifier(trained / name, How("keras"))
-    wanted = classifier(np.stack([classifier.prepare(image) for image in ODD]))
+    classifier = load_classifier(trained / name, EngineOptions("keras"))
+    wanted = classifier(np.stack([classifier.preprocessing.prepare(image) for image in ODD]))
     np.testing.assert_allclose(label(session, ODD), wanted, atol=1e-4)
 
 
@@ -115,13 +116,13 @@ def test_a_calibrated_network_keeps_its_power_everywhere(trained: Path, tmp_path
     content = json.loads(path.read_text())
     content["architecture"]["power"] = 0.7
     path.write_text(json.dumps(content))
-    classifier = load_classifier(path.parent, How("keras"))
-    wanted = classifier(np.stack([classifier.prepare(image) for image in ODD]))
-    plain = load_classifier(trained / "head", How("keras"))
-    assert np.abs(wanted - plain(np.stack([plain.prepare(image) for image in ODD]))).max() > 1e-3
+    classifier = load_classifier(path.parent, EngineOptions("keras"))
+    wanted = classifier(np.stack([classifier.preprocessing.prepare(image) for image in ODD]))
+    plain = load_classifier(trained / "head", EngineOptions("keras"))
+    assert np.abs(wanted - plain(np.stack([plain.preprocessing.prepare(image) for image in ODD]))).max() > 1e-3
     assert thaw("export", tmp_path / "run", "--name", "head") == 0
     np.testing.assert_allclose(label(session_of(path.parent / "model.onnx"), ODD), wanted, atol=1e-4)
-    received = keras_classifier(read_trained(path.parent)).predict_on_batch(ODD)
+    received = keras_classifier(load_classifier(path.parent, None)).predict_on_batch(ODD)
     np.testing.assert_allclose(np.asarray(received), wanted, atol=1e-4)
 
 
@@ -164,10 +165,10 @@ def test_settings_of_the_run_go_into_the_graph(image_folder: Path, tmp_path: Pat
 @pytest.mark.parametrize("name", ["logreg", "svm", "head", "finetune"])
 def test_keras_layers_give_the_predictions_of_the_run(trained: Path, name: str) -> None:
     images, expected = test_images_of(trained, name)
-    model = keras_classifier(read_trained(trained / name))
+    model = keras_classifier(load_classifier(trained / name, None))
     np.testing.assert_allclose(model.predict_on_batch(np.stack(images)), expected, atol=1e-4)
-    classifier = load_classifier(trained / name, How("keras"))
-    wanted = classifier(np.stack([classifier.prepare(image) for image in ODD]))
+    classifier = load_classifier(trained / name, EngineOptions("keras"))
+    wanted = classifier(np.stack([classifier.preprocessing.prepare(image) for image in ODD]))
     np.testing.assert_allclose(model.predict_on_batch(ODD), wanted, atol=1e-4)
 
 
@@ -279,7 +280,7 @@ def test_errors_are_one_line(trained: Path, tmp_path: Path, capsys: pytest.Captu
     assert said.startswith(f"error: {trained} has no model 'svn'; expected best or one of finetune, head, knn,")
     assert "no model 'chance'" in error_of(capsys, "export", trained, "--name", "chance")
     said = error_of(capsys, "export", tmp_path / "nowhere")
-    assert said.startswith(f"error: {tmp_path / 'nowhere'} has no trained model; type make svm")
+    assert said.startswith(f"error: {tmp_path / 'nowhere'} has no trained model; type {program()} svm")
     said = error_of(capsys, "export", trained, "--out", tmp_path / "no" / "x.onnx")
     assert said == (
         f"error: --out {tmp_path / 'no' / 'x.onnx'}: {tmp_path / 'no'} is no folder that can be written into; "
@@ -305,7 +306,7 @@ def test_a_model_of_another_version_or_cut_short_is_refused(
     path.write_bytes(path.read_bytes()[:1000])
     assert "is not a model that can be read" in error_of(capsys, "export", folder, "--name", "knn")
     path.unlink()
-    assert f"there is no model {path}; type: make knn" in error_of(capsys, "export", folder, "--name", "knn")
+    assert f"there is no model {path}; type: {program()} knn" in error_of(capsys, "export", folder, "--name", "knn")
 
 
 @pytest.mark.weights

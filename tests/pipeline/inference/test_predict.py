@@ -15,6 +15,7 @@ from thaw.features.errors import InputError
 from thaw.models import artifacts
 from thaw.models.artifacts import load_model, save_model
 from thaw.pipeline.cli import run
+from thaw.pipeline.commands import program
 from thaw.pipeline.config import Predict
 from thaw.pipeline.inference import predict
 from thaw.pipeline.inference.classifier import load_classifier
@@ -131,8 +132,8 @@ def test_an_image_the_training_never_allowed_is_refused(
 def test_below_the_threshold_the_answer_is_unsure(form: str) -> None:
     out = io.StringIO()
     writer = FORMATS[form](out, ["ant", "bee"], 2)
-    writer.write(Answer.of(Path("a.png"), np.array([0.4, 0.6]), 0.7))
-    writer.write(Answer.of(Path("b.png"), np.array([0.3, 0.7]), 0.7))
+    writer.write(Answer(Path("a.png"), np.array([0.4, 0.6]), 0.7))
+    writer.write(Answer(Path("b.png"), np.array([0.3, 0.7]), 0.7))
     unsure, sure = out.getvalue().splitlines()[-2:]
     assert "unsure" in unsure
     assert "unsure" not in sure
@@ -197,7 +198,10 @@ def test_best_is_not_what_a_few_validation_images_flatter(pictures: Path, tmp_pa
         (["--strategy", "svm", "{empty}"], "holds no image file; expected JPEG, PNG or other image files"),
         (["--strategy", "svm", "{empty}/*.png"], "nothing matches"),
         (["--strategy", "svm", "-"], "standard input names no image"),
-        (["--strategy", "svm"], 'no image was named; type make predict IMAGES="photo.jpg folder"'),
+        (
+            ["--strategy", "svm"],
+            f"no image was named; type {program()} predict photo.jpg folder, or ",
+        ),
     ],
 )
 def test_what_cannot_be_labelled_is_one_clear_line(
@@ -234,9 +238,12 @@ def changed(folder: Path, **fields: object) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model_version": 1}, "is of version 1 and this program reads version 2; train it again: make svm RUN="),
-        ({"decoding": 1}, "was trained on pixels decoded by other rules; train it again: make svm"),
-        ({"class_names": ["x", "y", "z"]}, "is not the one that its report.json tells of; train it again"),
+        (
+            {"model_version": 1},
+            f"is of version 1 and this program reads version 2; train it again: {program()} svm ",
+        ),
+        ({"decoding": 1}, f"was trained on pixels decoded by other rules; train it again: {program()} svm"),
+        ({"class_names": ["x", "y", "z"]}, "is not the model of its report.json; train it again"),
         (
             {"weights_sha256": "0" * 64},
             "was trained on a network with the weights 000000000000..., and those from rand",

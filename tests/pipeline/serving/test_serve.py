@@ -12,6 +12,7 @@ import pytest
 
 from thaw.features.errors import InputError
 from thaw.pipeline.cli import run
+from thaw.pipeline.commands import program
 from thaw.pipeline.serving.access import is_loopback
 from thaw.pipeline.serving.serve import _address, listen
 
@@ -34,7 +35,7 @@ def test_a_port_in_use_is_one_line_that_says_what_to_type(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err == (
-        f"error: port {taken} of 127.0.0.1 is in use, perhaps by another make serve; type --port {taken + 1}\n"
+        f"error: port {taken} of 127.0.0.1 is in use, perhaps by another {program()} serve; type --port {taken + 1}\n"
     )
 
 
