@@ -9,6 +9,8 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PEERS := .venv-bench/.ready
 BACKENDS := .venv-backends/.ready
 TYPED := .mypy_path/thaw
+# A line of a .pth file by which another environment sees the packages of .venv, the editable one included.
+OF_VENV := import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))
 
 # DATASET, RUN and ARGS are passed on; what is left out is taken from the run or from the defaults, so that a misspelt one
 # would work with the wrong images.
@@ -75,7 +77,7 @@ test-backends: $(BACKENDS) ## the same training on TensorFlow, JAX and PyTorch (
 $(BACKENDS): $(DEVELOPERS) requirements/backends.lock requirements/bench-torch.lock
 	@$(VENV)/bin/python -m venv .venv-backends
 	@.venv-backends/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | { read -r site; \
-	  $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$site/thaw-packages.pth"; }
+	  $(VENV)/bin/python -c '$(OF_VENV)' > "$$site/thaw-packages.pth"; }
 	@.venv-backends/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes --only-binary :all: -r requirements/backends.lock
 	@.venv-backends/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes --only-binary :all: --retries 0 \
 	  -r requirements/bench-torch.lock || echo "PyTorch for CPUs is out of reach; the tests of that backend skip"
@@ -139,7 +141,7 @@ bench-setup: $(PEERS) ## the peers of make bench, in .venv-bench
 $(PEERS): $(DEVELOPERS) requirements/bench.lock requirements/bench-torch.lock
 	@$(VENV)/bin/python -m venv .venv-bench
 	@.venv-bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | { read -r site; \
-	  $(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$site/thaw-packages.pth"; }
+	  $(VENV)/bin/python -c '$(OF_VENV)' > "$$site/thaw-packages.pth"; }
 	@.venv-bench/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes --only-binary :all: -r requirements/bench.lock
 	@.venv-bench/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes --only-binary :all: --retries 0 \
 	  -r requirements/bench-torch.lock || echo "PyTorch for CPUs is out of reach; the benchmark says so and goes on"
