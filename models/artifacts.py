@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from thaw.features.errors import CONTAINER_FAULTS, InputError
+from thaw.features.errors import FILE_ERRORS, InputError
 from thaw.features.files.atomic import whole_path
 
 # What a model of ours consists of beyond the types that skops trusts by itself.
@@ -39,7 +39,7 @@ def load_model(path: Path) -> tuple[Any, dict[str, Any]]:
         model = io.load(path, trusted=TRUSTED)
     except io.exceptions.UntrustedTypesFoundException as error:
         raise InputError(f"{path} was refused, nothing in it was run: {error}; train the model again") from None
-    except CONTAINER_FAULTS as error:
+    except FILE_ERRORS as error:
         raise _unreadable(path, error) from None
     if not hasattr(model, "predict_proba"):
         raise _unreadable(path, f"it holds a {type(model).__name__}")
@@ -53,7 +53,7 @@ def load_record(path: Path) -> dict[str, Any]:
             return dict(json.loads(archive.read(RECORD)))
     except PermissionError:  # the command line says what to do
         raise
-    except CONTAINER_FAULTS as error:
+    except FILE_ERRORS as error:
         raise _unreadable(path, error) from None
 
 

@@ -5,6 +5,7 @@ saves them (AlexNet's as PyTorch does), and read back from that file as any user
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,17 @@ from thaw.features.engines.keras_engine import KerasEngine
 from thaw.features.engines.mnn_engine import MNNEngine, mnn_version
 from thaw.features.errors import InputError
 from thaw.features.extraction.extraction import Extraction
-from thaw.features.extraction.spec import Recipe
 from thaw.features.images.preprocess import normalize
 from thaw.features.onnx.network import network_nodes
 from thaw.features.pooling import pooled_shape
-from thaw.models.neural import network
+from thaw.models.neural import network, saved_network
 from thaw.models.neural.network import Architecture
 from thaw.pipeline.advice.fine_tuning_trials import HEAD, cuts_of
 from thaw.pipeline.cli import run
 from thaw.pipeline.config import Finetune
 from thaw.pipeline.run.report_json import read_report
+
+from tests.builders.extraction import request
 
 NAMES = tuple(BACKBONES)
 WITH_NORMS = ("resnet50", "inceptionv3", "densenet121")
@@ -304,8 +306,8 @@ def extraction_of(path: Path, dataset: Dataset, name: str) -> Extraction:
     backbone = BACKBONES[name]
     size = backbone.min_image_size
     shapes = {layer: pooled_shape("avg", backbone.output_shape(layer, size)) for layer in engine(name).layers}
-    recipe = Recipe(size, "bilinear", backbone.normalization, "avg", "float32", shapes, {"backbone": name})
-    return Extraction(path, dataset, recipe, BATCH)
+    wanted = request(path, dataset, shapes=shapes, pooling="avg", image_size=size, normalize=backbone.normalization)
+    return Extraction(replace(wanted, record={"backbone": name}, batch_size=BATCH))
 
 
 @every
@@ -331,7 +333,7 @@ def test_a_killed_extraction_is_gone_on_from(
     assert len(broken.missing()) == 2
     for work in (broken, whole):
         work.run(engine(name))
-        work.join(np.zeros(16, np.uint8), {})
+        work.join({})
     with h5py.File(broken.path) as one, h5py.File(whole.path) as other:
         assert one.attrs["values_sha256"] == other.attrs["values_sha256"]
 
@@ -359,7 +361,7 @@ def test_a_network_is_fine_tuned_by_the_stages(name: str, few_pictures: Path, tm
     report = read_report(folder / "finetune" / "report.json")
     assert (report.backbone, report.layer, report.hyperparameters["epochs_trained"]) == (name, cut, 1)
     assert report.hyperparameters["inputs"] == f"cached activations of {below}"
-    model, architecture, _ = network.load(folder / "finetune" / "model.json")
+    model, architecture, _ = saved_network.load(folder / "finetune" / "model.json")
     assert architecture.input_layer == below
     assert model.input_shape[1:] == backbone.output_shape(str(below), backbone.min_image_size)
 

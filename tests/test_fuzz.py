@@ -23,8 +23,8 @@ from thaw.features.files.hdf5_guard import check_heaps
 from thaw.features.store import FeatureFile
 from thaw.models.artifacts import load_record
 from thaw.models.neural.checkpoints import Checkpoint
-from thaw.models.neural.network import load as load_network
-from thaw.pipeline.run.model_record import fault_of
+from thaw.models.neural.saved_network import load as load_network
+from thaw.pipeline.run.model_record import invalid_field
 from thaw.pipeline.run.run_json import read_run_settings
 from thaw.pipeline.training import warm_start
 
@@ -203,7 +203,7 @@ def test_a_network_whose_record_is_none(tmp_path: Path) -> None:
 
 
 def test_the_record_of_a_model_is_held_to_its_types() -> None:
-    assert fault_of(RECORD) is None
+    assert invalid_field(RECORD) is None
     for name, value in (("image_size", "48"), ("batch_size", 0), ("views", 3), ("engine_layers", "x"), ("resize", "")):
-        assert str(fault_of(RECORD | {name: value})).startswith(f"{name}: ")
-    assert fault_of({}) == "model_version: Field required"
+        assert str(invalid_field(RECORD | {name: value})).startswith(f"{name}: ")
+    assert invalid_field({}) == "model_version: Field required"

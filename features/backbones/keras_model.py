@@ -1,6 +1,7 @@
 """A network as a Keras model: from `keras.applications`, or from its operations where Keras has no such network."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -124,3 +125,14 @@ def build_frozen(backbone: Backbone, image_size: int, tensors: Tensors | None) -
 def truncate(model: keras.Model, layers: Iterable[str]) -> keras.Model:
     """Return a model with the same input that gives the outputs of `layers`, in their order, and runs no further."""
     return keras.Model(model.input, [model.get_layer(name).output for name in layers])
+
+
+@contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Build the layers inside the `with` block under a Keras dtype policy such as `float32` or `mixed_bfloat16`."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from thaw.features.errors import CONTAINER_FAULTS
+from thaw.features.errors import FILE_ERRORS
 from thaw.features.files.atomic import write_whole
 
 
@@ -78,7 +78,7 @@ class Checkpoint:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 record = json.loads(arrays["record"].tobytes())
             return record if record["settings_sha256"] == self.settings_sha256 else None
-        except CONTAINER_FAULTS:
+        except FILE_ERRORS:
             return None
 
     def restore(self, model: keras.Model) -> State | None:
@@ -92,10 +92,6 @@ class Checkpoint:
             best = [arrays[f"best_{i}"] for i in range(len(model.weights))] if record["best_epoch"] >= 0 else []
         history = [Epoch(**row) for row in record["history"]]
         return State(history, record["best_epoch"], best, record["stopped"], record["collapsed"])
-
-    def remove(self) -> None:
-        """Remove the file, once the results of the training are written."""
-        self.path.unlink(missing_ok=True)
 
 
 def _variables(model: keras.Model) -> Sequence[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from thaw.models.neural.batches import Source
 from thaw.models.neural.checkpoints import Checkpoint, Epoch, State
-from thaw.models.neural.network import predict
+from thaw.models.neural.prediction import predict
 from thaw.models.neural.recipes import Recipe
 
 CHANCE_MARGIN = 1.05  # times 1/K; no better a balanced accuracy counts as chance

@@ -22,10 +22,12 @@ from thaw.features.engines.network import Network
 from thaw.models.neural import gradcam, network
 from thaw.models.neural.checkpoints import Checkpoint
 from thaw.models.neural.network import Architecture
+from thaw.models.neural.prediction import predict
 from thaw.models.neural.recipes import Recipe
 from thaw.models.neural.training import Samples, Training, compile_model
 from thaw.pipeline.cli import run
-from thaw.pipeline.inference.classifier import How, load_classifier
+from thaw.pipeline.inference.classifier import load_classifier
+from thaw.pipeline.inference.frozen_network import EngineOptions
 
 FAST = ["--image-size", "32", "--weights", "random", "--engine", "keras", "--layers", "block3_pool,block5_pool"]
 TRAINED = ("logreg", "head", "finetune", "scratch", "random")
@@ -82,7 +84,7 @@ def hopeless(numbers: dict[str, np.ndarray]) -> None:
     kernel, bias = run.model.get_layer("predictions").get_weights()
     run.model.get_layer("predictions").set_weights([kernel, bias + np.array([0, 40, 80], np.float32)])
     inputs, numbers_of = next(run.training.source.epoch(16, 0, 1))
-    probabilities = network.predict(run.model, iter([inputs]))
+    probabilities = predict(run.model, iter([inputs]))
     labels = run.training.labels[numbers_of]
     numbers["hopeless_probability"] = probabilities[np.arange(len(labels)), labels]
     logs = run.model.train_on_batch(inputs, run.training.targets(numbers_of), return_dict=True)
@@ -157,8 +159,8 @@ def labelled(run_folder: Path) -> dict[str, np.ndarray]:
     """Return the probabilities that each trained model gives two images of an odd size."""
     found = {}
     for name in TRAINED:
-        classifier = load_classifier(run_folder / name, How("keras", "cpu"))
-        found[name] = classifier(np.stack([classifier.prepare(image) for image in ODD]))
+        classifier = load_classifier(run_folder / name, EngineOptions("keras", "cpu"))
+        found[name] = classifier(np.stack([classifier.preprocessing.prepare(image) for image in ODD]))
     return found
 
 

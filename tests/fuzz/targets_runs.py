@@ -15,9 +15,9 @@ from thaw.features import store
 from thaw.features.datasets.dataset import Dataset
 from thaw.features.extraction import parts
 from thaw.models import artifacts
-from thaw.models.neural import checkpoints
+from thaw.models.neural import checkpoints, saved_network
 from thaw.pipeline.config import Shared
-from thaw.pipeline.inference.trained import read_trained
+from thaw.pipeline.inference.classifier import load_classifier
 from thaw.pipeline.report.html import classes
 from thaw.pipeline.run import advice_json, export_json, predictions_csv, report_json, run_json, sha256sums, split_csv
 from thaw.pipeline.run.model_record import NEEDED
@@ -106,8 +106,8 @@ def run_targets(folder: Path) -> Iterator[Target]:
         yield target._replace(name=f"verify, {path.name}") if share < 10 else target
 
 
-def _read_trained(folder: Path) -> object:
-    return read_trained(folder).frozen_layers
+def _read_classifier(folder: Path) -> object:
+    return load_classifier(folder, None).layers
 
 
 def _save_apart(path: Path, architecture: Any, record: dict[str, Any]) -> None:
@@ -119,7 +119,7 @@ def _save_apart(path: Path, architecture: Any, record: dict[str, Any]) -> None:
             raise SystemExit(f"{path} could not be made")
         return
     try:
-        network.save(path, network.build(architecture, None, 0), architecture, record)
+        saved_network.save(path, network.build(architecture, None, 0), architecture, record)
         os._exit(0)
     finally:
         os._exit(70)
@@ -138,7 +138,7 @@ def model_targets(folder: Path) -> Iterator[Target]:
     machine = LinearSVM().fit(generator.normal(size=(12, 3)).astype(np.float32), np.arange(12) % 3)
     artifacts.save_model(folder / "other.skops", machine, RECORD)
     both = [(linear / "model.skops").read_bytes(), (folder / "other.skops").read_bytes()]
-    yield file_target("model.skops", linear / "model.skops", partial(_read_trained, linear), both, 6)
+    yield file_target("model.skops", linear / "model.skops", partial(_read_classifier, linear), both, 6)
 
     architecture = network.Architecture("alexnet", 63, 3, "pool5", None, units=2)
     record = RECORD | {"strategy": "head", "backbone": "alexnet"}
@@ -146,7 +146,7 @@ def model_targets(folder: Path) -> Iterator[Target]:
         neural = add(folder / f"for {name}", "head", [0], strategy="head")
         _save_apart(neural / "model.json", architecture, record)
         content = [(neural / name).read_bytes()]
-        target = file_target(name, neural / name, partial(_read_trained, neural), content, 1)
+        target = file_target(name, neural / name, partial(_read_classifier, neural), content, 1)
         yield target._replace(change=mutations.in_hdf5(content[0])) if name.endswith(".h5") else target
 
     probe, checkpoint = folder / "probe.npz", folder / "checkpoint.npz"

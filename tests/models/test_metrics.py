@@ -153,7 +153,8 @@ def test_perfect_predictions() -> None:
     assert [result[name] for name in ("accuracy", "balanced_accuracy", "macro_f1", "ece")] == [1, 1, 1, 0]
     assert result["accuracy_ci95"][1] == 1
     assert result["confusion_matrix"] == [[4, 0, 0], [0, 4, 0], [0, 0, 4]]
-    assert result["log_loss"] == pytest.approx(np.finfo(float).eps, rel=1e-6, abs=0)  # a probability of 1 counts as 1 - epsilon
+    # A probability of 1 counts as 1 - epsilon.
+    assert result["log_loss"] == pytest.approx(np.finfo(float).eps, rel=1e-6, abs=0)
 
 
 def test_predictions_that_are_always_wrong_and_sure_of_it() -> None:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from thaw.features.store import FeatureFile, create_feature_file
+from thaw.features.schema import create_feature_file
+from thaw.features.store import FeatureFile
 from thaw.models.neural.batches import BLOCK_ROWS, BUFFER_SHARE, FEWEST_BLOCKS, CachedActivations, rebatch
 
 SHAPE = (2, 1, 2)

@@ -21,9 +21,10 @@ from thaw.features.errors import InputError
 from thaw.features.images.preprocess import normalize, resize
 from thaw.features.pooling import pool as feature_pool
 from thaw.models.calibration import powered
-from thaw.models.neural import network
-from thaw.models.neural.layers import DropBranch
+from thaw.models.neural import network, saved_network
+from thaw.models.neural.layers import DropBranch, pool
 from thaw.models.neural.network import Architecture
+from thaw.models.neural.prediction import calibrate, predict
 from thaw.models.neural.probe import ProbeShape, from_fitted
 
 VGG16 = BACKBONES["vgg16"]
@@ -109,7 +110,7 @@ def test_a_network_with_a_probe_begins_with_the_probes_probabilities(
     fitted = Pipeline([("scale", StandardScaler()), ("classify", LogisticRegression(C=1e-2))]).fit(features, labels)
     architecture = Architecture("vgg16", SIZE, 10, "block4_pool", "block5_conv1", ProbeShape(layer, pooling, transform))
     model = network.build(architecture, weights, 0, from_fitted(fitted, 10))
-    received = network.predict(model, iter([activations(inputs, weights, "block4_pool")]))
+    received = predict(model, iter([activations(inputs, weights, "block4_pool")]))
     np.testing.assert_allclose(received, fitted.predict_proba(features), atol=1e-4)
     assert np.array_equal(received.argmax(axis=1), fitted.predict(features))
 
@@ -118,7 +119,7 @@ def test_grid_pooling_is_that_of_the_features() -> None:
     maps = np.random.default_rng(0).standard_normal((3, 7, 5, 4)).astype(np.float32)
     for pooling in ("grid1", "grid2", "grid3", "grid5", "max"):
         expected = feature_pool(maps, "avg" if pooling == "grid1" else pooling)
-        np.testing.assert_allclose(np.asarray(network.pool(maps, pooling)), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(np.asarray(pool(maps, pooling)), expected, rtol=1e-5, atol=1e-6)
 
 
 def small(probe: bool = False) -> Architecture:
@@ -131,8 +132,8 @@ def test_a_saved_network_is_the_same_when_loaded(tmp_path: Path, probe: bool) ->
     model = network.build(small(probe), None, seed=5)
     for weight in model.weights:
         weight.assign(np.random.default_rng(1).standard_normal(weight.shape))
-    network.save(tmp_path / "model.json", model, small(probe), {"class_names": ["a", "b", "c"]})
-    loaded, architecture, record = network.load(tmp_path / "model.json")
+    saved_network.save(tmp_path / "model.json", model, small(probe), {"class_names": ["a", "b", "c"]})
+    loaded, architecture, record = saved_network.load(tmp_path / "model.json")
     inputs = np.random.default_rng(0).standard_normal((4, 2, 2, 512)).astype(np.float32)
     assert architecture == small(probe)
     assert record == {"class_names": ["a", "b", "c"]}
@@ -160,10 +161,10 @@ def damage_fields(folder: Path) -> None:
 
 @pytest.mark.parametrize("damage", [damage_nothing, damage_weights, damage_architecture, damage_fields])
 def test_a_network_that_cannot_be_read_is_refused(tmp_path: Path, damage: Any) -> None:
-    network.save(tmp_path / "model.json", network.build(small(), None, seed=0), small(), {})
+    saved_network.save(tmp_path / "model.json", network.build(small(), None, seed=0), small(), {})
     damage(tmp_path)
     with pytest.raises(InputError, match="is not a network that can be read .*; train the model again"):
-        network.load(tmp_path / "model.json")
+        saved_network.load(tmp_path / "model.json")
 
 
 def test_the_head_is_the_articles() -> None:
@@ -198,16 +199,16 @@ def test_calibration_changes_probabilities_and_no_label(tmp_path: Path) -> None:
     architecture = Architecture("vgg16", 32, 3, "block5_pool", None, units=16)
     model = network.build(architecture, None, seed=0)
     inputs = np.random.default_rng(0).normal(size=(900, 1, 1, 512)).astype(np.float32)
-    before = network.predict(model, iter([inputs]))
+    before = predict(model, iter([inputs]))
     labels = np.where(np.random.default_rng(1).random(900) < 0.6, before.argmax(axis=1), 0)
-    temperature, power = network.calibrate(model, before, labels)
-    after = network.predict(model, iter([inputs]))
+    temperature, power = calibrate(model, before, labels)
+    after = predict(model, iter([inputs]))
     assert power != 1
     np.testing.assert_array_equal(before.argmax(axis=1), after.argmax(axis=1))
     expected = softmax(powered(np.log(np.maximum(before, 1e-30)) / temperature, power), axis=1)
     np.testing.assert_allclose(after, expected, atol=1e-3)
     losses = [-np.log(np.maximum(p[np.arange(900), labels], 1e-12)).mean() for p in (before, after)]
     assert losses[1] < losses[0]
-    network.save(tmp_path / "model.json", model, replace(architecture, power=power), {})
-    loaded, _, _ = network.load(tmp_path / "model.json")
-    np.testing.assert_allclose(network.predict(loaded, iter([inputs])), after, atol=1e-6)
+    saved_network.save(tmp_path / "model.json", model, replace(architecture, power=power), {})
+    loaded, _, _ = saved_network.load(tmp_path / "model.json")
+    np.testing.assert_allclose(predict(loaded, iter([inputs])), after, atol=1e-6)

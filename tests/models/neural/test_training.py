@@ -16,6 +16,7 @@ from thaw.models.neural import network
 from thaw.models.neural.checkpoints import Checkpoint, Epoch, State
 from thaw.models.neural.lr_finder import find_rate
 from thaw.models.neural.network import Architecture
+from thaw.models.neural.prediction import predict
 from thaw.models.neural.recipes import Recipe
 from thaw.models.neural.training import Samples, Training, balanced, compile_model
 
@@ -183,7 +184,7 @@ def test_accuracy_and_loss_of_an_epoch_are_means_over_all_its_samples() -> None:
     model = run.model
     model.get_layer("dropout").rate = 0.0
     row = run.run().history[1]
-    probabilities = network.predict(model, run.training.source.in_order(16))
+    probabilities = predict(model, run.training.source.in_order(16))
     labels = run.training.labels
     assert row.accuracy == pytest.approx((probabilities.argmax(axis=1) == labels).mean())
 

@@ -17,7 +17,8 @@ import pytest
 
 from thaw.features.datasets.dataset import load_dataset
 from thaw.features.store import FeatureFile
-from thaw.models.neural import network
+from thaw.models.neural import saved_network
+from thaw.models.neural.prediction import predict
 from thaw.pipeline.cli import run
 from thaw.pipeline.comparison.comparison import load_run
 from thaw.pipeline.report.html.explanations import explain
@@ -95,11 +96,11 @@ def test_fine_tuning_takes_over_the_logistic_regression(started: Path) -> None:
 
 
 def test_the_saved_network_gives_the_predictions(started: Path) -> None:
-    model, architecture, record = network.load(started / "finetune" / "model.json")
+    model, architecture, record = saved_network.load(started / "finetune" / "model.json")
     assert architecture.input_layer == "block4_pool"
     with FeatureFile(started / "features.h5") as features:
         rows = features.read(["block4_pool"], features.split == 2).reshape(-1, *architecture.input_shape)
-    received = network.predict(model, iter([rows]))
+    received = predict(model, iter([rows]))
     expected = rows_of(started / "finetune" / "predictions.csv")
     names = record["class_names"]
     assert [names[i] for i in received.argmax(axis=1)] == [row["predicted"] for row in expected]
@@ -336,7 +337,7 @@ def test_test_labels_change_no_weight(started: Path, tmp_path: Path) -> None:
     arguments = ("--epochs", 2, "--name", "blind", "--probe-layer", "none", "--learning-rate", 1e-4)
     for folder in (started, copy):
         assert thaw("finetune", "--run", folder, *arguments) == 0
-    first, second = (network.load(folder / "blind" / "model.json")[0] for folder in (started, copy))
+    first, second = (saved_network.load(folder / "blind" / "model.json")[0] for folder in (started, copy))
     for weight, other in zip(first.get_weights(), second.get_weights(), strict=True):
         assert np.array_equal(weight, other)
     kept: Any = report_of(started, "blind").hyperparameters["kept_epoch"]
@@ -358,8 +359,8 @@ def test_killed_in_mid_epoch_it_ends_with_the_weights_of_an_unbroken_run(started
     assert process.wait() == -signal.SIGKILL
     assert not (started / "killed" / "report.json").exists()
     done = subprocess.run(killed, check=True, cwd=ROOT, capture_output=True, text=True)
-    assert "going on after epoch " in done.stderr
-    first, second = (network.load(started / name / "model.json")[0] for name in ("unbroken", "killed"))
+    assert "continuing after epoch " in done.stderr
+    first, second = (saved_network.load(started / name / "model.json")[0] for name in ("unbroken", "killed"))
     for weight, other in zip(first.get_weights(), second.get_weights(), strict=True):
         assert np.array_equal(weight, other)
     assert predictions(started, "unbroken") == predictions(started, "killed")
