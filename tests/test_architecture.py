@@ -13,8 +13,8 @@ from tests.builders.source import FOLDERS, ROOT, arrows, imported, module_of, so
 # Each room imports only rooms that stand before it; a room is a sub-package, or a file beside the sub-packages.
 ROOMS = {
     "features": (
-        *("errors", "processor", "files", "prefetch", "store", "images", "pooling", "datasets", "backbones", "onnx"),
-        *("engines", "extraction"),
+        *("errors", "processor", "files", "prefetch", "schema", "store", "images", "pooling", "datasets", "backbones"),
+        *("onnx", "engines", "extraction"),
     ),
     "models": (
         *("metrics", "calibration", "artifacts", "solver", "linear", "strategies", "distributed", "selection"),

@@ -9,7 +9,7 @@ from benchmarks import article_figures, article_picture, article_table, head_on_
 from benchmarks.article_figures import Figures, Table
 from benchmarks.article_rows import ROWS, RUNS, Row
 from thaw.features.images.preprocess import normalize
-from thaw.features.store import create_feature_file
+from thaw.features.schema import create_feature_file
 from thaw.models.metrics import compare, evaluate
 from thaw.pipeline.cli import App
 from thaw.pipeline.run.predictions_csv import write_predictions

@@ -37,7 +37,7 @@ class Source:
         roots = isinstance(blocks, SquareRoots)
         rows: Any = blocks.blocks if isinstance(blocks, SquareRoots) else blocks
         digest = rows.file.attributes.get("values_sha256")
-        return cls(rows.file.path.absolute(), digest, tuple(rows.layers), roots), rows.places
+        return cls(rows.file.path.absolute(), digest, tuple(rows.layers), roots), rows.rows
 
     def blocks(self, places: np.ndarray) -> Blocks:
         """Return the rows at `places` (n,), read when they are wanted.
@@ -49,7 +49,7 @@ class Source:
         file = FeatureLayers(self.path)
         if file.attributes.get("values_sha256") != self.digest:
             raise InputError(f"{_where()} sees another {self.path} than the client, by its values_sha256; {_SHARED}")
-        rows = FeatureRows.at(file, self.layers, places)
+        rows = FeatureRows(file, self.layers, places)
         return SquareRoots(rows) if self.roots else rows
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw.features.store import create_feature_file
+from thaw.features.schema import create_feature_file
 
 from tests.builders.results import IDS, LABELS
 

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from distributed import Client, LocalCluster
 
-from thaw.features.store import FeatureFile, FeatureRows, create_feature_file
+from thaw.features.schema import create_feature_file
+from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.distributed.pool import ClusterBlocks, open_pool
 from thaw.models.linear import LinearSVM, SoftmaxRegression
 from thaw.models.selection.path import LinearPath

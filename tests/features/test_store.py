@@ -7,24 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thaw.features.errors import InputError
-from thaw.features.store import FeatureFile, FeatureRows, create_feature_file, row_blocks, values_digest
+from thaw.features.schema import create_feature_file
+from thaw.features.store import FeatureFile, FeatureRows
 
 from tests.builders.features import COLUMNS, flip_byte, make_file
-
-
-def test_the_file_has_the_contracts_schema(tmp_path: Path) -> None:
-    make_file(tmp_path / "features.h5")
-    with h5py.File(tmp_path / "features.h5") as file:
-        assert set(file) == {"features", "labels", "ids", "split", "class_names"}
-        assert file["labels"].dtype == np.int64
-        assert file["split"].dtype == np.uint8
-        for name in ("ids", "class_names"):
-            text = h5py.check_string_dtype(file[name].dtype)
-            assert text.encoding == "utf-8"
-            assert text.length is not None
-        assert file["features/x"].chunks is not None
-        assert file["features/x"].fletcher32
-        assert file.attrs["schema_version"] == 1
 
 
 def test_what_was_written_is_read_row_by_row(tmp_path: Path) -> None:
@@ -41,16 +27,10 @@ def test_what_was_written_is_read_row_by_row(tmp_path: Path) -> None:
 
 def test_reading_in_blocks_gives_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layers = make_file(tmp_path / "features.h5")
-    monkeypatch.setattr("thaw.features.store.BLOCK_BYTES", 1)
+    monkeypatch.setattr("thaw.features.schema.BLOCK_BYTES", 1)
     with FeatureFile(tmp_path / "features.h5") as features:
         mask = np.array([False, True, True, False])
         np.testing.assert_array_equal(features.read(["x"], mask), layers["x"][mask])
-
-
-@given(st.integers(0, 200), st.integers(1, 2**26))
-def test_blocks_cover_every_row_once(num_rows: int, row_bytes: int) -> None:
-    rows = [row for block in row_blocks(num_rows, row_bytes) for row in range(block.start, block.stop)]
-    assert rows == list(range(num_rows))
 
 
 @given(rows=st.sets(st.integers(0, 3)).map(sorted), block_bytes=st.sampled_from([1, 50, 2**25]))
@@ -60,7 +40,7 @@ def test_chosen_rows_keep_their_shape_and_order(
     path = tmp_path_factory.mktemp("rows") / "features.h5"
     layers = make_file(path)
     with pytest.MonkeyPatch.context() as patch, FeatureFile(path) as features:
-        patch.setattr("thaw.features.store.BLOCK_BYTES", block_bytes)
+        patch.setattr("thaw.features.schema.BLOCK_BYTES", block_bytes)
         for name, values in layers.items():
             np.testing.assert_array_equal(features.read_rows(name, np.array(rows, int)), values[rows])
 
@@ -79,17 +59,6 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
         file.attrs["schema_version"] = 9
     with pytest.raises(InputError, match="its schema version is 9, expected 1"):
         FeatureFile(tmp_path / "features.h5")
-
-
-def test_the_digest_follows_every_value_and_refuses_what_is_not_finite(tmp_path: Path) -> None:
-    make_file(tmp_path / "features.h5")
-    with h5py.File(tmp_path / "features.h5", "r+") as file:
-        before = values_digest(file, ["x", "y"])
-        file["features/y"][3, 1, 1, 4] += 1
-        assert values_digest(file, ["x", "y"]) != before
-        file["features/y"][3, 1, 1, 4] = np.inf
-        with pytest.raises(ValueError, match="layer y holds values that are not finite"):
-            values_digest(file, ["x", "y"])
 
 
 def test_a_flipped_bit_is_found_when_the_file_is_read(tmp_path: Path) -> None:
@@ -138,8 +107,8 @@ def test_any_chunks_and_blocks_give_back_what_was_written(
     }
     path = tmp_path_factory.mktemp("store") / "features.h5"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("thaw.features.store.CHUNK_BYTES", chunk_bytes)
-        patch.setattr("thaw.features.store.BLOCK_BYTES", block_bytes)
+        patch.setattr("thaw.features.schema.CHUNK_BYTES", chunk_bytes)
+        patch.setattr("thaw.features.schema.BLOCK_BYTES", block_bytes)
         with create_feature_file(path, {n: v.shape for n, v in layers.items()}, dtype, columns, {}) as file:
             for name, values in layers.items():
                 file[f"features/{name}"][...] = values

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thaw.features.errors import InputError
-from thaw.features.store import FeatureFile, FeatureRows, create_feature_file
+from thaw.features.schema import create_feature_file
+from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.audit import similarity_search
 from thaw.models.audit.similarity_search import Neighbours, find_once
 from thaw.models.solver.blocks import ArrayBlocks

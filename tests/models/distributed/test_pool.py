@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from thaw.features.errors import InputError
-from thaw.features.store import FeatureFile, FeatureRows, create_feature_file
+from thaw.features.schema import create_feature_file
+from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.distributed import pool as cluster_pool
 from thaw.models.distributed import worker
 from thaw.models.distributed.pool import ClusterBlocks, ClusterPool, open_pool

@@ -7,20 +7,20 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from thaw.features.datasets.dataset import Dataset
+from thaw.features.datasets.listing import ImageArrays
 from thaw.features.errors import InputError
 from thaw.pipeline.run import split_csv
 
 
 def dataset(labels: list[int], given_split: list[str] | None = None, groups: list[str] | None = None) -> Dataset:
     return Dataset(
-        word="here",
+        name="here",
         ids=tuple(f"{i:03d}" for i in range(len(labels))),
         labels=np.array(labels, np.int64),
         class_names=tuple("abcdefgh"[: max(labels) + 1]),
         given_split=tuple(given_split or [""] * len(labels)),
         groups=tuple(groups) if groups else None,
-        read=lambda row: np.zeros((2, 2, 3), np.uint8),
-        content=lambda row: b"",
+        images=ImageArrays([np.zeros((2, 2, 3), np.uint8)] * len(labels)),
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thaw.features.store import create_feature_file
+from thaw.features.schema import create_feature_file
 from thaw.pipeline.report.html.embedding import MOST_IMAGES, coloured, flatten, of_run, sample
 from thaw.pipeline.run.report_json import Report
 
