@@ -17,11 +17,11 @@ from thaw.features.engines.backend import backend_name
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import whole_folder, whole_path, write_whole
 from thaw.features.processor import num_cores
-from thaw.pipeline.card import model_card
 from thaw.pipeline.config import Export
 from thaw.pipeline.export.onnx_model import INPUT, onnx_classifier
 from thaw.pipeline.formatting import size
-from thaw.pipeline.inference.trained import Trained, find_result, read_trained
+from thaw.pipeline.inference.classifier import Classifier, load_classifier
+from thaw.pipeline.inference.trained import find_result
 from thaw.pipeline.run.export_json import BATCH_SIZE, IMAGE_SIDE, Exported, record_export
 from thaw.pipeline.run.results import command, making
 
@@ -51,8 +51,7 @@ def main(settings: Export) -> Path:
 
 
 def _export(settings: Export, folder: Path, path: Path) -> Exported:
-    trained = read_trained(folder)
-    run, runtime = _WRITERS[settings.format](path, trained, settings.weights)
+    run, runtime = _write(settings.format, path, load_classifier(folder, None), settings.weights)
     one, many = (_latency(run, count) if run else None for count in (1, BATCH_SIZE))
     exported = Exported(
         format=settings.format,
@@ -99,24 +98,49 @@ def _check_path(path: Path, form: str) -> None:
         raise InputError(f"--out {path}: expected {wanted}")
 
 
-def _write_onnx(path: Path, trained: Trained, weights: str | None) -> tuple[Run | None, str | None]:
-    model = onnx_classifier(trained, weights)
-    with write_whole(path, "wb") as file:
-        file.write(model)
-    return _onnx_runtime(model)
+def _write(form: str, path: Path, classifier: Classifier, weights: str | None) -> tuple[Run | None, str | None]:
+    """Write the file and return a function that runs the exported model, and the name of what runs it."""
+    if form in ("onnx", "bundle"):
+        content = onnx_classifier(classifier, weights)
+        if form == "bundle":
+            from thaw.pipeline.export.bundle import write_bundle
+
+            write_bundle(path, classifier, content)
+        else:
+            with write_whole(path, "wb") as file:
+                file.write(content)
+        return _onnx_runtime(content)
+    import keras
+
+    from thaw.pipeline.export.keras_model import keras_classifier
+
+    model, class_names = keras_classifier(classifier, weights), json.dumps(classifier.class_names, ensure_ascii=False)
+    if form == "keras":
+        _save_keras(path, model, class_names)
+    else:
+        _save_savedmodel(path, model, class_names)
+    return model.predict_on_batch, f"Keras {keras.__version__} on {keras.backend.backend()}"
 
 
-def _write_bundle(path: Path, trained: Trained, weights: str | None) -> tuple[Run | None, str | None]:
-    from thaw.pipeline.export.bundle import write_bundle
+def _save_keras(path: Path, model: "keras.Model", class_names: str) -> None:
+    with whole_path(path, ".keras") as temporary:
+        model.save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr("class_names.json", class_names)
 
-    model = onnx_classifier(trained, weights)
-    model_card.write(trained.folder)
-    write_bundle(path, trained, model)
-    return _onnx_runtime(model)
+
+def _save_savedmodel(path: Path, model: "keras.Model", class_names: str) -> None:
+    with whole_folder(path) as temporary:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of TensorFlow about its own code
+            model.export(temporary, verbose=False)
+        extra = temporary / "assets.extra"  # TensorFlow's folder for files that are the user's own
+        extra.mkdir(exist_ok=True)
+        (extra / "class_names.json").write_text(class_names, encoding="utf-8")
 
 
 def _onnx_runtime(model: bytes) -> tuple[Run | None, str | None]:
-    """Return what runs the model and its name, None where ONNX Runtime is not installed."""
+    """Return a function that runs the model and the name of the runtime; None and None without ONNX Runtime."""
     try:
         import onnxruntime
     except ImportError:
@@ -124,46 +148,6 @@ def _onnx_runtime(model: bytes) -> tuple[Run | None, str | None]:
         return None, None
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, {INPUT: images}), f"ONNX Runtime {onnxruntime.__version__}"
-
-
-def _write_keras(path: Path, trained: Trained, weights: str | None) -> tuple[Run, str]:
-    from thaw.pipeline.export.keras_model import keras_classifier
-
-    model = keras_classifier(trained, weights)
-    with whole_path(path, ".keras") as temporary:
-        model.save(temporary)
-        with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr("class_names.json", json.dumps(trained.record["class_names"], ensure_ascii=False))
-    return _keras_runtime(model)
-
-
-def _write_savedmodel(path: Path, trained: Trained, weights: str | None) -> tuple[Run, str]:
-    from thaw.pipeline.export.keras_model import keras_classifier
-
-    model = keras_classifier(trained, weights)
-    with whole_folder(path) as temporary:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of TensorFlow about its own code
-            model.export(temporary, verbose=False)
-        extra = temporary / "assets.extra"  # TensorFlow's folder for files that are the user's own
-        extra.mkdir(exist_ok=True)
-        names = json.dumps(trained.record["class_names"], ensure_ascii=False)
-        (extra / "class_names.json").write_text(names, encoding="utf-8")
-    return _keras_runtime(model)
-
-
-def _keras_runtime(model: "keras.Model") -> tuple[Run, str]:
-    import keras
-
-    return model.predict_on_batch, f"Keras {keras.__version__} on {keras.backend.backend()}"
-
-
-_WRITERS: dict[str, Callable[[Path, Trained, str | None], tuple[Run | None, str | None]]] = {
-    "onnx": _write_onnx,
-    "keras": _write_keras,
-    "savedmodel": _write_savedmodel,
-    "bundle": _write_bundle,
-}
 
 
 def _size(path: Path) -> int:

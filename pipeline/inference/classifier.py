@@ -1,52 +1,76 @@
-"""A trained strategy as one object: images in, class probabilities out, by the very steps that it was trained with."""
+"""A result of a run as one object: images in, class probabilities out, by the same steps as in its training."""
 
-import logging
+from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
-from thaw.features.backbones.weights import TensorsLater, Weights
-from thaw.features.engines.network import Network
-from thaw.features.extraction import choice
-from thaw.features.extraction.spec import Engine
-from thaw.features.images.decode import least_side
-from thaw.features.images.preprocess import normalize, resize
-from thaw.features.pooling import pool
-from thaw.models.artifacts import load_record
-from thaw.pipeline.inference.trained import _check_record, _check_there, frozen_weights, read_trained
-from thaw.pipeline.run.report_json import NEURAL, Report, read_report
+from thaw.features.backbones.weights import Weights, taken_from
+from thaw.features.errors import InputError
+from thaw.features.extraction.spec import Engine, Preprocessing
+from thaw.features.pooling import layer_and_pooling, pool
+from thaw.models.artifacts import load_model, load_record
+from thaw.pipeline.inference.frozen_network import AS_TRAINED, EngineOptions, frozen_weights, start_engine
+from thaw.pipeline.inference.trained import check_record
+from thaw.pipeline.run.report_json import NEURAL, Report, read_report, remedy
 
-log = logging.getLogger("thaw")
+if TYPE_CHECKING:
+    import keras
+    from sklearn.pipeline import Pipeline
 
-
-@dataclass(frozen=True)
-class How:
-    """What may differ from the training without changing what an image is called: where and how fast it runs."""
-
-    engine: str = "auto"
-    device: str = "auto"
-    weights: str | None = None
+    from thaw.models.calibration import TemperatureScaled
+    from thaw.models.neural.network import Architecture
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """One strategy's model with the frozen network below it.
+class Classifier(ABC):
+    """A result that labels images: a model, and below it a frozen network unless the model itself takes images.
 
-    `record` is what the model carries of its making. `layers` are those that it is given, empty where the model itself
-    begins at the image. The engine runs as it did for the training, with all the layers that it gave then, since its
-    numbers differ a little with them.
+    Attributes:
+        folder: The result's folder, RUN/<name>.
+        report: The content of its report.json.
+        record: The settings of the training, which the model's file holds.
+        engine: Runs the frozen network, with all the layers of the training: the numbers differ a little with them.
+            None without a frozen network, or if the classifier was loaded for its model alone.
     """
 
+    FILE: ClassVar[str]
     folder: Path
     report: Report
     record: dict[str, Any]
-    model: Any
-    layers: tuple[str, ...]
     engine: Engine | None = field(repr=False)
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path, report: Report, options: EngineOptions | None) -> Self:
+        """Return the classifier whose model is the file at `path`; without `options` it has no engine."""
+
+    @property
+    @abstractmethod
+    def layers(self) -> tuple[str, ...]:
+        """The layers of the frozen network that the model takes; none if it takes images."""
+
+    @property
+    @abstractmethod
+    def head_inputs(self) -> list[tuple[str, str]]:
+        """The layers of the whole network, each with its pooling, whose features the last steps of the model take."""
+
+    @abstractmethod
+    def activations(self, inputs: np.ndarray) -> np.ndarray:
+        """Return what the model takes, float32, for network input (n, S, S, 3), n at most `batch_size`."""
+
+    @abstractmethod
+    def label(self, activations: np.ndarray) -> np.ndarray:
+        """Return class probabilities (n, K) float64 for what `activations` returned; each row's sum is 1."""
+
+    @abstractmethod
+    def whole_weights(self, source: str | None) -> Weights:
+        """Return the weights of the whole network; the frozen ones are read from `source` if that is given."""
 
     @property
     def class_names(self) -> list[str]:
@@ -55,96 +79,138 @@ class Classifier:
 
     @property
     def batch_size(self) -> int:
-        """How many images are labelled at once; the numbers of an engine differ a little with it."""
+        """How many images are labelled at once; an engine's numbers differ a little with it."""
         return int(self.record["batch_size"])
 
-    @property
-    def least_side(self) -> int | None:
-        """How small a JPEG may be decoded, see `thaw.features.images.decode.decode`."""
-        return least_side(self.record["image_size"], self.record["resize"])
-
-    def prepare(self, image: np.ndarray) -> np.ndarray:
-        """Return network input, float32 (S, S, 3), from one decoded image, uint8 (H, W, 3)."""
-        return normalize(resize(image, self.record["image_size"], self.record["resize"]), self.record["normalize"])
-
-    def activations(self, inputs: np.ndarray) -> np.ndarray:
-        """Return what the model is given for network input (n, S, S, 3), n at most `batch_size`.
-
-        That is features (n, D) for a linear strategy, activations (n, H, W, C) for a network, float32; or the inputs
-        themselves where the whole network was trained.
-        """
-        if self.engine is None:
-            return inputs
-        given = self.engine(inputs)
-        if self.report.strategy in NEURAL:
-            return given[self.layers[0]]
-        pooled = [pool(given[name], self.record["pooling"]).reshape(len(inputs), -1) for name in self.layers]
-        return np.hstack(pooled).astype(self.record["dtype"]).astype(np.float32)
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes network input."""
+        return Preprocessing(self.record["image_size"], self.record["resize"], self.record["normalize"])
 
     def views(self, inputs: np.ndarray) -> list[np.ndarray]:
-        """Return what the model is given for each view of the images, whose probabilities are averaged: one, or two.
-
-        The second view is the image's mirror, where the network was trained on images and their mirrors.
-        """
+        """Return what the model takes for each view of the images: themselves, and their mirrors if it learned both."""
         mirrors = [inputs[:, :, ::-1]] if self.record["views"] == 2 else []
         return [self.activations(view) for view in (inputs, *mirrors)]
 
-    def label(self, activations: np.ndarray) -> np.ndarray:
-        """Return class probabilities (n, K) float64 of what `activations` gave; each row's sum is 1."""
-        if self.report.strategy in NEURAL:
-            from thaw.models.neural.network import predict
-
-            return predict(self.model, iter([activations]))
-        found = np.zeros((len(activations), len(self.class_names)))
-        found[:, self.model.classes_] = self.model.predict_proba(activations)
-        return found / found.sum(axis=1, keepdims=True)
+    def average(self, views: list[np.ndarray]) -> np.ndarray:
+        """Return class probabilities (n, K) float64, the mean over the views."""
+        return np.mean([self.label(view) for view in views], axis=0)
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Return class probabilities (n, K) float64 for network input (n, S, S, 3) float32, n at most `batch_size`."""
         return self.average(self.views(inputs))
 
-    def average(self, views: list[np.ndarray]) -> np.ndarray:
-        """Return class probabilities (n, K) float64, the mean over what `views` gave."""
-        return np.mean([self.label(view) for view in views], axis=0)
+    def _frozen(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
+        if self.engine is None:
+            raise RuntimeError("the classifier was loaded for its model alone")
+        return self.engine(inputs)
 
 
-def load_classifier(folder: Path, how: How | None = None) -> Classifier:
-    """Return the classifier of a result's folder, RUN/<name>, ready to run.
+@dataclass(frozen=True)
+class LinearClassifier(Classifier):
+    """A scikit-learn model on the pooled layers of the frozen network, side by side."""
 
-    Raises InputError where its model is missing, damaged, of another version of this program, or where the weights of
-    the network below it cannot be had.
+    FILE: ClassVar[str] = "model.skops"
+    model: "TemperatureScaled | Pipeline"
+
+    @classmethod
+    def load(cls, path: Path, report: Report, options: EngineOptions | None) -> Self:
+        """Return the classifier; the model is read while the engine starts, since both take seconds."""
+        record = load_record(path)
+        check_record(path, report, record)
+        with ThreadPoolExecutor(1) as starting:
+            engine = starting.submit(start_engine, path.parent, record, options) if options else None
+            model, _ = load_model(path)
+            return cls(path.parent, report, record, engine.result() if engine else None, model)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers whose features the model takes."""
+        return tuple(str(self.record["layer"]).split("+"))
+
+    @property
+    def head_inputs(self) -> list[tuple[str, str]]:
+        """The layers of the network, each with its pooling, whose features the model takes."""
+        return [layer_and_pooling(name, self.record["pooling"]) for name in self.layers]
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """The fitted steps by their names, without the calibration."""
+        fitted: Any = getattr(self.model, "estimator", self.model)
+        return dict(fitted.steps)
+
+    def activations(self, inputs: np.ndarray) -> np.ndarray:
+        """Return features (n, D) float32, rounded as the run's feature file has them."""
+        given = self._frozen(inputs)
+        pooled = [pool(given[layer], pooling).reshape(len(inputs), -1) for layer, pooling in self.head_inputs]
+        return np.hstack(pooled).astype(self.record["dtype"]).astype(np.float32)
+
+    def label(self, activations: np.ndarray) -> np.ndarray:
+        """Return class probabilities (n, K) float64 of features (n, D); 0 for a class without training images."""
+        probabilities = np.zeros((len(activations), len(self.class_names)))
+        probabilities[:, self.model.classes_] = self.model.predict_proba(activations)
+        return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+    def whole_weights(self, source: str | None) -> Weights:
+        """Return the frozen network's weights."""
+        return frozen_weights(self.folder, self.record, source)
+
+
+@dataclass(frozen=True)
+class NeuralClassifier(Classifier):
+    """A trained Keras network on one layer of the frozen network, or on images."""
+
+    FILE: ClassVar[str] = "model.json"
+    model: "keras.Model"
+    architecture: "Architecture"
+
+    @classmethod
+    def load(cls, path: Path, report: Report, options: EngineOptions | None) -> Self:
+        """Return the classifier, its network built anew and given its weights."""
+        from thaw.models.neural.saved_network import load
+
+        model, architecture, record = load(path)
+        check_record(path, report, record)
+        engine = start_engine(path.parent, record, options) if options and architecture.input_layer else None
+        return cls(path.parent, report, record, engine, model, architecture)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layer whose activations the network takes; none if it takes images."""
+        return (self.architecture.input_layer,) if self.architecture.input_layer else ()
+
+    @property
+    def head_inputs(self) -> list[tuple[str, str]]:
+        """The last layer, flattened, and the layer of the probe with its pooling if there is one."""
+        last, probe = get_backbone(self.record["backbone"]).layers[-1].name, self.architecture.probe
+        return [(last, "flat"), *([(probe.layer, probe.pooling)] if probe else [])]
+
+    def activations(self, inputs: np.ndarray) -> np.ndarray:
+        """Return activations (n, H, W, C) float32, or the images as they are."""
+        return self._frozen(inputs)[self.layers[0]] if self.layers else inputs
+
+    def label(self, activations: np.ndarray) -> np.ndarray:
+        """Return class probabilities (n, K) float64 of activations or images (n, H, W, C)."""
+        from thaw.models.neural.prediction import predict
+
+        return predict(self.model, iter([activations]))
+
+    def whole_weights(self, source: str | None) -> Weights:
+        """Return the trained layers' weights from the model, the others from the frozen network."""
+        of_model = Weights({}, f"the model in {self.folder}", "")
+        frozen = frozen_weights(self.folder, self.record, source) if self.layers else of_model
+        return taken_from(self.model, frozen, get_backbone(self.record["backbone"]))
+
+
+def load_classifier(folder: Path, options: EngineOptions | None = AS_TRAINED) -> Classifier:
+    """Return the classifier of a result's folder, RUN/<name>; with `options` None only to use its model.
+
+    Raises InputError if its model is missing, damaged or of another version of this program, or if the weights of the
+    frozen network cannot be had.
     """
-    how, report = how or How(), read_report(folder / "report.json")
-    with ThreadPoolExecutor(1) as starting:  # of the engine, for seconds, while the model is read
-        ahead = None
-        if report.strategy not in NEURAL:
-            _check_there(folder / "model.skops", report)
-            record = load_record(folder / "model.skops")
-            _check_record(folder, report, record)
-            ahead = starting.submit(_start_engine, folder, record, how)
-        trained = read_trained(folder)
-        layers = trained.frozen_layers
-        engine = ahead.result() if ahead else _start_engine(folder, trained.record, how) if layers else None
-    return Classifier(folder, trained.report, trained.record, trained.model, layers, engine)
-
-
-def _start_engine(folder: Path, record: dict[str, Any], how: How) -> Engine:
-    """Return the engine that the features were made by, or another that gives the same where that is not there."""
-    # A network that was converted before, for these very weights, is run without reading them again.
-    tensors = TensorsLater(lambda: frozen_weights(folder, record, how.weights).tensors)
-    weights = Weights(tensors, str(how.weights or record["weights"]), record["weights_sha256"])
-    layers, size = tuple(record["engine_layers"]), int(record["image_size"])
-    network = Network(get_backbone(record["backbone"]), weights, layers, size, record["engine_precision"], keep=True)
-    batch_size = int(record["batch_size"])
-    requested = _engine_of(record, how)
-    engine, device = choice.settle(
-        requested, how.device, network, batch_size, lambda: np.empty((0, size, size, 3), np.float32)
-    )
-    if engine != record["engine"]:
-        log.info("the features were made by %s; %s gives the same to about 1e-4", record["engine"], engine)
-    return network.start(engine, batch_size, device)
-
-
-def _engine_of(record: dict[str, Any], how: How) -> str:
-    """Return the engine to ask for: the given one, else that of the training, or a GPU's in place of mnn."""
-    return how.engine if how.engine != "auto" or record["engine"] == "mnn" else str(record["engine"])
+    report = read_report(folder / "report.json")
+    kind = NeuralClassifier if report.strategy in NEURAL else LinearClassifier
+    path = folder / kind.FILE
+    if not path.exists():
+        raise InputError(f"there is no model {path}; type: {remedy(path, report.strategy)}")
+    return kind.load(path, report, options)

@@ -1,4 +1,4 @@
-"""The images that are to be labelled: files, folders, patterns and names on standard input, listed as wanted."""
+"""The images that are to be labelled: files, folders, patterns, and names on standard input."""
 
 import glob
 import os
@@ -9,20 +9,18 @@ from thaw.features.errors import InputError, shown
 
 STANDARD_INPUT = "-"
 # The endings of image files in a folder; a file that is named itself is read whatever its ending is.
-ENDINGS = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".avif"),
-        *(".ppm", ".pgm", ".pbm", ".pnm"),
-    )
+ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".avif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
 
 
 def list_images(words: Sequence[str], lines: Iterable[str]) -> Iterator[Path]:
     """Yield the images that `words` name, in their order; `-` stands for the names in `lines`, one a line.
 
-    A folder stands for the image files anywhere in it, a word with `*`, `?` or `[` that is no file for what it matches.
-    A name that leads to nothing is yielded too: reading it says so. Raises InputError where there are no words, or a
-    folder or a pattern holds no image.
+    A folder stands for the image files anywhere in it, a word with `*`, `?` or `[` for what it matches, unless it is a
+    file's name. The name of a missing file is yielded too: reading it is the error. Raises InputError if there are no
+    words, or if a folder or a pattern holds no image.
     """
     if not words:
         raise InputError(
@@ -40,7 +38,7 @@ def _of_word(word: str) -> Iterator[Path]:
     try:
         path = Path(word).expanduser()
     except RuntimeError as error:
-        raise InputError(f"{shown(word)}: {error} Expected a file, a folder or a pattern: mend the name") from None
+        raise InputError(f"{shown(word)}: {error} Expected a file, a folder or a pattern: fix the name") from None
     if path.is_dir():
         yield from _not_none(_in_folder(path), f"{shown(path)} holds no image file")
     elif not os.path.lexists(path) and glob.has_magic(word):
@@ -63,6 +61,6 @@ def _in_folder(folder: Path) -> Iterator[Path]:
 def _not_none(paths: Iterator[Path], problem: str) -> Iterator[Path]:
     first = next(paths, None)
     if first is None:
-        raise InputError(f"{problem}; expected JPEG, PNG or other image files: mend the name")
+        raise InputError(f"{problem}; expected JPEG, PNG or other image files: fix the name")
     yield first
     yield from paths

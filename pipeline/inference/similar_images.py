@@ -1,4 +1,4 @@
-"""The training images nearest to a new one by the features that its model sees, with small pictures of them."""
+"""The training images most like a new one by the features that its model sees, with thumbnails of them."""
 
 import functools
 import logging
@@ -10,23 +10,21 @@ import numpy as np
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.errors import InputError
 from thaw.features.pooling import pooled_shape
-from thaw.features.store import FeatureFile, FeatureRows
+from thaw.features.store import SPLITS, FeatureFile, FeatureRows
 from thaw.models.audit.similarity_search import Likeness, Neighbours
-from thaw.pipeline.extraction.feature_files import UNSAID
-from thaw.pipeline.inference.classifier import Classifier
-from thaw.pipeline.run.report_json import NEURAL
+from thaw.pipeline.inference.classifier import Classifier, LinearClassifier
 from thaw.pipeline.run.run_json import read_run_settings
 from thaw.pipeline.thumbnails import Pictures, open_pictures
 
 log = logging.getLogger("thaw")
 
 MOST_NEIGHBOURS = 12
-MADE_OF = ("backbone", "weights_sha256", "image_size", "resize", "normalize", "engine_precision", "decoding")
+SETTINGS_COMPARED = ("backbone", "weights_sha256", "image_size", "resize", "normalize", "engine_precision", "decoding")
 KEPT_THUMBNAILS = 2048  # of a few kB each
 
 
 class Nearest:
-    """Finds the images most like others among those of a run that are not test; pictures of them where at hand."""
+    """Finds the training and validation images of a run that are most like others, and their thumbnails."""
 
     def __init__(self, neighbours: Neighbours, class_names: Sequence[str], pictures: Pictures | None):
         self._neighbours, self._class_names, self._pictures = neighbours, class_names, pictures
@@ -38,33 +36,33 @@ class Nearest:
         A similarity is the cosine of `thaw.models.audit.similarity_search`; fewer come if the run has fewer.
         """
         known = self._neighbours
-        places, similarities = known.find(features, num)
+        rows, similarities = known.find(features, num)
         return [
             [Likeness(known.ids[k], self._class_names[known.labels[k]], float(s)) for k, s in zip(*pair, strict=True)]
-            for pair in zip(places.tolist(), similarities.tolist(), strict=True)
+            for pair in zip(rows.tolist(), similarities.tolist(), strict=True)
         ]
 
     def _thumbnail(self, name: str) -> str | None:
-        """Return image `name` as a data URL of at most 96 pixels a side, None where it cannot be had."""
+        """Return image `name` as a data URL of at most 96 pixels a side, None if it cannot be had."""
         return self._pictures.thumbnail(name)[0] if self._pictures else None
 
 
 def open_nearest(run_folder: Path, classifier: Classifier) -> Nearest | None:
-    """Return the run's images to search in; None, said in the log, where the features that the model sees are not kept.
+    """Return the run's images to search in; None with a line in the log if their features are not those of the model.
 
-    A network sees whole activations, which features.h5 has only where the layer was not pooled.
+    A network takes whole activations, which features.h5 has only if the layer was not pooled.
     """
     folders = (classifier.folder, run_folder)  # the baseline `random` has features of its own
-    paths = [folder / "features.h5" for folder in folders if (folder / "features.h5").exists()]
+    path = next((path for folder in folders if (path := folder / "features.h5").exists()), None)
     try:
-        if not paths:
+        if path is None:
             raise InputError(f"{run_folder} has no features.h5")
-        with FeatureFile(paths[0]) as features:
+        with FeatureFile(path) as features:
             _check(features, classifier)
-            rows = np.flatnonzero(features.split != 2)
-            ids = [features.ids[row] for row in rows]
-            blocks = FeatureRows(features, classifier.layers, features.split != 2)
-            neighbours = Neighbours(blocks, ids, features.labels[rows])
+            is_known = features.split != SPLITS.index("test")
+            ids = [features.ids[row] for row in np.flatnonzero(is_known)]
+            rows = FeatureRows(features, classifier.layers, is_known)
+            neighbours = Neighbours(rows, ids, features.labels[is_known])
     except InputError as error:
         log.info("no nearest training images: %s", error)
         return None
@@ -72,19 +70,19 @@ def open_nearest(run_folder: Path, classifier: Classifier) -> Nearest | None:
 
 
 def _check(features: FeatureFile, classifier: Classifier) -> None:
-    """Raise InputError where the file's rows are not what the model sees of an image."""
+    """Raise InputError if the file's rows are not what the model takes of an image."""
     missing = [name for name in classifier.layers if name not in features.layers]
     if missing or not classifier.layers:
         raise InputError(f"{features.path} does not have what the model sees ({', '.join(missing) or 'images'})")
-    record, given = classifier.record, {**UNSAID, **features.attributes}
-    neural = classifier.report.strategy in NEURAL
-    differing = [name for name in (*MADE_OF, *(() if neural else ("pooling",))) if given.get(name) != record[name]]
+    record, pools = classifier.record, isinstance(classifier, LinearClassifier)
+    compared = (*SETTINGS_COMPARED, *(("pooling",) if pools else ()))
+    differing = [name for name in compared if features.attributes.get(name) != record[name]]
     if differing or features.class_names != tuple(classifier.class_names):
         raise InputError(f"{features.path} was made otherwise than the model ({', '.join(differing) or 'classes'})")
-    backbone, pooling = get_backbone(record["backbone"]), "none" if neural else record["pooling"]
+    backbone, pooling = get_backbone(record["backbone"]), record["pooling"] if pools else "none"
     for name in classifier.layers:
-        seen = pooled_shape(pooling, backbone.output_shape(name, record["image_size"]))
-        if np.prod(seen) != np.prod(features.layers[name][1:]):
+        shape = pooled_shape(pooling, backbone.output_shape(name, record["image_size"]))
+        if np.prod(shape) != np.prod(features.layers[name][1:]):
             raise InputError(f"{features.path} has {name} pooled, and the model sees the whole of it")
 
 

@@ -1,67 +1,59 @@
-"""What a model says of new images, and how it is written: a table, CSV, or JSON lines."""
+"""The labels of new images, and how they are written: as a table, CSV, or JSON lines."""
 
 import csv
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TextIO
+from typing import TextIO
 
 import numpy as np
 
-from thaw.features.images.decode import shown
+from thaw.features.errors import shown
 
 UNSURE = "unsure"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of one image: `status` is `ok`, `unsure` or `error`, the last with a `fault` in place of the rest.
+    """The result for one image: probabilities (K,) float64 of the classes, or an `error` and no probabilities.
 
-    `probabilities` (K,) float64 are of the classes in their order.
+    The image is unsure if its highest probability lies below `reject`.
     """
 
     path: Path
-    status: str
-    probabilities: np.ndarray | None = None
-    fault: str | None = None
+    probabilities: np.ndarray
+    reject: float | None = None
+    error: str | None = None
 
-    @classmethod
-    def of(cls, path: Path, probabilities: np.ndarray, reject: float | None) -> Self:
-        """Return the answer for probabilities (K,): `unsure` where the highest lies below `reject`."""
-        unsure = reject is not None and probabilities.max() < reject
-        return cls(path, UNSURE if unsure else "ok", probabilities)
+    @property
+    def status(self) -> str:
+        """One of `ok`, `unsure` and `error`."""
+        if self.error:
+            return "error"
+        return UNSURE if self.reject is not None and self.probabilities.max() < self.reject else "ok"
 
-    @classmethod
-    def of_fault(cls, path: Path, fault: str) -> Self:
-        """Return the answer for an image that cannot be read."""
-        return cls(path, "error", fault=fault)
-
-    def best(self, top: int) -> list[tuple[int, float]]:
-        """Return (class, probability) of the `top` most probable classes, the first the label's own."""
-        if self.probabilities is None:
-            return []
+    def best(self, class_names: Sequence[str], top: int) -> list[tuple[str, float]]:
+        """Return class and probability of the `top` most probable classes, the image's label first."""
         order = np.argsort(-self.probabilities, kind="stable")[:top]
-        return [(int(number), float(self.probabilities[number])) for number in order]
+        return [(class_names[k], float(self.probabilities[k])) for k in order]
 
 
-class Writer:
-    """Writes answers to `out`, one after the other; the `top` most probable classes of each."""
+class Writer(ABC):
+    """Writes answers to `out`, one after the other, with the `top` most probable classes of each."""
 
     def __init__(self, out: TextIO, class_names: Sequence[str], top: int):
         self.out, self.class_names, self.top = out, class_names, min(top, len(class_names))
         self.begin()
 
+    @abstractmethod
     def begin(self) -> None:
         """Write what comes before all answers."""
 
+    @abstractmethod
     def write(self, answer: Answer) -> None:
         """Write one answer."""
-        raise NotImplementedError
-
-    def flush(self) -> None:
-        """Have what was written seen."""
-        self.out.flush()
 
 
 class _Table(Writer):
@@ -73,17 +65,17 @@ class _Table(Writer):
         self.out.write(f"{'label':<{self.width}}  prob. %{others}  image\n")
 
     def write(self, answer: Answer) -> None:
-        if answer.fault:
-            self.out.write(f"{'error':<{self.width}}  {'-':>7}  {answer.fault}\n")
+        if answer.error:
+            self.out.write(f"{'error':<{self.width}}  {'-':>7}  {answer.error}\n")
             return
-        (first, highest), *others = answer.best(self.top)
-        label = UNSURE if answer.status == UNSURE else shown(self.class_names[first])
-        then = "".join(f"  {shown(self.class_names[k]):<{self.width}} {100 * p:>6.1f}" for k, p in others)
+        (first, highest), *others = answer.best(self.class_names, self.top)
+        label = UNSURE if answer.status == UNSURE else shown(first)
+        then = "".join(f"  {shown(name):<{self.width}} {100 * p:>6.1f}" for name, p in others)
         self.out.write(f"{label:<{self.width}}  {100 * highest:>7.1f}{then}  {shown(answer.path)}\n")
 
 
 class _CSV(Writer):
-    """Columns image, status, label, probability, then label_2, probability_2 and on by `top`, and error."""
+    """Columns image, status, label, probability, then label_2, probability_2 and so on up to `top`, and error."""
 
     def begin(self) -> None:
         self.writer = csv.writer(self.out, lineterminator="\n")
@@ -91,20 +83,23 @@ class _CSV(Writer):
         self.writer.writerow(["image", "status", "label", "probability", *more, "error"])
 
     def write(self, answer: Answer) -> None:
-        best = [cell for k, p in answer.best(self.top) for cell in (self.class_names[k], repr(p))]
-        cells = best or [""] * (2 * self.top)
+        best = answer.best(self.class_names, self.top)
+        cells = [cell for name, p in best for cell in (name, repr(p))] or [""] * (2 * self.top)
         if answer.status == UNSURE:
             cells[0] = UNSURE
-        self.writer.writerow([str(answer.path), answer.status, *cells, answer.fault or ""])
+        self.writer.writerow([str(answer.path), answer.status, *cells, answer.error or ""])
 
 
 class _JSONLines(Writer):
-    """An object a line: image, status, label (null where unsure), top (a list of label and probability), error."""
+    """An object a line: image, status, label (null if unsure), top (a list of label and probability), error."""
+
+    def begin(self) -> None:
+        pass
 
     def write(self, answer: Answer) -> None:
-        best = [{"label": self.class_names[k], "probability": p} for k, p in answer.best(self.top)]
+        best = [{"label": name, "probability": p} for name, p in answer.best(self.class_names, self.top)]
         label = best[0]["label"] if answer.status == "ok" else None
-        line = {"image": str(answer.path), "status": answer.status, "label": label, "top": best, "error": answer.fault}
+        line = {"image": str(answer.path), "status": answer.status, "label": label, "top": best, "error": answer.error}
         self.out.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 

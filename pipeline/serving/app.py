@@ -13,8 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.requests import ClientDisconnect
 
-from thaw.features.errors import InputError
-from thaw.features.images.decode import shown
+from thaw.features.errors import InputError, shown
 from thaw.pipeline.config import Serve
 from thaw.pipeline.inference.classifier import Classifier
 from thaw.pipeline.inference.similar_images import MOST_NEIGHBOURS, Nearest
@@ -137,8 +136,8 @@ async def predict(
 
 
 def _answer(service: Service, labelled: Labelled, top: int, found: list[Neighbour], seconds: float) -> Prediction:
-    answer, names = Answer.of(Path(), labelled.probabilities, service.settings.reject), service.model.classes
-    shares = [Share(label=names[k], probability=p) for k, p in answer.best(top)]
+    answer = Answer(Path(), labelled.probabilities, service.settings.reject)
+    shares = [Share(label=name, probability=p) for name, p in answer.best(service.model.classes, top)]
     label = shares[0].label if answer.status == "ok" else None
     return Prediction(status=answer.status, label=label, top=shares, neighbours=found, seconds=seconds)
 

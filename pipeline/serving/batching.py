@@ -64,11 +64,12 @@ class Labeller:
 
     def _prepare(self, body: bytes) -> np.ndarray:
         """Return network input (S, S, 3); errors are freed of options that whoever sent the image does not have."""
+        preprocessing = self._classifier.preprocessing
         try:
-            image = decode(body, CALLED, self._max_pixels, self._classifier.least_side)
+            image = decode(body, CALLED, self._max_pixels, preprocessing.least_side)
         except InputError as error:
             raise InputError(str(error).rpartition(";")[0].removesuffix("; remove it")) from None
-        return self._classifier.prepare(image)
+        return preprocessing.prepare(image)
 
     async def _label_waiting(self) -> None:
         loop = asyncio.get_running_loop()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from thaw.features.errors import InputError
 from thaw.pipeline.config import Serve
-from thaw.pipeline.inference.classifier import How, load_classifier
+from thaw.pipeline.inference.classifier import load_classifier
+from thaw.pipeline.inference.frozen_network import EngineOptions
 from thaw.pipeline.inference.trained import find_result
 from thaw.pipeline.serving.access import is_loopback
 
@@ -34,7 +35,7 @@ def main(settings: Serve) -> None:
         from thaw.pipeline.inference.similar_images import open_nearest
         from thaw.pipeline.serving.app import create_app
 
-        classifier = load_classifier(folder, How(settings.engine, settings.device, settings.weights))
+        classifier = load_classifier(folder, EngineOptions(settings.engine, settings.device, settings.weights))
         app = create_app(classifier, open_nearest(settings.run_folder, classifier), settings)
         if not is_loopback(settings.host):
             log.warning(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from thaw.pipeline.config import Serve
-from thaw.pipeline.inference.classifier import How, load_classifier
+from thaw.pipeline.inference.classifier import load_classifier
 from thaw.pipeline.inference.similar_images import open_nearest
 from thaw.pipeline.serving.app import Service, create_app
 from thaw.pipeline.serving.serve import listen, make_server
@@ -54,7 +54,7 @@ class Server(NamedTuple):
 def serving(run_folder: Path, strategy: str = "svm", **options: Any) -> Iterator[Server]:
     """Serve a strategy of the run on a free port."""
     settings = Serve(run=run_folder, **{"rate": 1e6, **options})
-    classifier = load_classifier(run_folder / strategy, How())
+    classifier = load_classifier(run_folder / strategy)
     app = create_app(classifier, open_nearest(run_folder, classifier), settings)
     with listen(settings.host, 0) as listening:
         server = make_server(app)

@@ -84,7 +84,7 @@ def _dataset(make: Callable[[Path], str]) -> Callable[[Path], object]:
 def _artifact(run_folder: Path, file: str, change: Callable[[Path], object]) -> Callable[[Path], object]:
     def meet(folder: Path) -> object:
         from thaw.models.artifacts import load_model
-        from thaw.pipeline.inference.trained import read_trained
+        from thaw.pipeline.inference.classifier import load_classifier
         from thaw.pipeline.verify.verify import findings
 
         copy = folder / "run"
@@ -95,7 +95,7 @@ def _artifact(run_folder: Path, file: str, change: Callable[[Path], object]) -> 
             if file.endswith("model.skops"):
                 load_model(copy / file)
             if "/model." in file:
-                read_trained((copy / file).parent)
+                load_classifier((copy / file).parent, None)
             wrong = [why for _, why in findings(copy) if why]
             if wrong:
                 raise InputError(wrong[0])

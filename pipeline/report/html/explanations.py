@@ -175,11 +175,14 @@ def _has_positions(report: Report, settings: dict[str, Any]) -> bool:
 
 def _heat(folder: Path, entry: Entry, rows: list[int], pictures: Pictures) -> dict[Shown, np.ndarray]:
     from thaw.models.neural.gradcam import heat_maps
-    from thaw.pipeline.inference.classifier import load_classifier
+    from thaw.pipeline.inference.classifier import NeuralClassifier, load_classifier
 
     classifier = load_classifier(folder / entry.report.name)
-    images = [pictures.pixels(entry.ids[row], entry.classes[row], classifier.least_side) for row in rows]
-    kept = [(row, classifier.prepare(image)) for row, image in zip(rows, images, strict=True) if image is not None]
+    if not isinstance(classifier, NeuralClassifier):
+        raise TypeError(f"{entry.report.name} is not a network")
+    preprocessing = classifier.preprocessing
+    images = [pictures.pixels(entry.ids[row], entry.classes[row], preprocessing.least_side) for row in rows]
+    kept = [(row, preprocessing.prepare(image)) for row, image in zip(rows, images, strict=True) if image is not None]
     if not kept:
         return {}
     size = classifier.batch_size

@@ -28,7 +28,7 @@ def copied(pictures_run: Path, tmp_path: Path) -> Path:
 
 
 def activations(classifier: Classifier, path: Path) -> np.ndarray:
-    inputs = classifier.prepare(decode(path, path.name))[np.newaxis]
+    inputs = classifier.preprocessing.prepare(decode(path, path.name))[np.newaxis]
     return classifier.activations(inputs).reshape(1, -1)
 
 

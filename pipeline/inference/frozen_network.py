@@ -1,0 +1,57 @@
+"""The frozen network below a trained model: started as it ran in the training, or on another engine."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw.features.backbones.registry import get_backbone
+from thaw.features.backbones.weights import TensorsLater, Weights, load_weights
+from thaw.features.engines.network import Network
+from thaw.features.errors import InputError
+from thaw.features.extraction.choice import agreed_engine, choose_engine
+from thaw.features.extraction.spec import Engine
+
+log = logging.getLogger("thaw")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What may differ from the training: the engine, its device, and the file of the frozen network's weights."""
+
+    engine: str = "auto"
+    device: str = "auto"
+    weights: str | None = None
+
+
+AS_TRAINED = EngineOptions()
+
+
+def start_engine(folder: Path, record: dict[str, Any], options: EngineOptions) -> Engine:
+    """Return the engine that made the features, or if it is not there another one with the same output."""
+    # A network that was converted before, for these very weights, is run without reading them again.
+    tensors = TensorsLater(lambda: frozen_weights(folder, record, options.weights).tensors)
+    weights = Weights(tensors, str(options.weights or record["weights"]), record["weights_sha256"])
+    layers, size, batch_size = tuple(record["engine_layers"]), int(record["image_size"]), int(record["batch_size"])
+    network = Network(get_backbone(record["backbone"]), weights, layers, size, record["engine_precision"], keep=True)
+    # Without other options Keras runs again if it ran in training; a GPU may run in place of MNN.
+    as_trained = options.engine == "auto" and record["engine"] != "mnn"
+    requested = str(record["engine"]) if as_trained else options.engine
+    engine, device = choose_engine(requested, options.device, network.precision)
+    engine = agreed_engine(requested, engine, network, batch_size, lambda: np.empty((0, size, size, 3), np.float32))
+    if engine != record["engine"]:
+        log.info("the features were made by %s; %s gives the same to about 1e-4", record["engine"], engine)
+    return network.start(engine, batch_size, device)
+
+
+def frozen_weights(folder: Path, record: dict[str, Any], source: str | None) -> Weights:
+    """Return the frozen network's weights, from `source` if it is given; raises InputError if they are others."""
+    weights = load_weights(source or record["weights"], get_backbone(record["backbone"]), record["seed"])
+    if weights.sha256 != record["weights_sha256"]:
+        raise InputError(
+            f"the model in {folder} was trained on a network with the weights {record['weights_sha256'][:12]}..., and "
+            f"those from {weights.source} are {weights.sha256[:12]}...; give the same file: --weights PATH"
+        )
+    return weights
