@@ -83,19 +83,19 @@ class Comparison(NamedTuple):
         return f"no significant difference from {self.b}" if self.holm_p >= SIGNIFICANCE else f"beats {self.b}"
 
 
-def result_folder(settings: Strategy, strategy: str) -> tuple[str, Path]:
-    """Return the name and the folder of the result; raises InputError where something else has the name."""
+def result_folder(settings: Strategy, strategy: str) -> Path:
+    """Return the folder of a result; raises InputError if something else has its name."""
     name = settings.name or strategy
     folder = settings.run_folder / name
     if name != strategy and name in ALL_STRATEGIES:
         raise InputError(f"--name {name} is the strategy {name}'s own; choose another, for example {strategy}-2")
     if folder.is_file() or name in ("activations", "advice", "plots"):
         raise InputError(f"--name {name}: {folder} is the run's own; choose another name")
-    return name, folder
+    return folder
 
 
 def making(folder: Path) -> AbstractContextManager[None]:
-    """Return what holds the right to write a result's folder; entering it raises InputError where another has it."""
+    """Return what holds the right to write a result's folder; entering it raises InputError if a process has it."""
     return held(folder, otherwise=", or give this one a name of its own by --name")
 
 

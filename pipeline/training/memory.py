@@ -1,4 +1,4 @@
-"""Rows of a feature file for a fit: held in memory where they fit what a stage may still use, else read as wanted."""
+"""How much memory a stage may use, and the rows of a feature file for a fit: held in memory, or read when needed."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.selection.search import candidates, num_at_once
 from thaw.models.solver.blocks import ArrayBlocks, Blocks, SquareRoots, block_rows, signed_roots
-from thaw.pipeline.config import Linear, Shared
+from thaw.pipeline.config import Common, Linear
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -21,9 +21,17 @@ log = logging.getLogger("thaw")
 
 
 def load_rows(features: FeatureFile, layer: str, transform: str, mask: np.ndarray, in_memory: bool) -> Blocks:
-    """Return the rows (n, D) float32 of a layer (or several, joined by +) where `mask` (N,) holds, transformed.
+    """Return transformed rows of a feature file.
 
-    Each pass over them reads the file unless they are held `in_memory`; the numbers are the same.
+    Args:
+        features: the file.
+        layer: its name, or several joined by +.
+        transform: none or sqrt.
+        mask: (N,) bool, which rows.
+        in_memory: whether they are held in memory; otherwise each pass over them reads the file, with equal numbers.
+
+    Returns:
+        The rows (n, D) float32 in blocks.
     """
     names = layer.split("+")
     if not in_memory:
@@ -36,7 +44,7 @@ def load_rows(features: FeatureFile, layer: str, transform: str, mask: np.ndarra
     return blocks
 
 
-COPIES_PER_FIT = 3  # of the features: the fit rows, the same transformed, the same scaled
+COPIES_PER_FIT = 3  # of the features: the fit rows, the transformed rows, the scaled rows
 
 
 def peak_memory_mb() -> float:
@@ -45,14 +53,14 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def memory_budget_mb(settings: Shared) -> float:
-    """Return the MB that a stage may use: --memory, else three quarters of the machine's."""
+def memory_budget_mb(settings: Common) -> float:
+    """Return the MB that a stage may use: --memory, else three quarters of the machine's memory."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
     return settings.memory or 0.75 * total
 
 
-def spare_memory_mb(settings: Shared) -> float:
-    """Return the MB that a stage may use beyond what this process holds now, 0 where that is more already."""
+def spare_memory_mb(settings: Common) -> float:
+    """Return the MB that a stage may still use beside what this process holds now, at least 0."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         held = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -62,9 +70,9 @@ def spare_memory_mb(settings: Shared) -> float:
 
 
 def check_memory(settings: Linear, features: FeatureFile, client: "Client | None" = None) -> None:
-    """Raise InputError where the features of the rows that are not test cannot fit the memory budget in copies.
+    """Raise InputError if copies of the features, without the test rows, do not fit the memory budget.
 
-    With a `client` the folds are its workers', and have to fit their memory limits, one fold for each thread.
+    With a `client` the folds have to fit the memory limits of its workers too, one fold for each thread.
     """
     tried = candidates(settings.layer, list(features.layers), settings.transform)
     largest = max(features.row_bytes(layer.split("+")) for layer in tried)
@@ -82,7 +90,7 @@ def check_memory(settings: Linear, features: FeatureFile, client: "Client | None
 
 
 def _check_workers(size: float, client: "Client") -> None:
-    """Raise InputError where a worker's memory limit cannot hold the folds of features of `size` MB."""
+    """Raise InputError if the folds of features of `size` MB do not fit the memory limit of a worker."""
     for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
         needed, limit = size * (1 + COPIES_PER_FIT) * worker["nthreads"], worker["memory_limit"] / 1e6
         if limit and needed > limit:

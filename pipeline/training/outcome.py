@@ -1,10 +1,10 @@
-"""What every strategy ends with: its model, predictions and report, each written whole into its folder."""
+"""What a strategy ends with: its model, predictions, report and model card, each written whole into its folder."""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,166 +15,169 @@ from thaw.models.artifacts import MODEL_VERSION
 from thaw.models.metrics import evaluate
 from thaw.pipeline.card import model_card
 from thaw.pipeline.config import Shared
-from thaw.pipeline.extraction.feature_files import UNSAID
+from thaw.pipeline.run import report_json
 from thaw.pipeline.run.export_json import remove_exports
-from thaw.pipeline.run.predictions_csv import write_predictions
-from thaw.pipeline.run.report_json import Report, read_report, report_text, write_report
+from thaw.pipeline.run.predictions_csv import Predictions, write_predictions
+from thaw.pipeline.run.report_json import Report, Seconds, read_report
 from thaw.pipeline.run.results import command
-from thaw.pipeline.run.run_json import shared_settings
+from thaw.pipeline.run.schema import json_text
 from thaw.pipeline.run.sha256sums import write_sums
 from thaw.pipeline.training.memory import peak_memory_mb
 from thaw.pipeline.versions import versions
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger("thaw")
+
+ORIGIN_IN_REPORT = ("backbone", "layer", "features_sha256", "weights_sha256", "device")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a result's inputs come from; None where it has none."""
+    """What a model is trained on: None if a field does not apply. `engine` runs the frozen layers `engine_layers`."""
 
     backbone: str | None = None
     layer: str | None = None
     features_sha256: str | None = None
     weights_sha256: str | None = None
-    engine: str | None = None
     device: str = "cpu"
-    feature_seconds: float | None = None
+    engine: str | None = None
     engine_layers: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, features: FeatureFile, layer: str) -> "Origin":
-        """Return the origin of what was trained on a layer of a feature file."""
+        """Return the origin of a model that is trained on a layer of a feature file."""
         given = features.attributes
-        names = ("backbone", "weights_sha256", "engine", "device")
-        own: dict[str, Any] = {"features_sha256": given["values_sha256"], "feature_seconds": given["seconds"]}
-        layers = (layer_and_pooling(name, "")[0] for name in str(given["layers"]).split(","))
-        own["engine_layers"] = tuple(dict.fromkeys(layers))
-        return cls(layer=layer, **{name: given[name] for name in names}, **own)
+        layers = dict.fromkeys(layer_and_pooling(name, "")[0] for name in given["layers"].split(","))
+        return cls(
+            backbone=given["backbone"],
+            layer=layer,
+            features_sha256=given["values_sha256"],
+            weights_sha256=given["weights_sha256"],
+            device=given["device"],
+            engine=given["engine"],
+            engine_layers=tuple(layers),
+        )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training gives: class probabilities (num_test, K) float64 of the test rows, and how they came about.
+    """What the training of a strategy gives.
 
-    `save(path, record)` writes the model, all its files beginning with the path's stem; `model_file` is the path's
-    name, None where there is no model.
+    Attributes:
+        strategy: its name.
+        origin: what it was trained on.
+        seconds: what it took.
+        probabilities: of the classes for the test images, float64 (num_test, K).
+        hyperparameters: JSON values for the report.
+        save: writes the model for a path and a record, in files whose names begin with the path's stem; None if there
+            is no model.
+        model_file: the name of the path.
     """
 
+    strategy: str
     origin: Origin
+    seconds: Seconds
     probabilities: np.ndarray
     hyperparameters: dict[str, Any]
-    fit_seconds: float
-    predict_seconds: float
     save: Callable[[Path, dict[str, Any]], None] | None = None
     model_file: str = "model.skops"
 
 
-def write_outcome(
-    settings: Shared, folder: Path, name: str, strategy: str, features: FeatureFile, outcome: Outcome
-) -> Path:
-    """Write the model, predictions.csv, report.json and, of these, the model card into `folder`, and return it."""
+def write_outcome(settings: Shared, folder: Path, features: FeatureFile, outcome: Outcome) -> Path:
+    """Write the model, predictions.csv, report.json, SHA256SUMS and the model card of a result and return its folder.
+
+    The report comes after all that it is about: without one there is no result.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").unlink(missing_ok=True)
-    test = features.split == 2
-    labels = features.labels[test]
-    ids = [features.ids[row] for row in np.flatnonzero(test)]
-    if len(outcome.probabilities) != len(ids):
-        raise RuntimeError(f"{name} labelled {len(outcome.probabilities)} of {len(ids)} test images")
+    predictions = _predictions(features, outcome)
+    save_model(settings, folder, features, outcome)
+    write_predictions(folder / "predictions.csv", *predictions, features.class_names)
+    report = build_report(settings, folder, features, outcome)
+    write_report(folder, report)
+    if outcome.save is not None:
+        model_card.write(folder, report, predictions, model_record(settings, features, outcome))
+    return folder
+
+
+def _predictions(features: FeatureFile, outcome: Outcome) -> Predictions:
+    """Return the labelled test images; raises RuntimeError if one is missing."""
+    rows = np.flatnonzero(features.split == 2)
+    if len(outcome.probabilities) != len(rows):
+        raise RuntimeError(f"{outcome.strategy} labelled {len(outcome.probabilities)} of {len(rows)} test images")
+    return Predictions([features.ids[row] for row in rows], features.labels[rows], outcome.probabilities)
+
+
+def save_model(settings: Shared, folder: Path, features: FeatureFile, outcome: Outcome) -> None:
+    """Write the model, if there is one, in place of an earlier model and of what was exported of it."""
     for path in folder.glob("model.*"):  # perhaps of another strategy by the same --name
         path.unlink()
     remove_exports(folder)
     if outcome.save is not None:
-        outcome.save(folder / outcome.model_file, model_record(settings, strategy, features, outcome))
-    model_bytes = sum(path.stat().st_size for path in folder.glob("model.*")) or None
-    write_predictions(folder / "predictions.csv", ids, labels, outcome.probabilities, features.class_names)
-    report = Report.model_validate(
-        {
-            "name": name,
-            "strategy": strategy,
-            "dataset": settings.dataset,
-            "class_names": list(features.class_names),
-            "backbone": outcome.origin.backbone,
-            "layer": outcome.origin.layer,
-            **evaluate(labels, outcome.probabilities, features.class_names),
-            **_counts(features),
-            "hyperparameters": outcome.hyperparameters,
-            "seconds": {
-                "features": outcome.origin.feature_seconds,
-                "fit": outcome.fit_seconds,
-                "predict": outcome.predict_seconds,
-            },
-            "peak_memory_mb": peak_memory_mb(),
-            "model_bytes": model_bytes,
-            "split_sha256": features.attributes["split_sha256"],
-            "features_sha256": outcome.origin.features_sha256,
-            "weights_sha256": outcome.origin.weights_sha256,
-            "device": outcome.origin.device,
-            "seed": settings.seed,
-            "versions": versions(),
-            "command": command(),
-        }
-    )
-    # The report comes last: a result without one is none.
-    listed = [folder / "predictions.csv", *folder.glob("model.*")]
-    write_sums(folder, listed, {"report.json": report_text(report)})
-    write_report(folder, report)
-    low, high = report.accuracy_ci95
-    log.info(
-        "%s: accuracy %.2f %% [%.2f, %.2f] on %d test images",
-        name,
-        *_percent(report.accuracy, low, high),
-        len(ids),
-    )
-    if model_bytes:
-        model_card.write(folder)
-    return folder
+        outcome.save(folder / outcome.model_file, model_record(settings, features, outcome))
 
 
-def _percent(*shares: float) -> list[float]:
-    return [100 * share for share in shares]
-
-
-def _counts(features: FeatureFile) -> dict[str, int]:
+def build_report(settings: Shared, folder: Path, features: FeatureFile, outcome: Outcome) -> Report:
+    """Return the report of a result whose model lies in `folder`."""
     counts = np.bincount(features.split, minlength=3).tolist()
-    return dict(zip(("num_train", "num_validation", "num_test"), counts, strict=True))
+    content = {
+        "name": folder.name,
+        "strategy": outcome.strategy,
+        "dataset": settings.dataset,
+        "class_names": list(features.class_names),
+        **{name: getattr(outcome.origin, name) for name in ORIGIN_IN_REPORT},
+        **evaluate(features.labels[features.split == 2], outcome.probabilities, features.class_names),
+        **dict(zip(("num_train", "num_validation", "num_test"), counts, strict=True)),
+        "hyperparameters": outcome.hyperparameters,
+        "seconds": outcome.seconds,
+        "peak_memory_mb": peak_memory_mb(),
+        "model_bytes": sum(path.stat().st_size for path in folder.glob("model.*")) or None,
+        "split_sha256": features.attributes["split_sha256"],
+        "seed": settings.seed,
+        "versions": versions(),
+        "command": command(),
+    }
+    return Report.model_validate(content)
 
 
-def model_record(settings: Shared, strategy: str, features: FeatureFile, outcome: Outcome) -> dict[str, Any]:
+def write_report(folder: Path, report: Report) -> None:
+    """Write SHA256SUMS and report.json, and log the accuracy."""
+    files = [folder / "predictions.csv", *folder.glob("model.*")]
+    write_sums(folder, files, {"report.json": json_text(report)})
+    report_json.write_report(folder, report)
+    percent = [100 * share for share in (report.accuracy, *report.accuracy_ci95)]
+    log.info("%s: accuracy %.2f %% [%.2f, %.2f] on %d test images", report.name, *percent, report.num_test)
+
+
+def model_record(settings: Shared, features: FeatureFile, outcome: Outcome) -> dict[str, Any]:
     """Return what a model carries so that new images go through the same steps."""
-    kept = ("image_size", "resize", "normalize", "pooling", "dtype")
-    given = {**UNSAID, **features.attributes}
+    given, origin = features.attributes, outcome.origin
+    kept = ("image_size", "resize", "normalize", "pooling", "dtype", "decoding", "engine_precision", "split_sha256")
     return {
         "model_version": MODEL_VERSION,
-        "strategy": strategy,
+        "strategy": outcome.strategy,
         **{name: given[name] for name in kept},
-        "decoding": given["decoding"],
-        "engine": outcome.origin.engine or given["engine"],
-        "engine_layers": list(outcome.origin.engine_layers),
-        "engine_precision": given["engine_precision"],
-        "batch_size": min(shared_settings(settings).batch_size, len(features.ids)),
-        "backbone": outcome.origin.backbone,
-        "weights": "random" if strategy == "random" else settings.weights,
-        "weights_sha256": outcome.origin.weights_sha256,
+        "engine": origin.engine,
+        "engine_layers": list(origin.engine_layers),
+        "batch_size": min(settings.batch_size, len(features.ids)),
+        "backbone": origin.backbone,
+        "weights": "random" if outcome.strategy == "random" else settings.weights,
+        "weights_sha256": origin.weights_sha256,
         "seed": settings.seed,
-        "layer": outcome.origin.layer,
+        "layer": origin.layer,
         "views": outcome.hyperparameters.get("views_averaged", 1),
         "class_names": list(features.class_names),
         "dataset": settings.dataset,
-        "split_sha256": given["split_sha256"],
     }
 
 
 def write_chance(settings: Shared, features: FeatureFile) -> None:
-    """Write the baseline `chance`, the most frequent class of the training split, unless this split's is there."""
+    """Write the baseline `chance`, the most frequent class of the training split, unless this split has it."""
     folder = settings.run_folder / "chance"
     if _has_chance(folder, features):
         return
-    with held(folder, wait=True):  # each strategy of the run comes by here
+    with held(folder, wait=True):  # every strategy of the run tries to write it
         if not _has_chance(folder, features):
-            write_outcome(settings, folder, "chance", "chance", features, _chance(features))
+            write_outcome(settings, folder, features, _chance(features))
 
 
 def _has_chance(folder: Path, features: FeatureFile) -> bool:
@@ -185,4 +188,4 @@ def _has_chance(folder: Path, features: FeatureFile) -> bool:
 def _chance(features: FeatureFile) -> Outcome:
     counts = np.bincount(features.labels[features.split == 0], minlength=len(features.class_names))
     probabilities = np.tile(counts / counts.sum(), (int((features.split == 2).sum()), 1))
-    return Outcome(Origin(), probabilities, {}, 0.0, 0.0)
+    return Outcome("chance", Origin(), Seconds(features=None, fit=0.0, predict=0.0), probabilities, {})

@@ -18,72 +18,96 @@ from thaw.pipeline.training.warm_start import WarmStart
 
 
 @dataclass(frozen=True)
-class Cut:
-    """The layer whose activations come in (None: images) and the first that is trained (None: the head alone)."""
-
-    input_layer: str | None
-    unfreeze_from: str | None
-
-
-@dataclass(frozen=True)
 class Plan:
-    """What is trained, from which weights, how, and on which rows of features.h5.
+    """What is trained, from which weights, how, and on which images.
 
-    `watched` names the rows of the learning curve: validation, or test under the article's recipe, where they choose
-    nothing.
+    Attributes:
+        settings: those of the stage.
+        strategy: head, finetune or scratch.
+        features: the run's feature file, for labels, ids and splits.
+        architecture: of the network.
+        weights: of the backbone.
+        recipe: how it is trained.
+        training_rows: mask (N,) of the images that it is trained on.
+        watched_rows: mask (N,) of the images that the learning curve is of.
+        device: cpu or gpu.
+        start: the probe to begin from, if any.
     """
 
+    settings: Neural
+    strategy: str
+    features: FeatureFile
     architecture: Architecture
     weights: Weights
     recipe: Recipe
     training_rows: np.ndarray
     watched_rows: np.ndarray
-    watched: str
     device: str
     start: WarmStart | None = None
-    from_scratch: bool = False
+
+    @property
+    def watched(self) -> str:
+        """The split that the learning curve is of: test under the article's recipe, in which it chooses nothing."""
+        return "test" if self.settings.recipe == "article" else "validation"
+
+    @property
+    def probe_seconds(self) -> float:
+        """What the fit of the probe took."""
+        return self.start.seconds if self.start else 0.0
 
     def starting_from(self, start: WarmStart | None) -> "Plan":
         """Return the plan with a probe to begin from."""
         architecture = replace(self.architecture, probe=start.shape if start else None)
         return replace(self, architecture=architecture, start=start)
 
-    def build(self, seed: int) -> keras.Model:
+    def build(self) -> keras.Model:
         """Return the compiled network with the weights that training begins from."""
         probe = self.start.probe if self.start else None
-        model = network.build(self.architecture, self.weights, seed, probe, self.from_scratch)
+        from_scratch = self.strategy == "scratch"
+        model = network.build(self.architecture, self.weights, self.settings.seed, probe, from_scratch)
         compile_model(model, self.recipe, network.depths(model, self.architecture), on_gpu=self.device == "gpu")
         return model
 
 
-def find_cut(backbone: Backbone, strategy: str, settings: Neural) -> Cut:
-    """Return the strategy's cut.
+def find_cut(settings: Neural, strategy: str) -> tuple[str | None, str | None]:
+    """Return where a strategy cuts the network.
 
-    Raises InputError where the layer to unfreeze from is not there or no layer from there on has weights.
+    Returns:
+        The layer whose activations come in (None: images) and the first layer that is trained (None: the head alone).
+
+    Raises:
+        InputError: if the layer to unfreeze from does not exist or no layer from there on has weights.
     """
-    on_line = settings.augment == "standard"
-    if strategy == "head":
-        return Cut(None if on_line else backbone.layers[-1].name, None)
+    backbone = get_backbone(settings.backbone)
     if strategy == "scratch":
-        return Cut(None, backbone.trainable[0].name)
-    unfreeze_from = settings.unfreeze_from if isinstance(settings, Finetune) else ""
+        return None, backbone.trainable[0].name
+    if isinstance(settings, Finetune):
+        first_trained = _first_with_weights(backbone, settings.unfreeze_from)
+        input_layer = backbone.input_of(first_trained)
+    else:
+        first_trained, input_layer = None, backbone.layers[-1].name
+    return None if settings.augment == "standard" else input_layer, first_trained
+
+
+def _first_with_weights(backbone: Backbone, unfreeze_from: str) -> str:
+    """Return the name of the first layer from `unfreeze_from` on that can be trained."""
     names = [layer.name for layer in backbone.layers]
     first = names.index(backbone.layer(unfreeze_from).name)
     above = [layer.name for layer in backbone.layers[first:] if layer.trainable]
     if not above:
-        last = backbone.trainable[-1].name
         raise InputError(
-            f"--unfreeze-from {unfreeze_from}: no layer from there on has weights to train; expected {last} or "
-            f"an earlier layer, for example --unfreeze-from {backbone.default_cut} (the head alone: make head)"
+            f"--unfreeze-from {unfreeze_from}: no layer from there on has weights to train; expected "
+            f"{backbone.trainable[-1].name} or an earlier layer, for example --unfreeze-from {backbone.default_cut} "
+            "(the head alone: make head)"
         )
-    return Cut(None if on_line else backbone.input_of(above[0]), above[0])
+    return above[0]
 
 
-def make_plan(settings: Neural, strategy: str, cut: Cut, features: FeatureFile, device: str) -> Plan:
-    """Return the plan, without a probe yet; raises InputError where the rows or the weights do not allow it."""
+def make_plan(settings: Neural, strategy: str, features: FeatureFile, device: str) -> Plan:
+    """Return the plan, without a probe yet; raises InputError if the rows or the weights do not allow it."""
     training_rows, watched_rows = find_rows(settings, features)
-    options = ("epochs", "learning_rate", "batch_size", "label_smoothing", "weight_decay", "patience")
-    given = {name: getattr(settings, name) for name in options}
+    options = ("epochs", "learning_rate", "label_smoothing", "weight_decay", "patience")
+    given = {name: getattr(settings, name) for name in options} | {"batch_size": settings.training_batch_size}
     recipe = find_recipe(settings.recipe, strategy, int(training_rows.sum()), **given)
     source = "random" if strategy == "scratch" else settings.weights
     weights = load_weights(source, get_backbone(settings.backbone), settings.seed)
@@ -96,29 +120,28 @@ def make_plan(settings: Neural, strategy: str, cut: Cut, features: FeatureFile, 
         settings.backbone,
         settings.image_size,
         len(features.class_names),
-        cut.input_layer,
-        cut.unfreeze_from,
+        *find_cut(settings, strategy),
         precision=_precision(settings, device),
     )
-    watched = "test" if settings.recipe == "article" else "validation"
-    scratch = strategy == "scratch"
-    return Plan(architecture, weights, recipe, training_rows, watched_rows, watched, device, from_scratch=scratch)
+    return Plan(settings, strategy, features, architecture, weights, recipe, training_rows, watched_rows, device)
 
 
-def check_options(settings: Neural) -> None:
-    """Raise InputError for options that exclude each other."""
-    if settings.recipe != "article":
-        return
-    if settings.patience is not None:
-        raise InputError("--patience chooses by validation images and --recipe article has none; leave one of them out")
-    if isinstance(settings, Finetune) and settings.probe_layer not in ("auto", "none"):
-        raise InputError("--recipe article begins with a random head, without --probe-layer; leave one of them out")
+def check_options(settings: Neural, strategy: str) -> None:
+    """Raise InputError for options that exclude each other, and for a cut that is not possible."""
+    if settings.recipe == "article":
+        if settings.patience is not None:
+            raise InputError(
+                "--patience chooses by validation images and --recipe article has none; leave one of them out"
+            )
+        if isinstance(settings, Finetune) and settings.probe_layer not in ("auto", "none"):
+            raise InputError("--recipe article begins with a random head, without --probe-layer; leave one of them out")
+    find_cut(settings, strategy)
 
 
 def find_rows(settings: Neural, features: FeatureFile) -> tuple[np.ndarray, np.ndarray]:
-    """Return the masks (N,) of the training rows and of those that the learning curve is of.
+    """Return the masks (N,) of the images to train on and of those for the learning curve.
 
-    Raises InputError where there are too few of either.
+    Raises InputError if there are too few of either.
     """
     article = settings.recipe == "article"
     training = features.split != 2 if article else features.split == 0
@@ -131,20 +154,20 @@ def find_rows(settings: Neural, features: FeatureFile) -> tuple[np.ndarray, np.n
         raise InputError(
             "there are no validation images to stop by; add images, or type --recipe article, which chooses nothing"
         )
-    num_training = int(training.sum())
-    if settings.batch_size and settings.batch_size > num_training:
+    num_training, batch_size = int(training.sum()), settings.training_batch_size
+    if batch_size and batch_size > num_training:
         raise InputError(
-            f"--batch-size {settings.batch_size} is larger than the {num_training} training images; expected "
+            f"--batch-size {batch_size} is larger than the {num_training} training images; expected "
             f"{num_training} or less, for example --batch-size {max(1, min(256, num_training // 10))}"
         )
     return training, watched
 
 
 def _precision(settings: Neural, device: str) -> str:
-    if settings.precision == "float32" or (
-        settings.precision == "auto" and (device, settings.recipe) != ("gpu", "tuned")
-    ):
-        return "float32"
+    """Return the dtype policy of Keras for --precision."""
     if settings.precision in ("bfloat16", "float16"):
         return f"mixed_{settings.precision}"
-    return "mixed_float16" if device == "gpu" else "mixed_bfloat16"
+    on_gpu = device == "gpu"
+    if settings.precision == "mixed" or (settings.precision == "auto" and on_gpu and settings.recipe == "tuned"):
+        return "mixed_float16" if on_gpu else "mixed_bfloat16"
+    return "float32"

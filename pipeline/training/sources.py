@@ -1,9 +1,9 @@
-"""What a network trains on: cached activations from HDF5, or images on line, and whether they fit the memory."""
+"""What a network trains on: cached activations from HDF5, or the images themselves, and whether they fit the memory."""
 
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -16,12 +16,12 @@ from thaw.features.errors import InputError
 from thaw.features.pooling import resolve_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.neural.batches import CachedActivations, Source
-from thaw.pipeline.config import Neural, Shared
+from thaw.models.neural.training import Samples, balanced
+from thaw.pipeline.config import Common, Shared
 from thaw.pipeline.extraction import extract
 from thaw.pipeline.extraction.feature_files import activations_of
 from thaw.pipeline.training.memory import memory_budget_mb
-from thaw.pipeline.training.outcome import Origin
-from thaw.pipeline.training.plan import Cut
+from thaw.pipeline.training.plan import Plan
 
 log = logging.getLogger("thaw")
 
@@ -30,54 +30,62 @@ RUNTIME_MB = 700.0  # of TensorFlow, loaded and idle
 
 @dataclass(frozen=True)
 class Sources:
-    """The samples of the run, by the masks that they are asked for, and where they come from.
+    """Where the samples of a plan come from.
 
-    They are the activations of `layer` in `files`, one per view of the images, or without one the images of `dataset`.
+    They are the images of `dataset`, or without one the activations of the network's input layer in `files`, one file
+    for each view of the images.
     """
 
-    origin: Origin
-    how: str
-    features: FeatureFile
-    settings: Neural
-    layer: str | None = None
+    plan: Plan
     files: Sequence[FeatureFile] = ()
     dataset: Dataset | None = None
 
-    def select(self, mask: np.ndarray, budget_mb: float, views: bool = True) -> Source:
-        """Return the source of the rows of features.h5 where `mask` holds; `budget_mb` bounds what it keeps.
-
-        Without `views` each image comes as it is, else in all the views that are cached.
-        """
-        settings = self.settings
-        if self.layer:
-            shape = get_backbone(settings.backbone).output_shape(self.layer, settings.image_size)
-            files = self.files if views else self.files[:1]
-            return CachedActivations(files, self.layer, shape, mask, 1e6 * budget_mb)
+    @property
+    def description(self) -> str:
+        """What the network is given."""
+        architecture = self.plan.architecture
         if self.dataset is None:
-            raise RuntimeError("there are neither activations nor images to train on")
-        places = {name: row for row, name in enumerate(self.dataset.ids)}
-        rows = [places[self.features.ids[row]] for row in np.flatnonzero(mask)]
+            mirrored = ", of the images and their mirrors" if len(self.files) > 1 else ""
+            return f"cached activations of {architecture.input_layer}{mirrored}"
+        whole = architecture.unfreeze_from == get_backbone(architecture.backbone).trainable[0].name
+        return f"images, through the {'whole network' if whole else 'frozen layers too'} in every epoch"
+
+    def select(self, mask: np.ndarray, budget_mb: float, views: bool = True) -> Source:
+        """Return the source of some images.
+
+        Args:
+            mask: (N,) bool, rows of features.h5.
+            budget_mb: MB of activations that may be held in memory.
+            views: whether each image comes in all the views that are cached, or as it is.
+        """
+        settings, architecture = self.plan.settings, self.plan.architecture
+        if self.dataset is None:
+            files, layer = self.files if views else self.files[:1], str(architecture.input_layer)
+            return CachedActivations(files, layer, architecture.input_shape, mask, 1e6 * budget_mb)
+        ids = [self.plan.features.ids[row] for row in np.flatnonzero(mask)]
         methods = (settings.resize, settings.normalize)
-        return ImageStream(self.dataset, rows, settings.image_size, methods, settings.augment)
+        return ImageStream(self.dataset.subset(ids), range(len(ids)), settings.image_size, methods, settings.augment)
+
+    def samples(self, mask: np.ndarray, budget_mb: float, views: bool = True) -> Samples:
+        """Return the source of some images, see `select`, with their labels and the weights of the classes."""
+        labels, num_classes = self.plan.features.labels[mask], len(self.plan.features.class_names)
+        weights = balanced(labels, num_classes) if self.plan.settings.class_weight else None
+        return Samples(self.select(mask, budget_mb, views), labels, num_classes, weights)
 
 
-def open_sources(settings: Neural, shared: Shared, cut: Cut, features: FeatureFile, closing: ExitStack) -> Sources:
-    """Return the run's samples for the network; activations that are not cached yet are computed first.
+def open_sources(plan: Plan, shared: Shared, closing: ExitStack) -> Sources:
+    """Return the samples of a plan; activations that are not cached yet are computed first.
 
-    Random changes of the images leave nothing to cache, nor does a network that is trained from its first layer on:
-    then the images themselves come in.
+    Nothing can be cached if images are changed at random or a network is trained from its first layer on. Then the
+    images themselves come in.
     """
-    layer = cut.input_layer
+    settings, features, layer = plan.settings, plan.features, plan.architecture.input_layer
     if layer is None:
-        whole = cut.unfreeze_from == get_backbone(settings.backbone).trainable[0].name
-        how = f"images, through the {'whole network' if whole else 'frozen layers too'} in every epoch"
-        log.info("input: %s", how)
-        device = str(features.attributes["device"])
-        weights = str(features.attributes["weights_sha256"])
-        origin = Origin(settings.backbone, weights_sha256=weights, engine="keras", device=device)
         dataset = load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
         _check_same_images(dataset.digest(), settings.dataset, features)
-        return Sources(origin, how, features, settings, dataset=dataset)
+        sources = Sources(plan, dataset=dataset)
+        log.info("input: %s", sources.description)
+        return sources
     engine = "keras" if settings.recipe == "article" else shared.engine
     paths = [_whole_activations(shared, features, layer, engine)]
     if settings.augment == "flip":
@@ -85,22 +93,19 @@ def open_sources(settings: Neural, shared: Shared, cut: Cut, features: FeatureFi
     files = [closing.enter_context(FeatureFile(path)) for path in paths]
     for file in files:
         _check_same_images(str(file.attributes["dataset_sha256"]), str(file.path), features)
-    origin = Origin.of(files[0], layer)
-    seconds = sum(float(file.attributes["seconds"]) for file in files)
-    how = f"cached activations of {layer}" + (", of the images and their mirrors" if len(files) > 1 else "")
-    return Sources(replace(origin, feature_seconds=seconds), how, features, settings, layer, files)
+    return Sources(plan, files)
 
 
-def _check_same_images(dataset_sha256: str, where: str, features: FeatureFile) -> None:
+def _check_same_images(dataset_sha256: str, name: str, features: FeatureFile) -> None:
     if dataset_sha256 != features.attributes["dataset_sha256"]:
         raise InputError(
-            f"{where} holds other images than {features.path} was made from; put them back, or remove {features.path} "
+            f"{name} holds other images than {features.path} was made from; put them back, or remove {features.path} "
             "and type the command again"
         )
 
 
 def _whole_activations(shared: Shared, features: FeatureFile, layer: str, engine: str) -> Path:
-    """Return the file with every value of a layer by `engine`: features.h5 where it has them, else one of their own."""
+    """Return the file with every value of a layer by `engine`: features.h5 if it has them, else a file of their own."""
     same_engine = engine in ("auto", features.attributes["engine"])
     if same_engine and layer in features.layers and features.attributes["dtype"] == "float32":
         shape = get_backbone(shared.backbone).output_shape(layer, shared.image_size)
@@ -109,10 +114,10 @@ def _whole_activations(shared: Shared, features: FeatureFile, layer: str, engine
     return extract.main(shared, activations_of(shared, layer, engine=engine))
 
 
-def activations_budget_mb(settings: Neural, model: keras.Model, batch_size: int) -> float:
+def activations_budget_mb(settings: Common, model: keras.Model, batch_size: int) -> float:
     """Return the MB that are left for activations beside the network in training.
 
-    Raises InputError, which says how much is needed, where the network alone does not fit.
+    Raises InputError, with the MB that are needed, if the network alone does not fit.
     """
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     total = sum(int(np.prod(weight.shape)) for weight in model.weights)

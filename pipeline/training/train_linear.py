@@ -1,4 +1,4 @@
-"""The svm, logreg, knn, ridge, random and chance stages: features.h5 -> model, report.json, predictions.csv."""
+"""The svm, logreg, knn, ridge and random stages: features.h5 -> model, report.json, predictions.csv."""
 
 import logging
 import time
@@ -27,11 +27,12 @@ from thaw.models.selection.search import (
 )
 from thaw.models.solver.block_functions import Probabilities
 from thaw.models.solver.blocks import Blocks, Known, block_rows
-from thaw.models.strategies import STRATEGIES, Strategy, find_strategy
+from thaw.models.strategies import Strategy, find_strategy
 from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import SVM, Linear
 from thaw.pipeline.extraction import extract
 from thaw.pipeline.extraction.feature_files import random_of
+from thaw.pipeline.run.report_json import Seconds
 from thaw.pipeline.run.results import making, result_folder
 from thaw.pipeline.run.run_json import another_run
 from thaw.pipeline.training.memory import check_memory, load_rows, spare_memory_mb
@@ -49,7 +50,15 @@ VALIDATION_ROWS = 5000  # `--select auto` takes the validation split from this m
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows that are not test: which they are, their labels, and the folds that settings are chosen by."""
+    """The n rows that are not test.
+
+    Attributes:
+        mask: (N,) bool, where they are in the feature file.
+        labels: (n,) int64.
+        choosing: the folds of them that settings are chosen by.
+        scaling: the folds of them that probabilities are calibrated by.
+        select: cv or validation, what `choosing` is.
+    """
 
     mask: np.ndarray
     labels: np.ndarray
@@ -63,30 +72,33 @@ def main(settings: Linear, strategy_name: str) -> Path:
 
     `random` is logistic regression on the features of the seeded random network, which lie in its own folder.
     """
-    name, folder = result_folder(settings, strategy_name)
-    _check_options(settings, strategy_name, name)
+    folder = result_folder(settings, strategy_name)
+    _check_options(settings, strategy_name, folder.name)
     with connected(settings) as client:
-        features_path = _features(settings, strategy_name)
+        if strategy_name == "random":
+            features_path = extract.main(settings, random_of(settings))
+        else:
+            features_path = extract.ready_features(settings)
         with making(folder), FeatureFile(features_path) as features:
             write_chance(settings, features)
             outcome = train(settings, strategy_name, features, client)
-            return write_outcome(settings, folder, name, strategy_name, features, outcome)
-
-
-def _features(settings: Linear, strategy_name: str) -> Path:
-    if strategy_name == "random":
-        return extract.main(settings, random_of(settings))
-    return extract.ready_features(settings)
+            return write_outcome(settings, folder, features, outcome)
 
 
 def train(settings: Linear, strategy_name: str, features: FeatureFile, client: "Client | None" = None) -> Outcome:
-    """Choose the settings without the test split, fit on everything that is not test, and label the test split.
+    """Choose the settings without the test split, fit to all that is not test, and label the test split.
 
-    With a `client`, by the workers of its cluster.
+    Args:
+        settings: of the stage.
+        strategy_name: a strategy on frozen features, or `random`.
+        features: the feature file.
+        client: of the cluster whose workers do it, if there is one.
+
+    Returns:
+        The outcome.
     """
     rows = choosing_rows(settings, features)
-    kernel = settings.kernel if isinstance(settings, SVM) else "linear"
-    strategy = find_strategy("logreg" if strategy_name == "random" else strategy_name, kernel, len(rows.labels))
+    strategy = _find_strategy(settings, strategy_name, len(rows.labels))
     strategy = _among_values(settings, strategy, min(len(fit) for fit, _ in [*rows.choosing, *rows.scaling]))
     if not strategy.solved_together:
         check_memory(settings, features, client)
@@ -100,24 +112,34 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile, client: "
     fit = final_fit(strategy, best, blocks, rows.labels, rows.scaling, settings)
     if not fit.converged:
         log.warning("the final fit did not converge: its accuracy may not be the strategy's best")
-    fit_seconds = time.perf_counter() - began
+    fitted = time.perf_counter()
     del blocks
-    began = time.perf_counter()
     test = FeatureRows(features, best.layer.split("+"), features.split == 2)
-    predicted = _predicted(fit.model, test, client if strategy.solved_together else None)
+    predicted = _predict(fit.model, test, client if strategy.solved_together else None)
     probabilities = all_classes(predicted, fit.model.classes_, len(features.class_names))
+    predict_seconds = time.perf_counter() - fitted
     return Outcome(
-        origin=Origin.of(features, best.layer),
-        probabilities=probabilities,
-        hyperparameters=_hyperparameters(settings, strategy, best, trials, fit, rows.select),
-        fit_seconds=fit_seconds,
-        predict_seconds=time.perf_counter() - began,
+        strategy_name,
+        Origin.of(features, best.layer),
+        Seconds(features=features.attributes["seconds"], fit=fitted - began, predict=predict_seconds),
+        probabilities,
+        _hyperparameters(settings, strategy, best, trials, fit, rows.select),
         save=lambda path, record: save_model(path, fit.model, record),
     )
 
 
-def _predicted(model: Any, rows: FeatureRows, client: "Client | None") -> np.ndarray:
-    """Return the probabilities (N, K) of rows, by the workers where there is a client."""
+def _find_strategy(settings: Linear, name: str, num_rows: int) -> Strategy:
+    """Return the strategy of that name for so many rows; `random` is logistic regression."""
+    return find_strategy("logreg" if name == "random" else name, kernel_of(settings) or "linear", num_rows)
+
+
+def kernel_of(settings: Linear) -> str | None:
+    """Return the kernel of the support vector machine, None for the other strategies."""
+    return settings.kernel if isinstance(settings, SVM) else None
+
+
+def _predict(model: Any, rows: FeatureRows, client: "Client | None") -> np.ndarray:
+    """Return the probabilities (N, K) of rows, computed by the workers if there is a client."""
     if client is None:
         return np.concatenate([model.predict_proba(rows.read(part)) for part in block_rows(rows)])
     with open_pool(ClusterBlocks(rows, client)) as pool:
@@ -125,7 +147,7 @@ def _predicted(model: Any, rows: FeatureRows, client: "Client | None") -> np.nda
 
 
 def _among_values(settings: Linear, strategy: Strategy, num_rows: int) -> Strategy:
-    """Return the strategy with the values to choose among; raises InputError where none of those given can be."""
+    """Return the strategy with the values to choose among; raises InputError if none of the given ones is possible."""
     try:
         given = strategy.among([float(value) for value in settings.values.split(",")]) if settings.values else strategy
     except ValueError as error:
@@ -144,23 +166,28 @@ def all_classes(probabilities: np.ndarray, classes: np.ndarray, num_classes: int
 
 
 def choosing_rows(settings: Linear, features: FeatureFile) -> Rows:
-    """Return the rows that are not test; raises InputError where their classes or groups are too few."""
+    """Return the rows that are not test; raises InputError if their classes or groups are too few."""
     mask = features.split != 2
-    labels, validation = features.labels[mask], features.split[mask] == 1
+    labels, has_validation = features.labels[mask], 1 in features.split
     groups = features.groups_of(mask)
     _check_classes(settings, labels, groups, features.class_names)
     folds = make_folds(labels, groups, settings.folds, settings.seed)
     select = settings.select
     if select == "auto":
-        select = "cv" if len(labels) < VALIDATION_ROWS or not validation.any() else "validation"
-    if select == "validation" and not validation.any():
+        select = "validation" if len(labels) >= VALIDATION_ROWS and has_validation else "cv"
+    if select == "validation" and not has_validation:
         raise InputError("--select validation: the run has no validation image; type --select cv")
-    choosing = folds if select == "cv" else [(np.flatnonzero(~validation), np.flatnonzero(validation))]
+    choosing = folds if select == "cv" else validation_fold(features.split[mask])
     return Rows(mask, labels, choosing, folds, select)
 
 
+def validation_fold(split: np.ndarray) -> Folds:
+    """Return one fold that holds out the validation images, from the split (n,) uint8 of each row."""
+    return [(np.flatnonzero(split != 1), np.flatnonzero(split == 1))]
+
+
 def _check_classes(settings: Linear, labels: np.ndarray, groups: np.ndarray | None, class_names: Sequence[str]) -> None:
-    """Raise InputError where a class has not an image, or a group, for each fold."""
+    """Raise InputError if a class has fewer images, or groups, than there are folds."""
     present = np.unique(labels)
     if len(present) < 2:
         raise InputError(
@@ -180,9 +207,8 @@ def _check_classes(settings: Linear, labels: np.ndarray, groups: np.ndarray | No
 
 
 def _check_options(settings: Linear, strategy_name: str, name: str) -> None:
-    """Raise InputError for options that cannot be, before anything expensive is done."""
-    kernel = settings.kernel if isinstance(settings, SVM) else "linear"
-    strategy = find_strategy(strategy_name if strategy_name in STRATEGIES else "logreg", kernel, 0)
+    """Raise InputError for impossible options, before anything expensive is done."""
+    strategy = _find_strategy(settings, strategy_name, 0)
     try:
         strategy.classifier(strategy.values[0], settings.seed, settings.class_weight)
     except ValueError as error:
@@ -200,6 +226,7 @@ def try_all(
     settings: Linear, strategy: Strategy, features: FeatureFile, rows: Rows, client: "Client | None" = None
 ) -> list[Trial]:
     """Return every setting of layer, transform and parameter that was tried, with its accuracy."""
+    judged_by = "cross-validation" if rows.select == "cv" else "the validation split"
     trials: list[Trial] = []
     for layer, transforms in candidates(settings.layer, list(features.layers), settings.transform).items():
         for transform in transforms:
@@ -213,12 +240,7 @@ def try_all(
             best = best_trial(tried)
             log.info(
                 "%s, transform %s: %.4f by %s at %s %g",
-                layer,
-                transform,
-                best.accuracy,
-                "cross-validation" if rows.select == "cv" else "the validation split",
-                strategy.parameter,
-                best.value,
+                *(layer, transform, best.accuracy, judged_by, strategy.parameter, best.value),
             )
     return trials
 
@@ -231,10 +253,20 @@ def load(
     mask: np.ndarray,
     client: "Client | None" = None,
 ) -> Blocks:
-    """Return the rows of a layer (or several, joined by +) where `mask` holds, transformed.
+    """Return the transformed rows of a layer, or of several joined by +.
 
-    They are held in memory where they fit the stage's budget; otherwise each pass over them reads the file. With a
-    `client` it is its workers that hold or read them.
+    They are held in memory if they fit the stage's budget; otherwise each pass over them reads the file.
+
+    Args:
+        settings: of the stage.
+        features: the feature file.
+        layer: its name.
+        transform: none or sqrt.
+        mask: (N,) bool, which rows.
+        client: of the cluster whose workers hold or read them, if there is one.
+
+    Returns:
+        The rows (n, D) float32 in blocks.
     """
     if client is not None:
         return ClusterBlocks(load_rows(features, layer, transform, mask, in_memory=False), client)
@@ -253,7 +285,7 @@ def _hyperparameters(
     return {
         strategy.parameter: best.value,
         "transform": best.transform,
-        "kernel": settings.kernel if isinstance(settings, SVM) else None,
+        "kernel": kernel_of(settings),
         "class_weight": settings.class_weight,
         "select": select,
         "folds": settings.folds,

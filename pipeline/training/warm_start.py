@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
-from thaw.features.errors import CONTAINER_FAULTS, InputError
+from thaw.features.errors import FILE_ERRORS, InputError
 from thaw.features.files.atomic import write_whole
 from thaw.features.pooling import resolve_pooling
 from thaw.features.store import FeatureFile
@@ -29,23 +29,38 @@ LOGREG = STRATEGIES["logreg"]
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A fitted probe, where it sits, how its regularisation was chosen, and what that took.
+    """A fitted probe.
 
-    `fitted` is what its numbers follow from.
+    Attributes:
+        shape: where it sits.
+        probe: its numbers.
+        value: its C.
+        chosen_by: what chose its layer, transform and C.
+        seconds: what the choice and the fit took.
     """
 
     shape: ProbeShape
     probe: Probe
-    record: dict[str, Any]
-    fitted: dict[str, Any]
+    value: float
+    chosen_by: str
     seconds: float
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """What its numbers follow from, besides the features."""
+        return {**asdict(self.shape), "C": self.value}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the report says of it."""
+        return {**self.setting, "chosen_by": self.chosen_by}
 
 
 def warm_start(settings: Finetune, features: FeatureFile, input_layer: str | None, folder: Path) -> WarmStart | None:
-    """Return the probe for a network that begins at `input_layer`, None where it is to begin without.
+    """Return the probe for a network that begins at `input_layer`, None if it is to begin without.
 
-    The choice of the run's `logreg` is taken over where its layer can be; otherwise layer and C are chosen on the
-    validation split. A probe that an interrupted call has fitted is read from `folder`.
+    Layer and C are those of the run's `logreg` if its layer is usable; otherwise they are chosen on the validation
+    split. A probe that an interrupted call has fitted is read from `folder`.
     """
     if settings.probe_layer == "none":
         return None
@@ -69,24 +84,27 @@ def warm_start(settings: Finetune, features: FeatureFile, input_layer: str | Non
 
 def _make(settings: Finetune, features: FeatureFile, usable: list[str], input_layer: str | None) -> WarmStart:
     began = time.perf_counter()
-    trial = _from_logreg(settings, features, usable, input_layer)
-    source = "logreg/report.json" if trial else "the validation split"
-    trial = trial or _choose(_linear_settings(settings), features, usable, input_layer)
-    start = fitted_start(settings, features, trial, source)
+    trial, chosen_by = _from_logreg(settings, features, usable, input_layer), "logreg/report.json"
+    if trial is None:
+        trial, chosen_by = _choose(settings, features, usable, input_layer), "the validation split"
+    start = fitted_start(settings, features, trial, chosen_by)
     return replace(start, seconds=time.perf_counter() - began)
 
 
-def fitted_start(settings: Finetune, features: FeatureFile, trial: Trial, source: str) -> WarmStart:
-    """Return the probe of a choice that was made by `source`, fitted to the training images."""
+def fitted_start(settings: Finetune, features: FeatureFile, trial: Trial, chosen_by: str) -> WarmStart:
+    """Return the probe with the layer, transform and C of a trial, fitted to the training images."""
     began = time.perf_counter()
-    shape = ProbeShape(trial.layer, _pooling(features, settings, trial.layer), trial.transform)
     log.info("fitting the probe: logistic regression on %s, C %g, training images only", trial.layer, trial.value)
-    probe = _fit(_linear_settings(settings), trial, features)
-    fitted = {**asdict(shape), "C": trial.value}
-    return WarmStart(shape, probe, {**fitted, "chosen_by": source}, fitted, time.perf_counter() - began)
+    linear, training = _linear_settings(settings), features.split == 0
+    blocks = train_linear.load(linear, features, trial.layer, trial.transform, training)
+    fit = final_fit(LOGREG, trial, blocks, features.labels[training], [], linear)
+    probe = from_fitted(fit.model, len(features.class_names))
+    shape = ProbeShape(trial.layer, _pooling(settings, features, trial.layer), trial.transform)
+    return WarmStart(shape, probe, trial.value, chosen_by, time.perf_counter() - began)
 
 
 def _usable_layers(settings: Finetune, features: FeatureFile, input_layer: str | None) -> list[str]:
+    """Return the layers of features.h5 that the network passes, or the one that --probe-layer names."""
     names = [layer.name for layer in get_backbone(settings.backbone).layers]
     first = names.index(input_layer) if input_layer else 0
     usable = [name for name in names[first:] if name in features.layers]
@@ -111,6 +129,7 @@ def transforms_of(layer: str, input_layer: str | None) -> list[str]:
 
 
 def _from_logreg(settings: Finetune, features: FeatureFile, usable: list[str], input_layer: str | None) -> Trial | None:
+    """Return what the run's `logreg` has chosen, None if there is none for these features and layers."""
     path = settings.run_folder / "logreg" / "report.json"
     if not path.exists():
         return None
@@ -124,11 +143,11 @@ def _from_logreg(settings: Finetune, features: FeatureFile, usable: list[str], i
     return Trial(report.layer, str(chosen["transform"]), float(str(chosen["C"])), 0.0)
 
 
-def _choose(linear: Linear, features: FeatureFile, usable: list[str], input_layer: str | None) -> Trial:
-    mask = features.split != 2
-    validation = features.split[mask] == 1
-    folds = [(np.flatnonzero(~validation), np.flatnonzero(validation))]
-    rows = train_linear.Rows(mask, features.labels[mask], folds, folds, "validation")
+def _choose(settings: Finetune, features: FeatureFile, usable: list[str], input_layer: str | None) -> Trial:
+    """Return the best layer, transform and C on the validation split."""
+    linear, mask = _linear_settings(settings), features.split != 2
+    fold = train_linear.validation_fold(features.split[mask])
+    rows = train_linear.Rows(mask, features.labels[mask], fold, fold, "validation")
     trials = []
     for layer in usable:
         for transform in transforms_of(layer, input_layer):
@@ -137,34 +156,28 @@ def _choose(linear: Linear, features: FeatureFile, usable: list[str], input_laye
     return best_trial(trials)
 
 
-def _pooling(features: FeatureFile, settings: Finetune, layer: str) -> str:
+def _pooling(settings: Finetune, features: FeatureFile, layer: str) -> str:
+    """Return how the probe pools the layer, in the words of ProbeShape."""
     shape = get_backbone(settings.backbone).output_shape(layer, settings.image_size)
     resolved = resolve_pooling(str(features.attributes["pooling"]), shape)
     return {"none": "flat", "avg": "grid1"}.get(resolved, resolved)
 
 
-def _fit(linear: Linear, trial: Trial, features: FeatureFile) -> Probe:
-    training = features.split == 0
-    blocks = train_linear.load(linear, features, trial.layer, trial.transform, training)
-    fit = final_fit(LOGREG, trial, blocks, features.labels[training], [], linear)
-    return from_fitted(fit.model, len(features.class_names))
-
-
 def _write(path: Path, start: WarmStart, made_for: dict[str, Any]) -> None:
-    content = {"made_for": made_for, "shape": asdict(start.shape), "seconds": start.seconds}
-    content |= {"record": start.record, "fitted": start.fitted}
+    content = {"made_for": made_for, "shape": asdict(start.shape)}
+    content |= {"value": start.value, "chosen_by": start.chosen_by, "seconds": start.seconds}
     with write_whole(path, "wb") as file:
         np.savez(file, content=np.array(json.dumps(content)), **asdict(start.probe))
 
 
 def _read(path: Path, made_for: dict[str, Any]) -> WarmStart | None:
+    """Return the probe of an interrupted call, None if it is of other settings or cannot be read."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             content = json.loads(str(arrays["content"]))
-            if content["made_for"] != made_for:
+            if content.pop("made_for") != made_for:
                 return None
             probe = Probe(**{name: arrays[name] for name in ("mean", "scale", "kernel", "bias")})
-        shape = ProbeShape(**content["shape"])
-        return WarmStart(shape, probe, content["record"], content["fitted"], content["seconds"])
-    except CONTAINER_FAULTS:
+        return WarmStart(ProbeShape(**content.pop("shape")), probe, **content)
+    except FILE_ERRORS:
         return None

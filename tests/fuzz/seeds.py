@@ -79,7 +79,7 @@ def arrays() -> list[bytes]:
 def feature_files(folder: Path) -> list[bytes]:
     """Return feature files: of two layers with groups, and of whole activations."""
     from thaw.features.extraction.extraction import _seal
-    from thaw.features.store import create_feature_file
+    from thaw.features.schema import create_feature_file
 
     found = []
     for number, shapes in enumerate(({"block4_pool": (8, 3), "block5_pool": (8, 2)}, {"block5_pool": (8, 1, 1, 2)})):
@@ -148,7 +148,7 @@ def probes() -> list[bytes]:
     """Return the fitted probe and the checkpoint that an interrupted fine-tuning leaves."""
     numbers = {name: np.ones((2, 2), np.float32) for name in ("mean", "scale", "kernel", "bias")}
     shape = {"layer": "block5_pool", "pooling": "flat", "transform": "none"}
-    content = {"made_for": {}, "shape": shape, "record": {}, "fitted": {}, "seconds": 1.0}
+    content = {"made_for": {}, "shape": shape, "value": 1.0, "chosen_by": "advise", "seconds": 1.0}
     curve = {"settings_sha256": "a" * 64, "history": [], "best_epoch": -1, "stopped": None, "collapsed": False}
     record = np.frombuffer(json.dumps(curve).encode(), np.uint8)
     return [npz(content=np.array(json.dumps(content)), **numbers), npz(record=record, variable_0=np.ones(2))]
