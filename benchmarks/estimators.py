@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -73,13 +72,13 @@ def grid_search(samples: str, estimator: str, settings: dict[str, Any], values: 
 def path(samples: str, estimator: str, values: list[float]) -> Fit:
     """Choose C as `svm` and `logreg` do, the folds solved together, and fit; values past the peak are left, at -1."""
     from thaw.models.selection.path import LinearPath
-    from thaw.models.selection.search import try_candidate
+    from thaw.models.selection.search import FitOptions, try_candidate
     from thaw.models.solver.blocks import ArrayBlocks, BlockPool
     from thaw.models.strategies import STRATEGIES
 
     features, labels = np.load(f"{samples}.npy"), _rest(samples)["labels"]
     strategy = next(found for found in STRATEGIES.values() if found.estimator == estimator).among(values)
-    options = SimpleNamespace(seed=0, class_weight=None, jobs=-1)
+    options = FitOptions(seed=0, class_weight=None, jobs=-1)
 
     def run() -> Callable[[], dict[str, np.ndarray]]:
         blocks, folds = ArrayBlocks(features), _folds(labels)

@@ -1,4 +1,4 @@
-"""The strategies on frozen features, one entry each; an entry here is a command and a Makefile target."""
+"""The strategies on frozen features, one entry each; an entry is a command and a Makefile target too."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,18 +8,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
-EXACT_RBF_ROWS = 5000  # above, the exact machine costs more than it gains: benchmarks/README.md
+MAX_EXACT_RBF_ROWS = 5000  # with more, the exact machine costs more than it gains: benchmarks/README.md
 HALF_DECADES = tuple(float(f"{10 ** (exponent / 2):.3g}") for exponent in range(-10, 5))  # 1e-5 to 100
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """One classifier: where its class is, and the one number that is chosen for it.
+    """A classifier and the one number that is chosen for it.
 
-    `values` of `parameter` run on a log grid from the smoothest model to the most flexible. `calibration` says
-    how probabilities come of its scores: `scores` or `margins` as logits over a temperature, empty where they are its
-    own. `nystroem` is the number of components of a Nystroem map that
-    comes before the classifier (0 for none). `neighbours` marks a parameter that counts rows.
+    Attributes:
+        summary: a line for the command's help.
+        estimator: the module and the name of the classifier's class.
+        parameter: the name of the number that is chosen.
+        values: the values to choose among, on a log grid from the smoothest model to the most flexible.
+        settings: the fixed arguments of the class.
+        calibration: how scores become logits over a temperature, `scores` or `margins`; empty if the classifier has
+            probabilities of its own.
+        batched: whether our own solver fits all classes and folds at once, to the features as they are.
+        nystroem: the number of components of a Nystroem map before the classifier, 0 for no map.
+        neighbours: whether the parameter counts rows.
     """
 
     summary: str
@@ -28,13 +35,9 @@ class Strategy:
     values: tuple[float, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     calibration: str = ""
+    batched: bool = False
     nystroem: int = 0
     neighbours: bool = False
-
-    @property
-    def solved_together(self) -> bool:
-        """Whether all folds are solved at once, from the features as they are: ours, on the features themselves."""
-        return self.estimator.startswith("thaw.models.linear.") and not self.nystroem
 
     def kind(self) -> Any:
         """Return the classifier's class."""
@@ -48,14 +51,23 @@ class Strategy:
         return replace(self, values=tuple(value for value in self.values if value <= num_rows))
 
     def among(self, values: Sequence[float]) -> "Strategy":
-        """Return the strategy with other values to choose among, in its own order; ValueError where they cannot be."""
+        """Return the strategy with other values, in its own order; raises ValueError if it cannot take one of them."""
         if self.neighbours and any(value != int(value) for value in values):
             raise ValueError(f"{self.parameter} is a whole number")
         chosen = sorted({type(self.values[0])(value) for value in values}, reverse=self.values[0] > self.values[-1])
         return replace(self, values=tuple(chosen))
 
     def classifier(self, value: float, seed: int, class_weight: str | None = None) -> "BaseEstimator":
-        """Return the unfitted classifier for one value of the parameter; ValueError where it knows no weights."""
+        """Return the unfitted classifier.
+
+        Args:
+            value: the value of its parameter.
+            seed: its random state, if it takes one.
+            class_weight: `balanced` or None.
+
+        Raises:
+            ValueError: `class_weight` is given, and the classifier has no class weights.
+        """
         estimator = self.kind()(**self.settings)
         accepted = estimator.get_params()
         if class_weight and "class_weight" not in accepted:
@@ -71,6 +83,7 @@ STRATEGIES = {
         "C",
         HALF_DECADES,
         calibration="margins",
+        batched=True,
     ),
     "logreg": Strategy(
         "multinomial logistic regression",
@@ -78,6 +91,7 @@ STRATEGIES = {
         "C",
         HALF_DECADES,
         calibration="scores",
+        batched=True,
     ),
     "knn": Strategy(
         "nearest-neighbour classifier",
@@ -113,7 +127,13 @@ NYSTROEM_RBF = Strategy(
 
 
 def find_strategy(name: str, kernel: str, num_rows: int) -> Strategy:
-    """Return the strategy of that name; the RBF machine is exact up to 5,000 rows and a Nystroem map beyond."""
+    """Return the strategy of that name for a number of training rows.
+
+    Args:
+        name: a key of STRATEGIES, which counts if the kernel is linear.
+        kernel: `linear` or `rbf`. The RBF machine is exact up to 5,000 rows, beyond it is linear on a Nystroem map.
+        num_rows: the number of rows that are not test.
+    """
     if kernel == "rbf":
-        return EXACT_RBF if num_rows <= EXACT_RBF_ROWS else NYSTROEM_RBF
+        return EXACT_RBF if num_rows <= MAX_EXACT_RBF_ROWS else NYSTROEM_RBF
     return STRATEGIES[name]

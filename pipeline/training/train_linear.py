@@ -14,14 +14,14 @@ from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.artifacts import save_model
 from thaw.models.distributed.pool import ClusterBlocks, open_pool
+from thaw.models.selection.final_fit import Fit, final_fit
 from thaw.models.selection.search import (
-    Fit,
+    FitOptions,
     Folds,
     Trial,
     as_records,
     best_trial,
     candidates,
-    final_fit,
     make_folds,
     try_candidate,
 )
@@ -100,7 +100,7 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile, client: "
     rows = choosing_rows(settings, features)
     strategy = _find_strategy(settings, strategy_name, len(rows.labels))
     strategy = _among_values(settings, strategy, min(len(fit) for fit, _ in [*rows.choosing, *rows.scaling]))
-    if not strategy.solved_together:
+    if not strategy.batched:
         check_memory(settings, features, client)
     began = time.perf_counter()
     trials = try_all(settings, strategy, features, rows, client)
@@ -109,13 +109,13 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile, client: "
     if not settings.values and best.value in (strategy.values[0], strategy.values[-1]):
         log.info("this %s is at the end of those tried; the best may lie beyond (--values)", strategy.parameter)
     blocks = load(settings, features, best.layer, best.transform, rows.mask, client)
-    fit = final_fit(strategy, best, blocks, rows.labels, rows.scaling, settings)
+    fit = final_fit(strategy, best, blocks, rows.labels, rows.scaling, fit_options(settings))
     if not fit.converged:
         log.warning("the final fit did not converge: its accuracy may not be the strategy's best")
     fitted = time.perf_counter()
     del blocks
     test = FeatureRows(features, best.layer.split("+"), features.split == 2)
-    predicted = _predict(fit.model, test, client if strategy.solved_together else None)
+    predicted = _predict(fit.model, test, client if strategy.batched else None)
     probabilities = all_classes(predicted, fit.model.classes_, len(features.class_names))
     predict_seconds = time.perf_counter() - fitted
     return Outcome(
@@ -156,6 +156,11 @@ def _among_values(settings: Linear, strategy: Strategy, num_rows: int) -> Strate
     if not possible.values:
         raise InputError(f"--values {settings.values}: there are only {num_rows} images to fit; give a smaller value")
     return possible
+
+
+def fit_options(settings: Linear) -> FitOptions:
+    """Return how every fit of the stage is made."""
+    return FitOptions(settings.seed, settings.class_weight, settings.jobs)
 
 
 def all_classes(probabilities: np.ndarray, classes: np.ndarray, num_classes: int) -> np.ndarray:
@@ -231,7 +236,7 @@ def try_all(
     for layer, transforms in candidates(settings.layer, list(features.layers), settings.transform).items():
         for transform in transforms:
             blocks = load(settings, features, layer, transform, rows.mask, client)
-            accuracies = try_candidate(strategy, blocks, rows.labels, rows.choosing, settings)
+            accuracies = try_candidate(strategy, blocks, rows.labels, rows.choosing, fit_options(settings))
             del blocks
             tried = [
                 Trial(layer, transform, *pair) for pair in zip(strategy.values, accuracies, strict=True) if pair[1] >= 0

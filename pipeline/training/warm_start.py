@@ -15,7 +15,8 @@ from thaw.features.files.atomic import write_whole
 from thaw.features.pooling import resolve_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.neural.probe import Probe, ProbeShape, from_fitted
-from thaw.models.selection.search import Trial, best_trial, final_fit
+from thaw.models.selection.final_fit import final_fit
+from thaw.models.selection.search import Trial, best_trial
 from thaw.models.strategies import STRATEGIES
 from thaw.pipeline.config import Finetune, Linear
 from thaw.pipeline.run.report_json import read_report
@@ -97,7 +98,7 @@ def fitted_start(settings: Finetune, features: FeatureFile, trial: Trial, chosen
     log.info("fitting the probe: logistic regression on %s, C %g, training images only", trial.layer, trial.value)
     linear, training = _linear_settings(settings), features.split == 0
     blocks = train_linear.load(linear, features, trial.layer, trial.transform, training)
-    fit = final_fit(LOGREG, trial, blocks, features.labels[training], [], linear)
+    fit = final_fit(LOGREG, trial, blocks, features.labels[training], [], train_linear.fit_options(linear))
     probe = from_fitted(fit.model, len(features.class_names))
     shape = ProbeShape(trial.layer, _pooling(settings, features, trial.layer), trial.transform)
     return WarmStart(shape, probe, trial.value, chosen_by, time.perf_counter() - began)

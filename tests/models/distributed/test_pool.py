@@ -5,7 +5,6 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,8 @@ from thaw.models.distributed import pool as cluster_pool
 from thaw.models.distributed import worker
 from thaw.models.distributed.pool import ClusterBlocks, ClusterPool, open_pool
 from thaw.models.distributed.worker import Share, Source
-from thaw.models.selection.search import Trial, final_fit, make_folds, try_candidate
+from thaw.models.selection.final_fit import final_fit
+from thaw.models.selection.search import FitOptions, Trial, make_folds, try_candidate
 from thaw.models.solver import blocks as blocks_module
 from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, Known, SquareRoots, block_rows
 from thaw.models.strategies import STRATEGIES, Strategy, find_strategy
@@ -26,7 +26,7 @@ from thaw.models.strategies import STRATEGIES, Strategy, find_strategy
 distributed = pytest.importorskip("distributed", reason="the cluster extra is not installed")
 
 NUM_ROWS, WIDTHS = 2400, {"one": 40, "two": 25}
-OPTIONS = SimpleNamespace(seed=0, class_weight=None, jobs=1)
+OPTIONS = FitOptions(seed=0, class_weight=None, jobs=1)
 FEW = {"C": (1e-3,), "n_neighbors": (5, 3), "alpha": (1e3, 1e2)}
 
 
@@ -80,7 +80,7 @@ def opened(path: Path, layers: str) -> Data:
 
 def both(strategy: Strategy, here: Blocks, there: Blocks, labels: np.ndarray, **changed: Any) -> list[Any]:
     """What is chosen among and fitted, in one process and on the cluster: accuracies, then the arrays of the model."""
-    options, folds = SimpleNamespace(**{**vars(OPTIONS), **changed}), make_folds(labels, None, 2, 0)
+    options, folds = replace(OPTIONS, **changed), make_folds(labels, None, 2, 0)
     strategy = replace(strategy, values=FEW[strategy.parameter])
     results = []
     for blocks in (here, there):
@@ -88,7 +88,7 @@ def both(strategy: Strategy, here: Blocks, there: Blocks, labels: np.ndarray, **
         fit = final_fit(strategy, Trial("one", "none", strategy.values[-1], 0.0), blocks, labels, folds, options)
         probabilities = fit.model.predict_proba(here.read(slice(0, 100)))
         inner = getattr(fit.model, "estimator", fit.model)
-        arrays = [inner[-1].coef_, inner[-1].intercept_, inner[0].mean_] if strategy.solved_together else []
+        arrays = [inner[-1].coef_, inner[-1].intercept_, inner[0].mean_] if strategy.batched else []
         results.append([np.array(accuracies), *arrays, probabilities])
     return results
 

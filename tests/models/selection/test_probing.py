@@ -6,13 +6,11 @@ from hypothesis import strategies as st
 
 from thaw.models.metrics import paired_interval
 from thaw.models.selection.probing import linear_probe, nested_order, optimism, paired_error, probe_folds, transformed
-from thaw.models.selection.search import make_folds, try_candidate
+from thaw.models.selection.search import FitOptions, make_folds, try_candidate
 from thaw.models.solver.blocks import ArrayBlocks
 from thaw.models.strategies import STRATEGIES
 
-
-class Options:
-    seed, class_weight, jobs = 0, None, 1
+OPTIONS = FitOptions(seed=0, class_weight=None, jobs=1)
 
 
 def blobs(num_rows: int, spread: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +24,7 @@ def test_a_probe_is_what_the_choice_of_a_stage_finds() -> None:
     folds = make_folds(labels, None, 5, 0)
     values = (0.01, 0.1, 1.0)
     strategy = STRATEGIES["logreg"].among(values)
-    chosen = max(try_candidate(strategy, ArrayBlocks(features), labels, folds, Options()))
+    chosen = max(try_candidate(strategy, ArrayBlocks(features), labels, folds, OPTIONS))
     probed = linear_probe(STRATEGIES["logreg"], features, labels, folds, values)
     assert len(probed.right) == 240
     assert probed.accuracy == chosen

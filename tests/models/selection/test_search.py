@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -8,18 +6,19 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from thaw.models.artifacts import load_model, save_model
+from thaw.models.selection.final_fit import final_fit
 from thaw.models.selection.search import (
+    FitOptions,
     Trial,
     best_trial,
     candidates,
-    final_fit,
     make_folds,
     try_candidate,
 )
 from thaw.models.solver.blocks import ArrayBlocks, SquareRoots
 from thaw.models.strategies import EXACT_RBF, NYSTROEM_RBF, STRATEGIES, find_strategy
 
-OPTIONS = SimpleNamespace(seed=0, class_weight=None, jobs=2)
+OPTIONS = FitOptions(seed=0, class_weight=None, jobs=2)
 ALL = {**STRATEGIES, "rbf": EXACT_RBF, "nystroem": NYSTROEM_RBF}
 
 

@@ -1,0 +1,86 @@
+"""The final fit: the chosen setting on all rows that are not test, with calibrated probabilities."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import Pipeline
+
+from thaw.models.calibration import TemperatureScaled
+from thaw.models.distributed.folds import held_out_scores
+from thaw.models.distributed.pool import ClusterBlocks, open_pool
+from thaw.models.linear import PowerNormalizer
+from thaw.models.selection.path import LinearPath
+from thaw.models.selection.search import FitOptions, Folds, Trial, parallel_fits, preparation
+from thaw.models.solver.blocks import Blocks
+from thaw.models.strategies import Strategy
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted model with what its final fit reports; None for a number that it does not have."""
+
+    model: BaseEstimator
+    converged: bool
+    num_iterations: int | None
+    temperature: float | None
+
+
+def final_fit(
+    strategy: Strategy, trial: Trial, blocks: Blocks, labels: np.ndarray, folds: Folds, options: FitOptions
+) -> Fit:
+    """Fit the chosen setting to N rows, with probabilities.
+
+    Temperature scaling is one number, fitted to the scores that each row gets from the fold that leaves it out.
+
+    Args:
+        strategy: the strategy; its `calibration` says whether there is temperature scaling.
+        trial: the chosen setting.
+        blocks: (N, D) features, transformed as the trial says.
+        labels: (N,) int64.
+        folds: pairs of fit rows and held-out rows, none for no temperature scaling.
+        options: how the fits are made.
+    """
+    fit = _fit_batched if strategy.batched else _fit_one_by_one
+    fitted, converged, scores = fit(strategy, trial, blocks, labels, folds, options)
+    iterations = getattr(fitted[-1], "n_iter_", None)
+    if trial.transform == "sqrt":
+        power = PowerNormalizer().fit(np.zeros((1, blocks.shape[1]), np.float32))
+        fitted = Pipeline([("power", power), *fitted.steps])
+    num_iterations = None if iterations is None else int(np.max(iterations))
+    if scores is None:
+        return Fit(fitted, converged, num_iterations, None)
+    model = TemperatureScaled(fitted, strategy.calibration == "margins").fit(scores, labels)
+    return Fit(model, converged, num_iterations, model.temperature_)
+
+
+def _fit_batched(
+    strategy: Strategy, trial: Trial, blocks: Blocks, labels: np.ndarray, folds: Folds, options: FitOptions
+) -> tuple[Pipeline, bool, np.ndarray | None]:
+    """Return the fitted steps, whether they converged, and the held-out scores if they are to be calibrated."""
+    with open_pool(blocks) as pool:
+        path = LinearPath(strategy.kind(), pool, labels, folds, options.class_weight)
+        fitted = path.fit(trial.value, held_out=bool(strategy.calibration and folds))
+    steps = Pipeline([("scale", fitted.scaler), ("classify", fitted.classifier)])
+    return steps, fitted.converged, fitted.held_out_scores
+
+
+def _fit_one_by_one(
+    strategy: Strategy, trial: Trial, blocks: Blocks, labels: np.ndarray, folds: Folds, options: FitOptions
+) -> tuple[Pipeline, bool, np.ndarray | None]:
+    """Return what `_fit_batched` does, for a classifier that fits one fold at a time."""
+    smallest = min((len(fit_rows) for fit_rows, _ in folds), default=len(labels))
+    steps = preparation(strategy, smallest, blocks.shape[1], options.seed)
+    classifier = strategy.classifier(trial.value, options.seed, options.class_weight)
+    model, features, scores = Pipeline([*steps.steps, ("classify", classifier)]), blocks.read(slice(None)), None
+    with warnings.catch_warnings(record=True) as caught, parallel_fits(options.jobs, len(folds)):
+        warnings.simplefilter("always", ConvergenceWarning)
+        if strategy.calibration and folds and isinstance(blocks, ClusterBlocks):
+            scores = held_out_scores(blocks, model, labels, folds)
+        elif strategy.calibration and folds:
+            scores = cross_val_predict(model, features, labels, cv=folds, method="decision_function")
+        model.fit(features, labels)
+    return model, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught), scores
