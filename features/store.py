@@ -1,6 +1,7 @@
 """Read a feature file (`features.h5`), whole or by blocks of rows."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -80,6 +81,11 @@ class FeatureFile:
             raise ValueError("an id is there twice, or a label or a split is none")
         if self.labels.max() >= len(self.class_names):
             raise ValueError(f"a label is beyond its {len(self.class_names)} classes")
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of each image by its id."""
+        return {name: row for row, name in enumerate(self.ids)}
 
     def __enter__(self) -> Self:
         return self

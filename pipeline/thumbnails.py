@@ -1,8 +1,7 @@
-"""The images of a data set as small pictures for a page."""
+"""Small copies of the images of a dataset, for a page."""
 
 import base64
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,68 +12,71 @@ from thaw.features.datasets.cifar import CIFAR, cached_archive
 from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.errors import InputError
 
-SIDE = 96  # pixels, at most
-
-
-PIXELATED = 32  # smaller images are shown by their pixels, and kept without loss
-
-
+LONGEST_SIDE = 96  # pixels
+PIXELATED = 32  # pixels; smaller images keep their pixels, without loss
 QUALITY = 72
 
 
 class Pictures:
-    """The images of a run's data set, by id, as thumbnails."""
+    """The images of a dataset, by id."""
 
     def __init__(self, dataset: Dataset):
         self._dataset = dataset
-        self._places = {name: place for place, name in enumerate(dataset.ids)}
+        self._indices = {name: index for index, name in enumerate(dataset.ids)}
 
-    def pixels(self, name: str, label: str | None = None, least_side: int | None = SIDE) -> np.ndarray | None:
-        """Return image `name`, uint8 (H, W, 3), read as `Dataset.read` reads it, or None where it cannot be had.
+    def pixels(self, name: str, label: str | None = None, least_side: int | None = LONGEST_SIDE) -> np.ndarray | None:
+        """Return an image as uint8 (H, W, 3), None if it is gone, damaged, or has another label.
 
-        That is where the data set has no such image any more, has it in another class than `label`, or it is damaged.
+        Args:
+            name: The id of the image.
+            label: The label that it must have, if one is given.
+            least_side: What `Dataset.read` takes.
         """
-        place = self._places.get(name)
-        if place is None or label not in (None, self._dataset.class_names[self._dataset.labels[place]]):
+        index = self._indices.get(name)
+        if index is None or label not in (None, self._dataset.class_names[self._dataset.labels[index]]):
             return None
         try:
-            return self._dataset.read(place, least_side)
+            return self._dataset.read(index, least_side)
         except (InputError, OSError):
             return None
 
-    def thumbnail(self, name: str, label: str | None = None, side: int = SIDE) -> tuple[str | None, bool]:
-        """Return a data URI of image `name`, at most `side` pixels a side, and whether its pixels are to be seen.
+    def thumbnail(self, name: str, label: str | None = None, side: int = LONGEST_SIDE) -> tuple[str | None, bool]:
+        """Return a data URI of an image, None if `pixels` gives none, and whether its pixels are shown.
 
-        The first is None where the image cannot be had, as `pixels` says.
+        Args:
+            name: The id of the image.
+            label: The label that it must have, if one is given.
+            side: The longest side, in pixels.
         """
         image = self.pixels(name, label)
         return (None, False) if image is None else encode(image, side)
 
 
-def open_pictures(settings: dict[str, Any] | None, load: Callable[..., Dataset] = load_dataset) -> Pictures:
-    """Return the images of the run whose run.json holds `settings`; nothing is downloaded for it.
+def open_pictures(settings: dict[str, Any] | None) -> Pictures:
+    """Return the images of a run by the settings of its run.json; nothing is downloaded.
 
-    Raises InputError where run.json or the data are gone.
+    Raises InputError if run.json or the data are gone.
     """
     if settings is None:
         raise InputError("run.json, which says where the images are, is gone")
-    word, data = settings["dataset"], Path(settings["data"]) if settings["data"] else None
-    if word in CIFAR and data is None:
-        data = cached_archive(word)
+    dataset, data = settings["dataset"], Path(settings["data"]) if settings["data"] else None
+    if dataset in CIFAR and data is None:
+        data = cached_archive(dataset)
         if data is None:
-            raise InputError(f"the archive of {word} is no longer in the Keras cache; type: make features again")
-    return Pictures(load(word, data, settings["target"], settings["max_pixels"]))
+            raise InputError(f"the archive of {dataset} is no longer in the Keras cache; type: make features again")
+    return Pictures(load_dataset(dataset, data, settings["target"], settings["max_pixels"]))
 
 
-def encode(pixels: np.ndarray, side: int = SIDE) -> tuple[str, bool]:
-    """Return uint8 (H, W, 3) as a data URI of at most `side` pixels a side, and whether its pixels are to be seen."""
+def encode(pixels: np.ndarray, side: int = LONGEST_SIDE) -> tuple[str, bool]:
+    """Return uint8 (H, W, 3) as a data URI of at most `side` pixels a side, and whether its pixels are shown."""
     image = Image.fromarray(pixels)
     tiny = max(image.size) <= PIXELATED
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return _data_uri(image, "PNG" if tiny else "JPEG"), tiny
+    return data_uri(image, "PNG" if tiny else "JPEG"), tiny
 
 
-def _data_uri(image: Image.Image, kind: str) -> str:
+def data_uri(image: Image.Image, kind: str) -> str:
+    """Return an image as a data URI of a kind of file, PNG or JPEG."""
     file = io.BytesIO()
-    image.save(file, kind, optimize=True, **({"quality": QUALITY} if kind == "JPEG" else {}))
+    image.save(file, kind, optimize=True, quality=QUALITY)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"

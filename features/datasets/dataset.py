@@ -4,6 +4,7 @@ import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,11 @@ class Dataset:
     groups: tuple[str, ...] | None
     images: Images
 
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The index of each image by its id."""
+        return {name: row for row, name in enumerate(self.ids)}
+
     def read(self, i: int, least_side: int | None = None) -> np.ndarray:
         """Return image `i` as uint8 (H, W, 3); raises InputError that names its id."""
         return self.images.read(i, least_side)
@@ -51,8 +57,7 @@ class Dataset:
 
     def subset(self, ids: Sequence[str]) -> "Dataset":
         """Return the dataset of the images `ids`, in that order, with all classes."""
-        rows = {name: row for row, name in enumerate(self.ids)}
-        return self.take([rows[name] for name in ids])
+        return self.take([self.row_of[name] for name in ids])
 
     def take(self, rows: Sequence[int]) -> "Dataset":
         """Return the dataset of the images at `rows`, in that order, with all classes; it pickles without others."""

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import write_whole
 from thaw.pipeline.config import FIXED_FIELDS, RUN_FIELDS, Common, Shared
@@ -55,6 +56,11 @@ def check_begun(settings: Common) -> None:
             f"there is no run in {settings.run_folder}; correct the name, or begin it: "
             f"make features DATASET=... RUN={run}"
         )
+
+
+def dataset_of(settings: Common) -> Dataset:
+    """Return the dataset that the settings name; no image is decoded yet. Raises InputError as `load_dataset` does."""
+    return load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
 
 
 def _check_agreement(settings: Common, stored: dict[str, Any], names: set[str]) -> None:

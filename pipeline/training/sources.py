@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
-from thaw.features.datasets.dataset import Dataset, load_dataset
+from thaw.features.datasets.dataset import Dataset
 from thaw.features.datasets.stream import ImageStream
 from thaw.features.errors import InputError
 from thaw.features.pooling import resolve_pooling
@@ -20,6 +20,7 @@ from thaw.models.neural.training import Samples, balanced
 from thaw.pipeline.config import Common, Shared
 from thaw.pipeline.extraction import extract
 from thaw.pipeline.extraction.feature_files import activations_of
+from thaw.pipeline.run.run_json import dataset_of
 from thaw.pipeline.training.memory import memory_budget_mb
 from thaw.pipeline.training.plan import Plan
 
@@ -81,7 +82,7 @@ def open_sources(plan: Plan, shared: Shared, closing: ExitStack) -> Sources:
     """
     settings, features, layer = plan.settings, plan.features, plan.architecture.input_layer
     if layer is None:
-        dataset = load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
+        dataset = dataset_of(settings)
         _check_same_images(dataset.digest(), settings.dataset, features)
         sources = Sources(plan, dataset=dataset)
         log.info("input: %s", sources.description)

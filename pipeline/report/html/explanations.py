@@ -139,10 +139,9 @@ def _space(features: FeatureFile, report: Report) -> Space:
 
 
 def _like_in(features: FeatureFile, space: Space, members: Sequence[tuple[Entry, int]]) -> dict[Shown, list[Likeness]]:
-    places = {name: place for place, name in enumerate(features.ids)}
     others = np.flatnonzero(features.split != 2)
     rows: Blocks = FeatureRows(features, space.layers, features.split != 2)
-    queries = np.vstack([_row(features, space, places, entry.ids[row]) for entry, row in members])
+    queries = np.vstack([_row(features, space, entry.ids[row]) for entry, row in members])
     if space.transform == "sqrt":
         rows, queries = SquareRoots(rows), signed_roots(queries)
     near, similarities = find_once(rows, queries, NUM_LIKE)
@@ -155,11 +154,10 @@ def _like_in(features: FeatureFile, space: Space, members: Sequence[tuple[Entry,
     }
 
 
-def _row(features: FeatureFile, space: Space, places: dict[str, int], name: str) -> np.ndarray:
-    if name not in places:
+def _row(features: FeatureFile, space: Space, name: str) -> np.ndarray:
+    if name not in features.row_of:
         raise InputError(f"{features.path} has no image {name!r}; remove it, then: make features")
-    place = np.array([places[name]])
-    return np.hstack([features.read_rows(layer, place).reshape(1, -1) for layer in space.layers])
+    return features.read(space.layers, np.array([features.row_of[name]]))
 
 
 # Where a network finds a class.

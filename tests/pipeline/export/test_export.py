@@ -74,8 +74,7 @@ def test_images_of(folder: Path, name: str) -> tuple[list[np.ndarray], np.ndarra
     assert settings is not None
     dataset = load_dataset(settings["dataset"], None, None, 10**8)
     predictions = read_predictions(folder / name / "predictions.csv", dataset.class_names)
-    places = {image: row for row, image in enumerate(dataset.ids)}
-    return [dataset.read(places[image]) for image in predictions.ids], predictions.probabilities
+    return [dataset.read(dataset.row_of[image]) for image in predictions.ids], predictions.probabilities
 
 
 test_images_of.__test__ = False  # type: ignore[attr-defined]

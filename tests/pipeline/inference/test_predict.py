@@ -78,11 +78,10 @@ def test_every_test_image_of_the_digits_is_labelled_as_in_training(
 ) -> None:
     assert thaw("logreg", "--dataset", "digits", "--run", tmp_path / "run", "--values", "0.003") == 0
     dataset = load_dataset("digits")
-    places = {name: row for row, name in enumerate(dataset.ids)}
     with (tmp_path / "run" / "logreg" / "predictions.csv").open(newline="") as file:
         expected = list(csv.DictReader(file))
     for number, row in enumerate(expected):
-        Image.fromarray(dataset.read(places[row["id"]])).save(tmp_path / f"{number:04d}.png")
+        Image.fromarray(dataset.read(dataset.row_of[row["id"]])).save(tmp_path / f"{number:04d}.png")
     capsys.readouterr()
     assert thaw("predict", "--run", tmp_path / "run", "--format", "jsonl", "--top", 10, "--", tmp_path / "*.png") == 0
     received = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

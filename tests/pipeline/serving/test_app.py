@@ -99,9 +99,8 @@ def test_digits_are_labelled_as_in_the_test_split(tmp_path: Path) -> None:
     assert run(["features", *FAST, *quick, "--run", str(tmp_path)]) == 0
     assert run(["logreg", "--values", "1", "--run", str(tmp_path)]) == 0
     digits, rows = load_dataset("digits"), predictions(tmp_path / "logreg")
-    places = {name: place for place, name in enumerate(digits.ids)}
     with serving(tmp_path, "logreg") as one, ThreadPoolExecutor(MOST_INSIDE) as clients:
-        bodies = [png(digits.read(places[row["id"]])) for row in rows]
+        bodies = [png(digits.read(digits.row_of[row["id"]])) for row in rows]
         answers = [reply.json for reply in clients.map(lambda body: one.predict(body, "?top=10"), bodies)]
     assert len(rows) == 360
     assert [answer["label"] for answer in answers] == [row["predicted"] for row in rows]
