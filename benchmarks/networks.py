@@ -81,7 +81,7 @@ def pytorch(images: str, layers: Sequence[str]) -> Run:
     backbone, cuts = BACKBONES["vgg16"], []
     weights, parts, part = load_weights("imagenet", backbone), [], []
     for layer in backbone.layers:
-        if layer.kind == "conv":
+        if layer.trainable:
             kernel, bias = weights.tensors[layer.name]
             convolution = nn.Conv2d(kernel.shape[2], layer.channels, 3, padding=1)
             convolution.weight.data = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))

@@ -1,4 +1,4 @@
-"""Activations of a layer -> feature vectors."""
+"""Pool a layer's activations (N, H, W, C) into feature vectors (N, D)."""
 
 import re
 
@@ -7,28 +7,26 @@ import numpy as np
 from thaw.features.errors import InputError
 
 POOLINGS = ("auto", "none", "avg", "max", "grid2", "grid4")
-
-
-AUTO_VALUES = 8192  # `auto` keeps at most this many values an image and layer
+MOST_AUTO_VALUES = 8192  # of an image and a layer under `auto`
 
 
 def resolve_pooling(pooling: str, shape: tuple[int, int, int]) -> str:
-    """Return what `auto` means for activations of `shape` (H, W, C): `flat`, else the finest `gridN` that fits.
+    """Return the pooling that `auto` means for activations of `shape` (H, W, C); another name is returned as it is.
 
-    A layer of up to 8,192 values is flattened; a larger one is averaged over the largest N x N grid whose values
-    do not exceed that. Every other name is returned as it is.
+    A layer of up to 8,192 values is flattened (`flat`); a larger one is averaged over the finest N x N grid with at
+    most 8,192 values (`gridN`).
     """
     height, width, channels = shape
     if pooling != "auto":
         return pooling
-    if height * width * channels <= AUTO_VALUES:
+    if height * width * channels <= MOST_AUTO_VALUES:
         return "flat"
-    cells = int((AUTO_VALUES // channels) ** 0.5)
+    cells = int((MOST_AUTO_VALUES // channels) ** 0.5)
     return f"grid{min(cells, height, width)}" if cells >= 1 else "avg"
 
 
 def layer_and_pooling(name: str, pooling: str) -> tuple[str, str]:
-    """Return the layer and the pooling of what a feature file calls `name`: a layer, or `layer:pooling` of its own."""
+    """Return the layer and the pooling that a name in a feature file means: `layer`, or `layer:pooling` of its own."""
     layer, _, own = name.partition(":")
     return layer, own or pooling
 
@@ -45,7 +43,7 @@ def pooled_shape(pooling: str, shape: tuple[int, int, int]) -> tuple[int, ...]:
 
 
 def pool(activations: np.ndarray, pooling: str) -> np.ndarray:
-    """Return float32 features (N, D), or (N, H, W, C) under `none`, from `activations` (N, H, W, C).
+    """Return the features of `activations` (N, H, W, C), float32 (N, D), or (N, H, W, C) under `none`.
 
     gridN is adaptive averaging: cell i covers rows floor(i H / N) to ceil((i + 1) H / N), likewise columns, and the
     cells follow one another in reading order, each with its C channels. `avg` is grid1.

@@ -1,11 +1,10 @@
-"""Work that threads do while the caller does its own: loaded ahead of it, or left behind it."""
+"""Threads that work beside their caller: batches loaded ahead of it, and results written behind it."""
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from thaw.features.processor import num_processors
@@ -15,7 +14,7 @@ BATCHES_AHEAD = NUM_DECODERS + 1
 BATCHES_BEHIND = 2
 
 SLOW_IMAGE = 0.0005  # seconds of a processor
-WAITING = 5  # times the processor's seconds: a load that takes longer waits for a disk or a network
+WAITING = 5  # a load that takes more times its processor's seconds waits for a disk or a network
 
 Batch = TypeVar("Batch", bound=Sized)
 Loaded = TypeVar("Loaded")
@@ -24,10 +23,9 @@ Loaded = TypeVar("Loaded")
 def load_ahead(load: Callable[[Batch], Loaded], batches: Iterable[Batch]) -> Generator[Loaded, None, None]:
     """Yield `load(batch)` for each batch in order, a few batches ahead of the caller, in threads.
 
-    Only one thread works until the images of a batch turn out to take more than half a millisecond each, of a processor
-    or waiting for a disk: threads that decode small images wait for Python's one lock more than they work, and take
-    twice the processor's time.
-    Closing the generator ends what the threads have begun and drops the rest.
+    Only one thread works until a batch takes more than half a millisecond an image, of a processor or of waiting for a
+    disk: threads that decode small images wait for Python's one lock more than they work, and take twice the
+    processor's time. Closing the generator lets the threads end the batches that they have begun and drops the rest.
     """
     gate, is_open = threading.Semaphore(1), False
 
@@ -56,11 +54,11 @@ def load_ahead(load: Callable[[Batch], Loaded], batches: Iterable[Batch]) -> Gen
 
 
 class Behind:
-    """One thread that does the work it is handed, in order, while the caller goes on; use it in a `with` block.
+    """One thread that does the caller's work in order, while the caller continues; use it in a `with` block.
 
-    The caller waits where more than BATCHES_BEHIND pieces are not yet done, so that memory stays bounded. Work that
-    fails ends the caller by the same error, at its next `hand` or at the end of the block, and nothing handed later is
-    done. Where the caller itself fails, what it handed before is still done.
+    The caller waits if more than BATCHES_BEHIND pieces are not yet done, so that memory stays bounded. If a piece
+    fails, its error is raised in the caller, at the next `hand` or at the end of the block, and no later piece is done.
+    If the caller itself fails, the pieces that it handed over before are still done.
     """
 
     def __init__(self) -> None:
@@ -69,7 +67,7 @@ class Behind:
         self._failed = False
 
     def hand(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Have `work(*arguments)` done; raises what an earlier piece of work raised."""
+        """Let the thread call `work(*arguments)`; raises the error of an earlier piece of work."""
         self._handed.append(self._thread.submit(self._do, work, arguments))
         while self._handed and (len(self._handed) > BATCHES_BEHIND or self._handed[0].done()):
             self._handed.popleft().result()
@@ -86,7 +84,7 @@ class Behind:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type | None, *error: object) -> None:
         self._thread.shutdown()
         if kind is None:
             for work in self._handed:

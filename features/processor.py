@@ -1,4 +1,4 @@
-"""The processor that a network runs on: what it is called and how many of its cores this process may use."""
+"""The processor that a network runs on: its name, and the number of cores that this process may use."""
 
 import hashlib
 import os
@@ -8,21 +8,21 @@ from pathlib import Path
 
 
 def num_cores() -> int:
-    """Return the physical cores that this process may use: affinity and a container's quota are heeded."""
+    """Return the number of physical cores that this process may use, by its affinity and its container's quota."""
     import joblib
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns where it cannot tell two threads of a core apart, and counts both
+        warnings.simplefilter("ignore")  # it warns if it cannot tell two threads of a core apart, and counts both
         return int(joblib.cpu_count(only_physical_cores=True))
 
 
 def num_processors() -> int:
-    """Return the processors that this process may run on: affinity is heeded."""
+    """Return the number of processors that this process may run on, by its affinity."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor_name() -> str:
-    """Return what tells processors apart that may compute otherwise: the model and a digest of its instructions."""
+    """Return a name that differs if results may differ: the model and a digest of its instruction sets."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The networks, operation by operation, named as in `keras.applications` where the layers have names there."""
+"""The networks, operation by operation, named as in `keras.applications` if the layers have names there."""
 
 from itertools import count
 from typing import Any
@@ -39,7 +39,7 @@ def _stem(graph: Graph, bias: bool, pool: str) -> str:
 
 
 def resnet50() -> Graph:
-    """Return ResNet50 (He 2015): four stages of bottlenecks; a stage's first one halves the map, but in the second."""
+    """Return ResNet50 (He 2015): four stages of bottlenecks; each stage's first one halves the map, but not stage 1's."""
     graph = Graph()
     below = _stem(graph, bias=True, pool="pool1_pool")
     for stage, (number, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512)), start=2):
@@ -85,14 +85,14 @@ def _activated(graph: Graph, prefix: str, below: str) -> str:
 
 
 # A unit of Inception is (channels, kernel) or (channels, kernel, stride): a convolution, batch normalisation and ReLU;
-# a list in a branch is a fork into units whose outputs are joined. A unit with a stride has no padding.
+# a list in a branch is a fork into units with joined outputs. A unit with a stride has no padding.
 Unit = tuple[Any, ...]
 Block = list[list[Any]]
 ROW, COLUMN = (1, 7), (7, 1)
 
 
 def inceptionv3() -> Graph:
-    """Return InceptionV3 (Szegedy 2015); Keras numbers its layers through the process, here they have their places."""
+    """Return InceptionV3 (Szegedy 2015); Keras' numbers depend on the process, these names on the position alone."""
     graph, below = Graph(), IMAGE
     stem = ((32, 3, 2, 0), (32, 3, 1, 0), (64, 3, 1, 1), (80, 1, 1, 0), (192, 3, 1, 0))
     for number, (width, kernel, stride, padding) in enumerate(stem, start=1):

@@ -1,21 +1,24 @@
-"""A network as operations on maps, with the shapes of their tensors: sizes, costs and exports follow from it."""
+"""A network as a graph of operations on maps: the shapes of its tensors, its sizes and its costs."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 IMAGE = "image"  # the input of the first operation
-KERAS_EPSILON = 1e-3  # of batch normalisation, where a network sets no other
+KERAS_EPSILON = 1e-3  # of batch normalisation, if a network sets no other
+
+Tensors = Mapping[str, tuple[np.ndarray, ...]]  # the weights of each operation, in the order of `Operation.shapes`
 
 
 @dataclass(frozen=True)
 class Operation:
     """One operation on maps (N, H, W, C).
 
-    `kind` is `conv`, `norm` (batch normalisation), `relu`, `max`, `average` (over the pixels that are there), `add` or
+    `kind` is `conv`, `norm` (batch normalisation), `relu`, `max`, `average` (padding is not counted), `add` or
     `concat`. `inputs` name operations, or IMAGE. `kernel` and `padding`, pixels on both sides, are (rows, columns). A
-    `conv` with `relu` has the activation in it; `scale` is whether a `norm` has a gamma.
+    `conv` with `relu` includes the activation; `scale` is whether a `norm` has a gamma.
     """
 
     name: str
@@ -35,44 +38,33 @@ class Operation:
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shapes of its tensors as Keras orders them: kernel (h, w, in, out) and bias; gamma, beta, mean, variance.
 
-        Empty where it has none; without `bias` or `scale` that tensor is left out.
+        Empty if it has none; without `bias` or `scale` the bias or the gamma is left out.
         """
         if self.kind == "conv":
             return ((*self.kernel, self.in_channels, self.channels), *([(self.channels,)] if self.bias else []))
         return ((self.channels,),) * (3 + self.scale) if self.kind == "norm" else ()
 
-    @property
-    def keeps_size(self) -> bool:
-        """Whether a map has the same height and width before and after it."""
-        return self.stride == 1 and all(k == 2 * p + 1 for k, p in zip(self.kernel, self.padding, strict=True))
-
     def output_size(self, size: int) -> int:
-        """Return the height of the map that comes out, where one of `size` goes in; the last, partial window is cut."""
+        """Return the height of the output for an input of height `size`; the last, partial window is cut."""
         return (size + 2 * self.padding[0] - self.kernel[0]) // self.stride + 1
 
     @property
     def num_parameters(self) -> int:
         """The numbers in its tensors."""
-        return sum(_product(shape) for shape in self.shapes)
+        return sum(math.prod(shape) for shape in self.shapes)
 
     def multiply_adds(self, output_size: int) -> int:
-        """Return the multiplications with an addition that a convolution takes for a square map of `output_size`."""
-        return output_size**2 * _product(self.shapes[0]) if self.kind == "conv" else 0
-
-
-def _product(factors: Iterable[int]) -> int:
-    result = 1
-    for factor in factors:
-        result *= factor
-    return result
+        """Return the multiply-adds of a convolution for a square output of height `output_size`, 0 for others."""
+        return output_size**2 * math.prod(self.shapes[0]) if self.kind == "conv" else 0
 
 
 @dataclass
 class Graph:
     """Operations in an order in which each comes after its inputs.
 
-    `cuts` are those whose output splits the network, in order: everything after such an output depends on it alone. The
-    value is whether features are taken there by themselves. Every adding method returns the name of its operation.
+    `cuts` are the operations whose output splits the network, in order: all that comes after depends on the output
+    alone. The value is whether features are taken there by themselves. Every adding method returns the name of its
+    operation.
     """
 
     operations: dict[str, Operation] = field(default_factory=dict)
@@ -124,7 +116,7 @@ class Graph:
         return self._add(name, kind, inputs, sum(widths) if kind == "concat" else widths[0])
 
     def cut(self, name: str, probed: bool = False) -> str:
-        """Declare the operation a cut point and return its name."""
+        """Make the operation a cut point and return its name."""
         self.cuts[name] = probed
         return name
 
@@ -134,6 +126,3 @@ class Graph:
         received = sum(self.channels(below) for below in inputs)
         self.operations[name] = Operation(name, kind, inputs, received, channels, **options)  # type: ignore[arg-type]
         return name
-
-
-Tensors = Mapping[str, tuple[np.ndarray, ...]]

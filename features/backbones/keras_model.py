@@ -1,4 +1,4 @@
-"""A network as a Keras model: from `keras.applications`, or from its operations where Keras has no such network."""
+"""A network as a Keras model: from `keras.applications`, or from its operations if Keras has no such network."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,12 +9,58 @@ import keras
 from thaw.features.backbones.graph import IMAGE, Graph, Operation, Tensors
 from thaw.features.backbones.registry import Backbone
 
+LAYERS = {
+    "conv": keras.layers.Conv2D,
+    "norm": keras.layers.BatchNormalization,
+    "relu": keras.layers.Activation,
+    "max": keras.layers.MaxPooling2D,
+    "average": keras.layers.AveragePooling2D,
+    "add": keras.layers.Add,
+    "concat": keras.layers.Concatenate,
+}
 
-def build(backbone: Backbone, image_size: int) -> keras.Model:
-    """Return the model for (N, image_size, image_size, 3) float32 input, its layers named like the operations."""
+
+def build_frozen(backbone: Backbone, image_size: int, tensors: Tensors | None) -> keras.Model:
+    """Return the Keras model for (N, image_size, image_size, 3) float32 input, every layer frozen.
+
+    Args:
+        backbone: the network, whose operations give the layers their names.
+        image_size: height and width of the input, in pixels.
+        tensors: the weights by operation; None leaves Keras' own random ones, for weights to be loaded into.
+
+    Raises:
+        InputError: the network takes no images of that size.
+    """
+    backbone.check_image_size(image_size)
+    model = _built(backbone, image_size)
+    if tensors:
+        for name in backbone.tensor_shapes:
+            model.get_layer(name).set_weights(list(tensors[name]))
+    model.trainable = False
+    return model
+
+
+def truncate(model: keras.Model, layers: Iterable[str]) -> keras.Model:
+    """Return a model of the same input that gives the outputs of `layers`, in their order, and runs no further."""
+    return keras.Model(model.input, [model.get_layer(name).output for name in layers])
+
+
+@contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Build the layers inside the `with` block under a Keras dtype policy such as `float32` or `mixed_bfloat16`."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _built(backbone: Backbone, image_size: int) -> keras.Model:
+    """Return the model with Keras' random weights, its layers named like the operations."""
     if backbone.builder is None:
         return _from_operations(backbone, image_size)
-    model = published(backbone, image_size)
+    model = application(backbone, image_size)
     names = {layer.name: operation.name for operation, layer in matched(backbone.graph, model)}
     if all(old == new for old, new in names.items()):
         return model
@@ -26,16 +72,16 @@ def build(backbone: Backbone, image_size: int) -> keras.Model:
     return keras.models.clone_model(model, input_tensors=image, clone_function=renamed)
 
 
-def published(backbone: Backbone, image_size: int) -> keras.Model:
+def application(backbone: Backbone, image_size: int) -> keras.Model:
     """Return the model of `keras.applications` as it is, without its top and with random weights."""
     shape = (image_size, image_size, 3)
     return getattr(keras.applications, str(backbone.builder))(weights=None, include_top=False, input_shape=shape)
 
 
 def matched(graph: Graph, model: keras.Model) -> Iterator[tuple[Operation, Any]]:
-    """Give each operation with its layer, found from the last one downwards by their places, whatever their names.
+    """Yield each operation with its layer, found from the last one downwards by position, whatever the names.
 
-    Raises ValueError where the model is another network than the graph.
+    Raises ValueError if the model is another network than the graph.
     """
     makers = {id(layer.output): layer for layer in model.layers}
     last = list(graph.operations)[-1]
@@ -47,7 +93,7 @@ def matched(graph: Graph, model: keras.Model) -> Iterator[tuple[Operation, Any]]
         seen.add(name)
         operation, layer = graph.operations[name], makers[id(tensor)]
         inputs = layer.input if isinstance(layer.input, list) else [layer.input]
-        if not _is(operation, layer) or len(inputs) != len(operation.inputs):
+        if not _matches(operation, layer) or len(inputs) != len(operation.inputs):
             raise ValueError(f"Keras' layer {layer.name} is not the operation {name}")
         todo += [(below, _unpadded(given, makers)) for below, given in zip(operation.inputs, inputs, strict=True)]
         yield operation, layer
@@ -56,23 +102,14 @@ def matched(graph: Graph, model: keras.Model) -> Iterator[tuple[Operation, Any]]
 
 
 def _unpadded(tensor: Any, makers: dict[int, Any]) -> Any:
-    """Return what a padding layer pads, since an operation has its padding with it."""
+    """Return the tensor below a padding layer, since an operation includes its padding."""
     layer = makers[id(tensor)]
     return layer.input if isinstance(layer, keras.layers.ZeroPadding2D) else tensor
 
 
-def _is(operation: Operation, layer: Any) -> bool:
-    """Return whether a layer does what the operation does, its padding left out."""
-    kinds = {
-        "conv": keras.layers.Conv2D,
-        "norm": keras.layers.BatchNormalization,
-        "relu": keras.layers.Activation,
-        "max": keras.layers.MaxPooling2D,
-        "average": keras.layers.AveragePooling2D,
-        "add": keras.layers.Add,
-        "concat": keras.layers.Concatenate,
-    }
-    if not isinstance(layer, kinds[operation.kind]):
+def _matches(operation: Operation, layer: Any) -> bool:
+    """Return whether a layer computes what the operation does, its padding left out."""
+    if not isinstance(layer, LAYERS[operation.kind]):
         return False
     steps = (operation.kernel, (operation.stride, operation.stride))
     if operation.kind == "conv":
@@ -88,8 +125,7 @@ def _is(operation: Operation, layer: Any) -> bool:
 
 def _from_operations(backbone: Backbone, image_size: int) -> keras.Model:
     """Return a model of convolutions and max poolings, one after the other."""
-    image = keras.Input((image_size, image_size, 3))
-    value = image
+    value = image = keras.Input((image_size, image_size, 3))
     for operation in backbone.graph.operations.values():
         if any(operation.padding):
             value = keras.layers.ZeroPadding2D(operation.padding, name=f"{operation.name}_pad")(value)
@@ -105,34 +141,3 @@ def _layer(operation: Operation) -> Any:
         activation = "relu" if operation.relu else None
         return keras.layers.Conv2D(operation.channels, operation.kernel, activation=activation, **options)
     raise ValueError(f"{operation.kind} is not built here; expected conv or max")
-
-
-def build_frozen(backbone: Backbone, image_size: int, tensors: Tensors | None) -> keras.Model:
-    """Return the Keras model for (N, image_size, image_size, 3) float32 input, every layer frozen.
-
-    Its layers have the names of the operations in `backbone.graph`. `tensors` are the weights by operation;
-    without them the model has Keras' own random ones, for weights to be loaded into.
-    """
-    backbone.check_image_size(image_size)
-    model = build(backbone, image_size)
-    if tensors:
-        for name in backbone.tensor_shapes:
-            model.get_layer(name).set_weights(list(tensors[name]))
-    model.trainable = False
-    return model
-
-
-def truncate(model: keras.Model, layers: Iterable[str]) -> keras.Model:
-    """Return a model with the same input that gives the outputs of `layers`, in their order, and runs no further."""
-    return keras.Model(model.input, [model.get_layer(name).output for name in layers])
-
-
-@contextmanager
-def dtype_policy(name: str) -> Iterator[None]:
-    """Build the layers inside the `with` block under a Keras dtype policy such as `float32` or `mixed_bfloat16`."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

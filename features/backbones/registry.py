@@ -1,16 +1,12 @@
-"""A network by name: its cut points and their shapes, what input it takes, and the frozen Keras model."""
+"""A network by name: its cut points and their shapes, its input, its costs and where its weights are published."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from thaw.features.backbones import architectures
-from thaw.features.backbones.graph import IMAGE, Graph, Operation
+from thaw.features.backbones.graph import Graph
 from thaw.features.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 USUAL_IMAGE_SIZE = 48  # pixels, as in the article
 KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications"
@@ -20,16 +16,12 @@ KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications"
 class Layer:
     """A cut point: an output that splits the network, so that everything above it depends on it alone.
 
-    `kind` is `conv`, `pool` or `block`; `channels` go out; `windows` are the operations since the cut point below, or
-    the image, that change the map's size; `stride` is the pixels of the image per step. `probed` is whether features
-    are taken there by themselves, `trainable` whether a convolution lies between the cut point below and here.
+    `channels` are those of the output. `probed` is whether features are taken there by themselves, `trainable` whether
+    a convolution lies between the cut point below and here.
     """
 
     name: str
-    kind: str
     channels: int
-    stride: int
-    windows: tuple[Operation, ...]
     probed: bool
     trainable: bool
 
@@ -48,7 +40,7 @@ class Published:
 class Backbone:
     """A convolutional network without its classifier.
 
-    `builder` is its name in `keras.applications`, None where it is built here; `normalization` is what its input takes
+    `builder` is its name in `keras.applications`, None if it is built here; `normalization` prepares its input
     (thaw.features.images.preprocess); `min_image_size` is the smallest image side, in pixels, that it takes.
     """
 
@@ -62,36 +54,13 @@ class Backbone:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The cut points, from the image upwards."""
-        layers: list[Layer] = []
-        inside: list[Operation] = []
+        layers, convolves = [], False
         for operation in self.graph.operations.values():
-            inside.append(operation)
+            convolves = convolves or operation.kind == "conv"
             if operation.name in self.graph.cuts:
-                layers.append(self._layer(inside, layers[-1] if layers else None))
-                inside = []
+                layers.append(Layer(operation.name, operation.channels, self.graph.cuts[operation.name], convolves))
+                convolves = False
         return tuple(layers)
-
-    def _layer(self, inside: list[Operation], below: Layer | None) -> Layer:
-        """Return the cut point that ends the operations `inside`; any path through them has the same windows."""
-        last, path, name = inside[-1], [], inside[-1].name
-        while name != (below.name if below else IMAGE):
-            path.append(self.graph.operations[name])
-            name = path[-1].inputs[0]
-        windows = tuple(operation for operation in reversed(path) if not operation.keeps_size)
-        stride = below.stride if below else 1
-        for window in windows:
-            stride *= window.stride
-        kinds = {"conv": "conv", "max": "pool", "average": "pool"}
-        convolves = any(operation.kind == "conv" for operation in inside)
-        return Layer(
-            last.name,
-            kinds.get(last.kind, "block"),
-            last.channels,
-            stride,
-            windows,
-            self.graph.cuts[last.name],
-            convolves,
-        )
 
     @cached_property
     def trainable(self) -> tuple[Layer, ...]:
@@ -110,7 +79,7 @@ class Backbone:
         return tuple(starts[stage] for stage in sorted(starts, reverse=True))
 
     def stages_above(self, name: str) -> int:
-        """Return how many stages lie above that of the layer `name`."""
+        """Return how many stages lie above the stage of the layer `name`."""
         return sum(layer.probed for layer in self.layers[self._position(name) :]) - 1
 
     @property
@@ -130,12 +99,12 @@ class Backbone:
 
     @property
     def name_width(self) -> int:
-        """The columns that a list of the layers gives to their names."""
+        """The width, in characters, of the layers' names in a list of them."""
         return max(14, *(len(layer.name) for layer in self.layers))
 
     @cached_property
     def tensor_shapes(self) -> Mapping[str, tuple[tuple[int, ...], ...]]:
-        """The shapes of the tensors of every operation that has some, in order."""
+        """The shapes of the tensors of every operation that has tensors, in order."""
         return {name: operation.shapes for name, operation in self.graph.operations.items() if operation.shapes}
 
     def layer(self, name: str) -> Layer:
@@ -149,20 +118,17 @@ class Backbone:
         return names.index(name)
 
     def input_of(self, name: str) -> str | None:
-        """Return the layer just below the layer `name`, None where that is the image."""
+        """Return the layer just below the layer `name`, None if that is the image."""
         position = self._position(name)
         return self.layers[position - 1].name if position else None
 
     def output_shape(self, name: str, image_size: int) -> tuple[int, int, int]:
         """Return the (H, W, C) of a layer's output for square images of `image_size` pixels."""
-        size, position = image_size, self._position(name)
-        for layer in self.layers[: position + 1]:
-            for window in layer.windows:
-                size = window.output_size(size)
-        return (size, size, self.layers[position].channels)
+        channels, size = self.layer(name).channels, self.graph.sizes(image_size)[name]
+        return (size, size, channels)
 
     def check_image_size(self, image_size: int) -> None:
-        """Raise InputError where `image_size` is below the network's minimum."""
+        """Raise InputError if `image_size` is below the network's minimum."""
         if image_size < self.min_image_size:
             raise InputError(
                 f"--image-size {image_size} is below the minimum of {self.name}; "

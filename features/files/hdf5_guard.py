@@ -1,4 +1,4 @@
-"""HDF5's global heaps, in which attributes of text lie: a made-up one has the library walk in a circle for ever."""
+"""Check HDF5's global heaps, which hold texts: a made-up heap sends the HDF5 library into an endless loop."""
 
 import functools
 import mmap
@@ -10,7 +10,7 @@ _OBJECT = struct.Struct("<HHIQ")  # index (0: free space), references, nothing, 
 
 
 def check_heaps(path: Path) -> None:
-    """Raise ValueError where the file holds a global heap whose objects do not lead on to its end.
+    """Raise ValueError if the file holds a global heap whose objects do not lead to its end.
 
     The layout is that of the HDF5 File Format Specification, III.E. The library follows an object of no size, or of one
     that overflows, without end and without Python's lock, so that nothing in this process could stop it.

@@ -1,4 +1,4 @@
-"""One process at a time makes a file: locks of the system, which end with their process, and who holds them."""
+"""Locks that let one process at a time make a file; they end with their process and name their holder."""
 
 import json
 import logging
@@ -20,23 +20,32 @@ log = logging.getLogger("thaw")
 
 @contextmanager
 def held(path: Path, wait: bool = False, otherwise: str = "") -> Iterator[None]:
-    """Hold the right to make `path`, a file or a folder, and what belongs to it; the folder that it lies in is there.
+    """Hold the lock of a file or a folder, and of what belongs to it, inside the `with` block.
 
-    Where another process has it: with `wait` this one says who, and waits; else it raises InputError, which says who
-    and what to type, `otherwise` included. A lock lies beside the file as `.NAME.lock`; a process that ends, however
-    it ends, has it no more, so that a file that is left there holds nobody up.
+    The lock lies beside `path` as `.NAME.lock`. The system frees it when its process ends, however that happens, so
+    that a lock file that is left over stops nobody.
+
+    Args:
+        path: the file or folder; the folder that holds it exists.
+        wait: whether to wait, with a line in the log, if another process holds the lock.
+        otherwise: the end of the error's message.
+
+    Raises:
+        InputError: another process holds the lock, and `wait` is False; the message names the process.
     """
     lock = FileLock(_lock_path(path))
-    with _of_the_folder(path):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if not wait:
-                raise InputError(
-                    f"{path} is being made by {holder(path)}; wait for its end and type the command again{otherwise}"
-                ) from None
-            log.info("waiting for %s, which is being made by %s; Ctrl-C gives up", path, holder(path))
-            lock.acquire()
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise InputError(
+                f"{path} is being made by {holder(path)}; wait for its end and type the command again{otherwise}"
+            ) from None
+        log.info("waiting for %s, which is being made by %s; Ctrl-C gives up", path, holder(path))
+        lock.acquire()
+    except OSError as error:
+        error.filename = str(path.parent)  # the folder that cannot be written into, not the hidden file
+        raise
     try:
         _sign(path)
         yield
@@ -47,12 +56,12 @@ def held(path: Path, wait: bool = False, otherwise: str = "") -> Iterator[None]:
 
 
 def holder(path: Path) -> str:
-    """Return who holds the lock of `path`, as far as it said: process, machine, since when, and its command."""
+    """Return the process that holds the lock of `path`, with its machine, start and command if it has written them."""
     try:
-        said = json.loads(_lock_path(path).read_text("utf-8"))
-        where = "" if said["host"] == socket.gethostname() else f" on {said['host']}"
-        return f"process {int(said['process'])}{where} since {said['since']} ({said['command']})"
-    except (OSError, ValueError, LookupError, TypeError):  # it has not said yet
+        signature = json.loads(_lock_path(path).read_text("utf-8"))
+        machine = "" if signature["host"] == socket.gethostname() else f" on {signature['host']}"
+        return f"process {int(signature['process'])}{machine} since {signature['since']} ({signature['command']})"
+    except (OSError, ValueError, LookupError, TypeError):  # it has not signed yet
         return "another process"
 
 
@@ -60,23 +69,13 @@ def _lock_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
 
 
-@contextmanager
-def _of_the_folder(path: Path) -> Iterator[None]:
-    """An error names the folder that cannot be written into, not the hidden file."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = str(path.parent)
-        raise
-
-
 def _sign(path: Path) -> None:
-    """Write into the lock who holds it; it holds without that, where the disk is full."""
-    said = {
+    """Write the holder into the lock, which holds without it too, if the disk is full."""
+    signature = {
         "process": os.getpid(),
         "host": socket.gethostname(),
         "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
         "command": shlex.join(["thaw", *sys.argv[1:]]),
     }
     with suppress(OSError):
-        _lock_path(path).write_text(json.dumps(said) + "\n", "utf-8")
+        _lock_path(path).write_text(json.dumps(signature) + "\n", "utf-8")

@@ -1,4 +1,4 @@
-"""An ONNX graph in the making: nodes one after the other, and the tensors that they hold."""
+"""Build an ONNX graph: nodes one after the other, and the tensors that they hold."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ MOST_BYTES = 2**31 - 2**20  # what one file of protobuf holds, less some room fo
 
 
 class GraphBuilder:
-    """Nodes and tensors; a value is known by its name, and every method that makes one returns it."""
+    """Nodes and tensors of a graph; every method that adds a value returns the value's name."""
 
     def __init__(self) -> None:
         self._nodes: list[Any] = []
@@ -28,10 +28,10 @@ class GraphBuilder:
         return output
 
     def top(self, values: str, count: str, axis: int, largest: bool) -> tuple[str, str]:
-        """Add a node that finds the `count` first of the sorted `values`; return their name and their places'."""
+        """Add a node that sorts `values` and keeps the first `count`; return their name and the name of their indices."""
         from onnx import helper
 
-        outputs = [f"TopK:{len(self._nodes)}:{what}" for what in ("values", "places")]
+        outputs = [f"TopK:{len(self._nodes)}:{what}" for what in ("values", "indices")]
         node = helper.make_node("TopK", [values, count], outputs, axis=axis, largest=int(largest), sorted=1)
         self._nodes.append(node)
         return outputs[0], outputs[1]
@@ -41,29 +41,32 @@ class GraphBuilder:
         from onnx import numpy_helper
 
         name = f"held:{len(self._tensors)}"
-        self._tensors.append(numpy_helper.from_array(np.ascontiguousarray(array, dtype), name))
-        if np.ndim(array) == 0:  # which the line above makes a vector of one
-            del self._tensors[-1].dims[:]
+        self._tensors.append(numpy_helper.from_array(np.asarray(array, dtype, order="C"), name))
         return name
 
     def cast(self, value: str, dtype: Any) -> str:
-        """Add a conversion to a type of numpy's."""
+        """Add a conversion to a NumPy dtype."""
         from onnx import helper
 
         return self.add("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def extend(self, nodes: Sequence[Any], tensors: Sequence[Any]) -> None:
-        """Take over nodes and tensors that were made elsewhere."""
+        """Add nodes and tensors that were made elsewhere."""
         self._nodes += nodes
         self._tensors += tensors
 
     def serialize(
         self, inputs: Sequence[Any], output: tuple[str, str, Sequence[Any]], metadata: Mapping[str, Any]
     ) -> bytes:
-        """Return the model as bytes; `output` is the value's name, the name it shall have, and its float32 shape.
+        """Return the model as bytes.
 
-        `metadata` values that are not text are written as JSON. Raises InputError where the file would be larger than
-        ONNX allows.
+        Args:
+            inputs: descriptions of the inputs.
+            output: the value's name, its name as an output, and its shape; it is float32.
+            metadata: texts by name; other values are written as JSON.
+
+        Raises:
+            InputError: the file would be larger than ONNX allows.
         """
         from onnx import TensorProto, helper
 
@@ -80,6 +83,6 @@ class GraphBuilder:
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="thaw"
         )
-        texts = {key: said if isinstance(said, str) else json.dumps(said) for key, said in metadata.items()}
+        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
         helper.set_model_props(model, texts)
         return bytes(model.SerializeToString())

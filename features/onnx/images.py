@@ -1,4 +1,4 @@
-"""Pixels -> the network's input, as nodes of an ONNX graph: what `images.resize` and `preprocessing.normalize` do."""
+"""Resize and normalise images by nodes of an ONNX graph, as thaw.features.images.preprocess does."""
 
 from typing import Any
 
@@ -19,7 +19,14 @@ def images_input(name: str) -> Any:
 
 
 def resized(graph: GraphBuilder, images: str, size: int, method: str) -> str:
-    """Return float32 (N, 3, size, size), in units of 0 to 255, of uint8 (N, H, W, 3), as `images.resize` gives it."""
+    """Return `images`, uint8 (N, H, W, 3), resized: float32 (N, 3, size, size) in units of 0 to 255.
+
+    Args:
+        graph: the graph that gets the nodes.
+        images: the value's name.
+        size: height and width of the result, in pixels.
+        method: as in `preprocess.resize`.
+    """
     if method == "article":
         return _repeated(graph, images, size)
     height, width = (_side(graph, images, axis) for axis in (1, 2))
@@ -32,7 +39,7 @@ def resized(graph: GraphBuilder, images: str, size: int, method: str) -> str:
 
 
 def normalized(graph: GraphBuilder, images: str, method: str) -> str:
-    """Return the network's input of float32 (N, 3, S, S) in units of 0 to 255, as `preprocessing.normalize` does."""
+    """Return the network's input, float32 (N, 3, S, S), from `images` of that shape in units of 0 to 255."""
     order, scale, offset = channels_of(method)
     if order != [0, 1, 2]:
         images = graph.add("Gather", images, graph.hold(order), axis=1)
@@ -41,10 +48,10 @@ def normalized(graph: GraphBuilder, images: str, method: str) -> str:
 
 
 def channels_of(method: str) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Return what `preprocessing.normalize` does: channel k becomes that of order[k] times scale[k] plus offset[k].
+    """Return order, scale and offset of `preprocess.normalize`: channel k is scale[k] * input[order[k]] + offset[k].
 
-    Three places, and two float32 (3,), found from what it makes of black and of pure red, green and blue, so that no
-    preprocessing has to be written down twice.
+    Three indices and two float32 (3,), measured on black and on pure red, green and blue, so that no preprocessing is
+    written down twice.
     """
     colours = normalize(np.float32(255) * np.eye(4, 3, dtype=np.float32), method)  # the last is black
     offset = colours[3]
@@ -54,22 +61,22 @@ def channels_of(method: str) -> tuple[list[int], np.ndarray, np.ndarray]:
 
 
 def _side(graph: GraphBuilder, images: str, axis: int) -> str:
-    """Return (1,) int64, the length of an axis."""
+    """Return the length of an axis, int64 (1,)."""
     return graph.add("Gather", graph.add("Shape", images), graph.hold([axis]), axis=0)
 
 
 def _repeated(graph: GraphBuilder, images: str, size: int) -> str:
-    """Return the images as np.resize makes them: their values in reading order, over and over, or cut."""
+    """Return the images as np.resize makes them: the values in reading order, repeated or cut."""
     shape = graph.add("Shape", images)
     values = graph.add("Reshape", images, graph.hold([0, -1]))
     count = graph.add("ReduceProd", graph.add("Slice", shape, graph.hold([1]), graph.hold([4])), keepdims=1)
-    places = graph.add("Mod", graph.hold(np.arange(size * size * 3)), count)
-    square = graph.add("Reshape", graph.add("Gather", values, places, axis=1), graph.hold([0, size, size, 3]))
+    indices = graph.add("Mod", graph.hold(np.arange(size * size * 3)), count)
+    square = graph.add("Reshape", graph.add("Gather", values, indices, axis=1), graph.hold([0, size, size, 3]))
     return graph.cast(graph.add("Transpose", square, perm=[0, 3, 1, 2]), np.float32)
 
 
 def _weights(graph: GraphBuilder, old: str, size: int, method: str) -> str:
-    """Return float32 (size, old): the weight of each old pixel in each new one, computed in float64; rows sum to 1."""
+    """Return the weight of each old pixel in each new one, float32 (size, old), from float64; rows sum to 1."""
     side = graph.cast(old, np.float64)  # (1,)
     scale = graph.add("Div", side, graph.hold(float(size), np.float64))
     scalar = graph.add("Squeeze", old)
@@ -81,7 +88,7 @@ def _weights(graph: GraphBuilder, old: str, size: int, method: str) -> str:
 
 
 def _shared(graph: GraphBuilder, starts: str, scale: str, size: int, _: str) -> str:
-    """Return how much of each old pixel a new one covers."""
+    """Return how much of each old pixel a new one covers, float64 (size, old)."""
     edges = np.arange(size + 1, dtype=np.float64)[:, np.newaxis]
     above, below = (graph.add("Mul", graph.hold(part), scale) for part in (edges[:-1], edges[1:]))
     ends = graph.add("Min", below, graph.add("Add", starts, graph.hold(1.0, np.float64)))
@@ -90,7 +97,7 @@ def _shared(graph: GraphBuilder, starts: str, scale: str, size: int, _: str) -> 
 
 
 def _kernel(graph: GraphBuilder, starts: str, scale: str, size: int, method: str) -> str:
-    """Return the kernel's value at each old pixel's distance from the new one's centre, wider where it shrinks."""
+    """Return the kernel's value at each old pixel's distance from the new one's centre; it widens if images shrink."""
     centres = graph.add("Mul", graph.hold(np.arange(size, dtype=np.float64)[:, np.newaxis] + 0.5), scale)
     middles = graph.add("Add", starts, graph.hold(0.5, np.float64))
     stretch = graph.add("Max", scale, graph.hold(1.0, np.float64))
@@ -109,7 +116,7 @@ def _below(graph: GraphBuilder, values: str, limit: float) -> str:
 
 
 def _polynomial(graph: GraphBuilder, values: str, coefficients: tuple[float, ...]) -> str:
-    """Return the polynomial by Horner's rule, the highest power's coefficient first."""
+    """Return a polynomial of `values` by Horner's rule; the coefficient of the highest power comes first."""
     result = graph.hold(coefficients[0], np.float64)
     for coefficient in coefficients[1:]:
         result = graph.add("Add", graph.add("Mul", result, values), graph.hold(coefficient, np.float64))

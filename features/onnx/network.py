@@ -1,4 +1,4 @@
-"""A network as an ONNX graph, made in memory from the weights we hold."""
+"""A network as an ONNX graph, built in memory from its weights."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +10,7 @@ from thaw.features.backbones.registry import Backbone
 from thaw.features.backbones.weights import Weights
 
 INPUT = "images"
-OPSET, IR_VERSION = 13, 8  # what every reader of the last years takes
+OPSET, IR_VERSION = 13, 8  # read by every runtime of the last years
 
 
 def network_nodes(
@@ -18,38 +18,38 @@ def network_nodes(
 ) -> tuple[list[Any], list[Any]]:
     """Return the nodes and initializers (onnx.NodeProto, onnx.TensorProto) of the network up to the last of `layers`.
 
-    They take float32 (N, 3, H, W) network input under `input_name`, for any N, and any H and W from the network's
-    minimum on. The output of every cut point, (N, C, H, W), has its layer's name after `prefix`, as has everything else
-    in them. A fine-tuned network is one with `weights` of its own (thaw.features.backbones.weights.taken_from).
+    Args:
+        backbone: the network.
+        weights: its weights; a fine-tuned network has its own (thaw.features.backbones.weights.taken_from).
+        layers: the cut points whose outputs, (N, C, H, W), are wanted.
+        input_name: the name of the input, float32 (N, 3, H, W) for any N, H and W that the network takes.
+        prefix: what the name of every node and tensor begins with; the layer's name follows it.
     """
     nodes: list[Any] = []
     tensors: list[Any] = []
     for operation in backbone.graph.up_to(layers):
         below = [input_name if name == IMAGE else prefix + name for name in operation.inputs]
         made, held = _nodes(operation, below, weights, prefix)
-        nodes, tensors = nodes + made, tensors + held
+        nodes += made
+        tensors += held
     return nodes, tensors
 
 
 def network_graph(
     backbone: Backbone, weights: Weights, layers: tuple[str, ...], image_size: int, batch_size: int
 ) -> bytes:
-    """Return the serialised ONNX model of the network up to the last of `layers`, with those layers as its outputs.
+    """Return the serialised ONNX model of the network up to the last of `layers`, which are its outputs.
 
-    Its input `images` is float32 (batch_size, 3, S, S); an output is float32 (batch_size, C, H, W) and named like its
-    layer.
+    The input `images` is float32 (batch_size, 3, S, S); an output, float32 (batch_size, C, H, W), has its layer's name.
     """
     from onnx import TensorProto, helper
 
-    def described(name: str, channels: int, height: int, width: int) -> Any:
+    def described(name: str, height: int, width: int, channels: int) -> Any:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch_size, channels, height, width])
 
     nodes, tensors = network_nodes(backbone, weights, layers, INPUT)
-    outputs = []
-    for name in layers:
-        height, width, channels = backbone.output_shape(name, image_size)
-        outputs.append(described(name, channels, height, width))
-    inputs = [described(INPUT, 3, image_size, image_size)]
+    inputs = [described(INPUT, image_size, image_size, 3)]
+    outputs = [described(name, *backbone.output_shape(name, image_size)) for name in layers]
     graph = helper.make_graph(nodes, backbone.name, inputs, outputs, tensors)
     opsets = [helper.make_opsetid("", OPSET)]
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString())
@@ -81,11 +81,11 @@ def _tensors(operation: Operation, tensors: tuple[np.ndarray, ...]) -> list[tupl
 
 
 def _kind_and_options(operation: Operation) -> tuple[str, dict[str, Any]]:
-    """Return ONNX' name of an operation and its attributes, those that have their default left out."""
+    """Return ONNX' name of an operation and those of its attributes that differ from the default."""
     window: dict[str, Any] = {"kernel_shape": list(operation.kernel)}
     if any(operation.padding):
         window["pads"] = [*operation.padding, *operation.padding]
-    if operation.stride > 1 or operation.kind in ("max", "average"):  # MNN's converter dies of a pooling without
+    if operation.stride > 1 or operation.kind in ("max", "average"):  # MNN's converter crashes on a pooling without
         window["strides"] = [operation.stride, operation.stride]
     return {
         "conv": ("Conv", window),

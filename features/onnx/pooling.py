@@ -1,4 +1,4 @@
-"""Activations -> feature vectors, as nodes of an ONNX graph: what `preprocessing.pool` does."""
+"""Pool activations by nodes of an ONNX graph, as thaw.features.pooling does."""
 
 import numpy as np
 
@@ -7,9 +7,13 @@ from thaw.features.pooling import pool, resolve_pooling
 
 
 def pooled(graph: GraphBuilder, activations: str, pooling: str, shape: tuple[int, int, int]) -> str:
-    """Return float32 (N, D) of activations (N, C, H, W) whose map is `shape` (H, W, C), as `preprocessing.pool` does.
+    """Return the features, float32 (N, D), of activations (N, C, H, W).
 
-    `none` is flattened like `flat`: row by row, column by column, the channels of a place side by side.
+    Args:
+        graph: the graph that gets the nodes.
+        activations: the value's name.
+        pooling: as in `pool`; `none` is flattened like `flat`: row by row, column by column, channels side by side.
+        shape: (H, W, C) of the activations.
     """
     height, width, channels = shape
     resolved = resolve_pooling(pooling, shape)
@@ -25,7 +29,7 @@ def pooled(graph: GraphBuilder, activations: str, pooling: str, shape: tuple[int
 
 
 def _means(pooling: str, length: int) -> np.ndarray:
-    """Return float32 (cells, length): what `pool` makes of each place along one side of a square map."""
+    """Return the weights, float32 (cells, length), that `pool` gives the positions along one side of a square map."""
     units = np.eye(length, dtype=np.float32).reshape(length, length, 1, 1)
     cells = pool(np.tile(units, (1, 1, length, 1)), pooling)  # (length, cells * cells), alike in every column
     num_cells = round(cells.shape[1] ** 0.5)
