@@ -46,7 +46,7 @@ def test_advice_reads_features_that_do_not_fit_from_the_file(
         features.split[:] = np.arange(72) % 6 // 5 * 2  # 60 rows that are not test
         for memory in (10**6, 1):
             survey = Survey(Shared(run=tmp_path, memory=memory), features)
-            curves.append(linear_probes.learning_curve(survey, linear_probes.best_frozen(survey)[0])[0])
+            curves.append(linear_probes.learning_curve(survey, linear_probes.best_probes(survey)[0])[0])
             assert ("its features are read from the file" in caplog.text) == (memory == 1)
     assert [point.accuracy for point in curves[0].points] == [point.accuracy for point in curves[1].points]
 

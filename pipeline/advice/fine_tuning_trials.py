@@ -1,9 +1,8 @@
-"""Short fine-tunings on a sample of the images: what fine-tuning would buy, and from which layer on."""
+"""Short fine-tuning trials on a sample of the images: what fine-tuning would gain, and from which layer on."""
 
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import keras
@@ -12,167 +11,157 @@ import numpy as np
 from thaw.features.backbones.registry import Backbone, get_backbone
 from thaw.features.engines.backend import computing_on, resolve_device
 from thaw.features.store import FeatureFile
-from thaw.models.neural.network import predict
-from thaw.models.neural.training import Samples, Training
-from thaw.models.selection.probing import linear_probe, transformed
+from thaw.models.neural.prediction import predict
+from thaw.models.neural.training import Training
+from thaw.models.selection.probing import transformed
 from thaw.models.selection.search import Trial
-from thaw.pipeline.advice.linear_probes import Frozen, read
+from thaw.pipeline.advice.linear_probes import LinearProbe, probe_rows, read
 from thaw.pipeline.advice.sample import Survey
 from thaw.pipeline.config import Finetune, Neural
-from thaw.pipeline.training.outcome import Origin
-from thaw.pipeline.training.plan import Cut, Plan, find_cut, make_plan
+from thaw.pipeline.training.plan import Plan, make_plan
 from thaw.pipeline.training.sources import Sources
-from thaw.pipeline.training.warm_start import LOGREG, fitted_start, transforms_of
+from thaw.pipeline.training.warm_start import fitted_start, transforms_of
 
 log = logging.getLogger("thaw")
 
 HEAD = "head"
-USUAL_EPOCHS, WHOLE_EPOCHS = 4, 1  # of a pilot; the whole network is slow
+USUAL_EPOCHS, WHOLE_EPOCHS = 4, 1  # of a trial; the whole network is slow
 FEWEST_IMAGES, MOST_IMAGES = 120, 4000
 # Images per second in training, over those of the frozen network's pass: from the last block, the last two, the first.
 SPEEDS = (0.8, 0.28, 0.1)
 EVALUATION = 3.0  # times the speed of training, of a pass that only labels
-START_SECONDS = 20.0  # to load and compile the networks of four pilots
+START_SECONDS = 20.0  # to load and compile the networks of four trials
 HEAD_EPOCHS = 20
 HELD_OUT_SHARE, VALIDATION_SHARE = 0.25, 0.1
 MOST_HELD_OUT, MOST_WATCHED = 1000, 100
+EVERYTHING_MB = 1e6  # a trial's sample is small: all of its activations are held
 
 
 @dataclass(frozen=True)
-class Run:
-    """A pilot that was run: which of the held-out images (n,) it labels rightly at its end, and what it cost.
+class FineTuningTrial:
+    """A short training from one layer on: which held-out images (n,) it labels correctly at its end, and its cost.
 
-    `start` is the same before training, None for the head, which begins at random.
+    `start` has the same before training. It is None for the head, whose weights are random at the start.
     """
 
     cut: str
     num_images: int
     epochs: int
     start: np.ndarray | None
-    right: np.ndarray
+    correct: np.ndarray
     images_per_second: float
     seconds: float
 
 
 def cuts_of(backbone_name: str) -> tuple[str, ...]:
-    """Return the layers that pilots train from: the head alone, the last stage, the last two, the whole network."""
+    """Return the layers that trials train from: the head alone, the last stage, the last two, the whole network."""
     starts = get_backbone(backbone_name).stage_starts
     return (HEAD, starts[-1], starts[-2], starts[0])
 
 
 def num_affordable(survey: Survey, seconds: float) -> int:
-    """Return how many images all pilots together can be trained on in about `seconds`, within bounds."""
+    """Return how many images all trials together can be trained on in about `seconds`, within bounds."""
     speed = survey.images_per_second
-    block5, block4, whole = (ratio * speed for ratio in SPEEDS)
+    last, last_two, whole = (ratio * speed for ratio in SPEEDS)
     held_out = min(MOST_HELD_OUT, HELD_OUT_SHARE * len(survey.order))
     fixed = START_SECONDS + held_out * (1 / speed + 1 / whole / EVALUATION)
-    per_image = 1 / speed + USUAL_EPOCHS * (1 / block5 + 1 / block4) + WHOLE_EPOCHS / whole
+    per_image = 1 / speed + USUAL_EPOCHS * (1 / last + 1 / last_two) + WHOLE_EPOCHS / whole
     return int(np.clip((seconds - fixed) / per_image, FEWEST_IMAGES, MOST_IMAGES))
 
 
-def run_pilots(survey: Survey, best: Frozen, num_images: int, cuts: Sequence[str]) -> list[Run]:
-    """Train each cut on the same `num_images` of the images that are not test, and judge it on others of them.
+def run_trials(survey: Survey, best: LinearProbe, num_images: int, cuts: Sequence[str]) -> list[FineTuningTrial]:
+    """Train each cut on one sample of the images that are not test, and judge it on others of them.
 
     Fine-tuning begins from a logistic regression with the layer and transform of `best`, or close to them, and with
-    the C that suits so few images.
+    the best C for so few images.
+
+    Args:
+        survey: The run.
+        best: The best classifier on the run's own features.
+        num_images: How many images are trained on.
+        cuts: Layers, or `head`.
+
+    Returns:
+        A trial for each cut.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it thinks that one network is built again and again
-    rows, sides = _sides(survey, num_images)
-    layers = _input_layers(survey, cuts)
-    path = survey.sample(f"pilots-{num_images}", rows, layers, sides, pooling="none")
-    value = _value_for(survey, best, np.sort(rows[sides != 2]))
-    with ExitStack() as closing:
-        features = closing.enter_context(FeatureFile(path))
-        device = resolve_device(survey.settings.device)
-        closing.enter_context(computing_on(device))
-        return [_run(survey, best, value, features, cut, device) for cut in cuts]
+    rows, split = _draw(survey, num_images)
+    path = survey.sample(f"trials-{num_images}", rows, _input_layers(survey, cuts), split, pooling="none")
+    fitted = np.sort(rows[split != 2])
+    value = probe_rows(survey, "logreg", transformed(read(survey, best.layer, fitted), best.transform), fitted).value
+    device = resolve_device(survey.settings.device)
+    with FeatureFile(path) as features, computing_on(device):
+        return [_run_trial(survey, best, value, features, cut, device) for cut in cuts]
 
 
-def _sides(survey: Survey, num_images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of a pilot and their sides: trained on, stopped by (validation), and held out (test)."""
+def _draw(survey: Survey, num_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of a trial and their split: trained on, stopped by (validation), and held out (test)."""
     total = len(survey.order)
     num_held_out = min(MOST_HELD_OUT, int(HELD_OUT_SHARE * total))
     num_watched = max(1, min(MOST_WATCHED, int(VALIDATION_SHARE * total)))
     num_used = min(total, num_held_out + num_watched + num_images)
-    sides = np.zeros(num_used, np.uint8)
-    sides[:num_held_out], sides[num_held_out : num_held_out + num_watched] = 2, 1
-    return survey.order[:num_used], sides
+    split = np.zeros(num_used, np.uint8)
+    split[:num_held_out], split[num_held_out : num_held_out + num_watched] = 2, 1
+    return survey.order[:num_used], split
 
 
 def _input_layers(survey: Survey, cuts: Sequence[str]) -> list[str]:
     backbone = get_backbone(survey.settings.backbone)
-    below = {backbone.input_of(cut) for cut in cuts if cut != HEAD} - {None}
-    wanted = below | {name for name in survey.settings.layer_names} | {backbone.layers[-1].name}
+    below = {backbone.input_of(cut) for cut in cuts if cut != HEAD}
+    wanted = {*below, *survey.settings.layer_names, backbone.layers[-1].name}
     return [layer.name for layer in backbone.layers if layer.name in wanted]
 
 
-def _value_for(survey: Survey, best: Frozen, rows: np.ndarray) -> float:
-    """Return the C with which a logistic regression does best on the images at `rows` (n,), by folds of them."""
-    features = transformed(read(survey, best.layer, rows), best.transform)
-    return linear_probe(LOGREG, features, survey.features.labels[rows], survey.folds(rows)).value
-
-
-def _run(survey: Survey, best: Frozen, value: float, features: FeatureFile, cut: str, device: str) -> Run:
+def _run_trial(
+    survey: Survey, best: LinearProbe, value: float, features: FeatureFile, cut: str, device: str
+) -> FineTuningTrial:
     began = time.perf_counter()
     settings = _settings(survey, cut)
     backbone = get_backbone(settings.backbone)
     strategy = HEAD if cut == HEAD else "finetune"
-    found = find_cut(backbone, strategy, settings)
-    plan = make_plan(settings, strategy, found, features, device)
+    plan = make_plan(settings, strategy, features, device)
+    layer = plan.architecture.input_layer
     if isinstance(settings, Finetune):
-        plan = plan.starting_from(fitted_start(settings, features, _probe_of(best, value, found, backbone), "advise"))
+        probe = _probe_above(best, value, layer, backbone)
+        plan = plan.starting_from(fitted_start(settings, features, probe, "advise"))
     keras.utils.set_random_seed(settings.seed)
-    model = plan.build(settings.seed)
-    sources = _sources(survey, features, settings, found.input_layer)
-    held_out = features.split == 2
-    start = _right(model, plan, sources, held_out) if plan.start and found.input_layer else None
-    run = Training(model, plan.recipe, *_samples(plan, sources), settings.seed)
-    state = run.run()
-    right = _right(model, plan, sources, held_out)
+    model = plan.build()
+    sources = Sources(plan, files=[features]) if layer else Sources(plan, dataset=survey.dataset)
+    start = _label(model, plan, sources) if plan.start and layer else None
+    samples = (sources.samples(mask, EVERYTHING_MB) for mask in (plan.training_rows, plan.watched_rows))
+    history = Training(model, plan.recipe, *samples, settings.seed).run().history
+    correct = _label(model, plan, sources)
     num_images = int(plan.training_rows.sum())
-    epochs = [row.seconds for row in state.history[1:]]
+    epochs = [row.seconds for row in history[1:]]
     # The first epoch compiles; a network that has seen no second one is as fast as its kind.
     speed = num_images / min(epochs) if len(epochs) > 1 else SPEEDS[-1] * survey.images_per_second
     log.info(
-        "pilot from %s: %d images, %d epoch(s), %.0f images/s: %.1f %%",
-        *(cut, num_images, len(epochs), speed, 100 * right.mean()),
+        "trial from %s: %d images, %d epoch(s), %.0f images/s: %.1f %%",
+        *(cut, num_images, len(epochs), speed, 100 * correct.mean()),
     )
-    return Run(cut, num_images, len(epochs), start, right, speed, time.perf_counter() - began)
-
-
-def _probe_of(best: Frozen, value: float, cut: Cut, backbone: Backbone) -> Trial:
-    """Return the setting of the probe that fine-tuning from a cut begins from: that of `best` where it can be."""
-    names = [layer.name for layer in backbone.layers]
-    above = cut.input_layer is None or names.index(best.layer) >= names.index(cut.input_layer)
-    layer = best.layer if above else backbone.layers[-1].name
-    transform = best.transform if best.transform in transforms_of(layer, cut.input_layer) else "none"
-    return Trial(layer, transform, value, best.probed.accuracy)
+    return FineTuningTrial(cut, num_images, len(epochs), start, correct, speed, time.perf_counter() - began)
 
 
 def _settings(survey: Survey, cut: str) -> Neural:
-    shared = survey.settings.model_dump()
-    own = {"batch_size": None, "run": survey.folder, "pooling": "none"}
+    given = {**survey.settings.model_dump(), "batch_size": None, "run": survey.folder, "pooling": "none"}
     if cut == HEAD:
-        return Neural.model_validate({**shared, **own, "epochs": HEAD_EPOCHS})
+        return Neural.model_validate({**given, "epochs": HEAD_EPOCHS})
     whole = cut == get_backbone(survey.settings.backbone).trainable[0].name
     epochs = WHOLE_EPOCHS if whole else USUAL_EPOCHS
-    return Finetune.model_validate({**shared, **own, "unfreeze_from": cut, "epochs": epochs, "patience": epochs})
+    return Finetune.model_validate({**given, "unfreeze_from": cut, "epochs": epochs, "patience": epochs})
 
 
-def _sources(survey: Survey, features: FeatureFile, settings: Neural, layer: str | None) -> Sources:
-    dataset = None if layer else survey.dataset
-    return Sources(Origin(), "a pilot", features, settings, layer, [features] if layer else [], dataset)
+def _probe_above(best: LinearProbe, value: float, input_layer: str | None, backbone: Backbone) -> Trial:
+    """Return the probe that fine-tuning from a cut begins from: `best`, or the closest to it above the cut."""
+    names = [layer.name for layer in backbone.layers]
+    above = input_layer is None or names.index(best.layer) >= names.index(input_layer)
+    layer = best.layer if above else names[-1]
+    transform = best.transform if best.transform in transforms_of(layer, input_layer) else "none"
+    return Trial(layer, transform, value, best.probed.accuracy)
 
 
-def _samples(plan: Plan, sources: Sources) -> tuple[Samples, Samples]:
-    features, num_classes = sources.features, len(sources.features.class_names)
-    masks = (plan.training_rows, plan.watched_rows)
-    fitted, watched = (Samples(sources.select(m, 1e6), features.labels[m], num_classes) for m in masks)
-    return fitted, watched
-
-
-def _right(model: keras.Model, plan: Plan, sources: Sources, mask: np.ndarray) -> np.ndarray:
-    """Return which images of the mask (n,) the network labels rightly."""
-    source = sources.select(mask, 1e6)
-    predicted = predict(model, source.in_order(plan.recipe.batch_size)).argmax(axis=1)
-    return predicted == sources.features.labels[mask]
+def _label(model: keras.Model, plan: Plan, sources: Sources) -> np.ndarray:
+    """Return which of the held-out images (n,) the network labels correctly."""
+    held_out = plan.features.split == 2
+    batches = sources.select(held_out, EVERYTHING_MB).in_order(plan.recipe.batch_size)
+    return predict(model, batches).argmax(axis=1) == plan.features.labels[held_out]

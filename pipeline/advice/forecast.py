@@ -1,6 +1,6 @@
-"""What test accuracy is to be expected of each way, with its interval, and what each costs."""
+"""The test accuracy to expect of each strategy, with its interval, and what each costs."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import log_ndtr, softmax
@@ -10,100 +10,112 @@ from thaw.features.pooling import pooled_shape, resolve_pooling
 from thaw.models.neural.recipes import find_recipe
 from thaw.models.selection.learning_curve import PowerLaw
 from thaw.models.selection.probing import Z, paired_error, standard_error
-from thaw.pipeline.advice.fine_tuning_trials import HEAD, Run, cuts_of
-from thaw.pipeline.advice.linear_probes import Frozen
-from thaw.pipeline.advice.refinement import Finalist
+from thaw.pipeline.advice.fine_tuning_trials import HEAD, FineTuningTrial, cuts_of
+from thaw.pipeline.advice.linear_probes import LinearProbe
+from thaw.pipeline.advice.refinement import Refinement
 from thaw.pipeline.advice.sample import Survey
 from thaw.pipeline.commands import beside, command
 from thaw.pipeline.config import Shared
-from thaw.pipeline.run.advice_json import Candidate, Pilot
+from thaw.pipeline.run.advice_json import Candidate, FineTuningForecast
 
-WIDEST, WIDEST_OF_FEW, FEW = 0.03, 0.05, 500  # half an interval, at most; the second with fewer than FEW test images
-START_UP = 0.2  # minutes that a stage takes before and after its work
-LIKELY_GAIN = 0.02  # the standard deviation of gains over many data sets
-# What a gain grows by with each doubling of the images beyond a pilot's, by the depth of the cut, and its error: from
-# pilots on 1,000 images of CIFAR-10 and whole trainings on 45,000, on images held out of training (docs/results.md).
+MOST_HALF_WIDTH, MOST_HALF_WIDTH_OF_FEW = 0.03, 0.05  # of an interval; the second with few test images
+FEW_TEST_IMAGES = 500  # fewer are few
+START_MINUTES = 0.2  # that a stage takes before and after its work
+LIKELY_GAIN = 0.02  # the standard deviation of gains over many datasets
+LIKELY_LEAD = 0.03  # the standard deviation of what another size or layer gains
+# What a gain grows by with each doubling of the images beyond a trial's, by the depth of the cut, and its error: from
+# trials on 1,000 images of CIFAR-10 and whole trainings on 45,000, on images held out of training (docs/results.md).
 # Nothing was measured for the head and for the whole network.
 GROWTH, GROWTH_ERROR = (0.0, 0.001, 0.003, 0.0), 0.002
-LIKELY_LEAD = 0.03  # the standard deviation of what another size or layer gains
 
 
-@dataclass(frozen=True)
-class Expected:
-    """An accuracy, from 0 to 1, and its standard error, the test images' own chance left out."""
+def interval(survey: Survey, accuracy: float, error: float) -> list[float]:
+    """Return the interval that holds the measured test accuracy with a probability of about 95 %.
 
-    accuracy: float
-    error: float
+    It includes the chance of the test images, and is cut to 3 points on each side (5 below 500 test images).
 
-
-def interval(survey: Survey, expected: Expected) -> list[float]:
-    """Return the interval that the measured test accuracy will lie in with a probability of about 95 %.
-
-    It holds the chance of the test images too, and is cut to 3 points to each side (5 below 500 test images).
+    Args:
+        survey: The run.
+        accuracy: The expected accuracy, from 0 to 1.
+        error: Its standard error, without the chance of the test images.
     """
     num_test = int((survey.features.split == 2).sum())
-    half = Z * float(np.hypot(standard_error(expected.accuracy, num_test), expected.error))
-    half = min(half, WIDEST if num_test >= FEW else WIDEST_OF_FEW)
-    return [max(0.0, expected.accuracy - half), min(1.0, expected.accuracy + half)]
+    half = Z * float(np.hypot(standard_error(accuracy, num_test), error))
+    half = min(half, MOST_HALF_WIDTH if num_test >= FEW_TEST_IMAGES else MOST_HALF_WIDTH_OF_FEW)
+    return [max(0.0, accuracy - half), min(1.0, accuracy + half)]
 
 
-def of_frozen(survey: Survey, frozen: Frozen, law: PowerLaw) -> Expected:
-    """Return what a linear classifier reaches when it is fitted to all rows that are not test."""
-    more = law(len(survey.order)) - law(frozen.num_fitted)
-    return Expected(min(1.0, frozen.probed.accuracy - frozen.optimism + more), frozen.probed.standard_error)
+def expect_of_probe(survey: Survey, probe: LinearProbe, law: PowerLaw) -> tuple[float, float]:
+    """Return the accuracy, with its standard error, of a linear classifier that is fitted to all rows but test rows.
+
+    Args:
+        survey: The run.
+        probe: The classifier, measured on fewer rows.
+        law: The learning curve.
+    """
+    more = law(len(survey.order)) - law(probe.num_fitted)
+    return min(1.0, probe.probed.accuracy - probe.optimism + more), probe.probed.standard_error
 
 
-def frozen_candidate(survey: Survey, frozen: Frozen, law: PowerLaw) -> Candidate:
-    """Return the candidate that trains on the run's own features."""
-    expected = of_frozen(survey, frozen, law)
-    options = {"layer": frozen.layer, "transform": frozen.transform}
-    return Candidate(
-        strategy=frozen.strategy,  # type: ignore[arg-type]
-        image_size=survey.settings.image_size,
-        layer=frozen.layer,
-        pooling=_pooling(survey.settings, frozen.layer),
-        transform=frozen.transform,
-        command=command(survey.settings, frozen.strategy, options),
-        accuracy=expected.accuracy,
-        accuracy_interval=interval(survey, expected),
-        minutes=START_UP + frozen.minutes,
-    )
+def probe_candidate(survey: Survey, probe: LinearProbe, law: PowerLaw) -> Candidate:
+    """Return the candidate that trains on the run's own features; the arguments are those of expect_of_probe."""
+    accuracy, error = expect_of_probe(survey, probe, law)
+    bounds = interval(survey, accuracy, error)
+    return _linear_candidate(survey.settings, probe, accuracy, bounds, START_MINUTES + probe.minutes)
 
 
-def searched_candidate(survey: Survey, finalist: Finalist, best: Frozen, law: PowerLaw) -> Candidate:
+def refined_candidate(survey: Survey, refined: Refinement, best: LinearProbe, law: PowerLaw) -> Candidate:
     """Return the candidate of the best size, layer and pooling that the run's features do not have.
 
-    Its errors on all images stand to those of the run's best as they do on the images that both were judged by, the
-    lead there drawn towards 0 by how unsure it is.
+    On all images the ratio of its errors to those of the run's best is taken to be the ratio on the images that both
+    were judged by, with the lead there drawn towards 0 by its error.
+
+    Args:
+        survey: The run.
+        refined: The size, layer and pooling, judged beside the run's best.
+        best: The best classifier on the run's own features.
+        law: Its learning curve.
     """
-    image_size, setting = finalist.image_size, finalist.setting
-    here = of_frozen(survey, best, law)
-    scale = (1 - here.accuracy) / max(1e-3, 1 - float(finalist.own.mean()))
-    lead, error = _shrunk(finalist.lead, finalist.lead_error, LIKELY_LEAD)
-    expected = Expected(min(1.0, here.accuracy + scale * lead), float(np.hypot(here.error, scale * error)))
-    changed = {"layers": setting.layer.replace("+", ","), "pooling": setting.pooling}
-    settings = beside(survey.settings, image_size=image_size, **changed)
-    options = {"layer": setting.layer, "transform": setting.transform}
-    extraction = len(survey.features.ids) / survey.speed_at(image_size) / 60
-    wider = _width(settings, setting.layer) / _width(survey.settings, best.layer)
+    own_accuracy, own_error = expect_of_probe(survey, best, law)
+    scale = (1 - own_accuracy) / max(1e-3, 1 - float(refined.own.mean()))
+    lead, lead_error = lead_posterior(refined.lead, refined.lead_error, LIKELY_LEAD)
+    accuracy = min(1.0, own_accuracy + scale * lead)
+    bounds = interval(survey, accuracy, float(np.hypot(own_error, scale * lead_error)))
+    layer, pooling, transform = refined.setting
+    changed = {"layers": layer.replace("+", ","), "pooling": pooling}
+    settings = beside(survey.settings, image_size=refined.image_size, **changed)
+    extraction = len(survey.features.ids) / survey.speed_at(refined.image_size) / 60
+    wider = _width(settings, layer) / _width(survey.settings, best.layer)
+    minutes = START_MINUTES + extraction + best.minutes * wider
+    return _linear_candidate(settings, replace(best, layer=layer, transform=transform), accuracy, bounds, minutes)
+
+
+def _linear_candidate(
+    settings: Shared, probe: LinearProbe, accuracy: float, bounds: list[float], minutes: float
+) -> Candidate:
+    options = {"layer": probe.layer, "transform": probe.transform}
     return Candidate(
-        strategy=best.strategy,  # type: ignore[arg-type]
-        image_size=image_size,
-        layer=setting.layer,
-        pooling=_pooling(settings, setting.layer),
-        transform=setting.transform,
-        command=command(settings, best.strategy, options),
-        accuracy=expected.accuracy,
-        accuracy_interval=interval(survey, expected),
-        minutes=START_UP + extraction + best.minutes * wider,
+        strategy=probe.strategy,  # type: ignore[arg-type]
+        image_size=settings.image_size,
+        **options,
+        pooling=_pooling(settings, probe.layer),
+        command=command(settings, probe.strategy, options),
+        accuracy=accuracy,
+        accuracy_interval=bounds,
+        minutes=minutes,
     )
 
 
-def _shrunk(lead: float, error: float, likely: float) -> tuple[float, float]:
+def lead_posterior(lead: float, error: float, likely: float) -> tuple[float, float]:
     """Return the mean and the deviation of the posterior of a lead that was measured with an error.
 
-    Most leads are small and some are large: they are taken to have a Laplace distribution around 0 with the deviation
-    `likely`, and the error a normal one. The posterior is made of a truncated normal to each side of 0.
+    Most leads are small and some are large: they are taken to have a Laplace distribution around 0, and the error a
+    normal one. The posterior is made of a truncated normal on each side of 0.
+
+    Args:
+        lead: The measured difference of two accuracies.
+        error: Its standard error.
+        likely: The standard deviation of such leads.
     """
     scale = likely / np.sqrt(2)
     centres = np.array([1, -1]) * lead - error**2 / scale  # of both sides, seen from 0 outwards
@@ -116,7 +128,7 @@ def _shrunk(lead: float, error: float, likely: float) -> tuple[float, float]:
 
 
 def _pooling(settings: Shared, layer: str) -> str:
-    """Return how a layer is pooled, `auto` resolved; joined layers that are pooled otherwise are named one by one."""
+    """Return how a layer is pooled, `auto` resolved; joined layers are named one by one if they differ."""
     found = [resolve_pooling(settings.pooling, shape) for shape in _shapes(settings, layer)]
     return found[0] if len(set(found)) == 1 else "+".join(found)
 
@@ -131,61 +143,71 @@ def _shapes(settings: Shared, layer: str) -> list[tuple[int, int, int]]:
     return [backbone.output_shape(name, settings.image_size) for name in layer.split("+")]
 
 
-def pilot_of(survey: Survey, run: Run, reference: np.ndarray, best: Frozen, law: PowerLaw) -> Pilot:
-    """Return what a pilot says of fine-tuning on all training images.
+def forecast_fine_tuning(
+    survey: Survey, trial: FineTuningTrial, reference: np.ndarray, best: LinearProbe, law: PowerLaw
+) -> FineTuningForecast:
+    """Return what a trial says of fine-tuning on all training images.
 
-    The gain over the linear probe of the same images, or over what the learning curve says of so many if that is more,
-    is drawn towards 0 by how unsure it is and taken to hold for more images too, less surely with each doubling.
-    Fine-tuning is fitted to the training images alone, a linear classifier to those of validation too.
+    The gain is over the linear probe of the same images, or over the learning curve at their number if that is more.
+    It is drawn towards 0 by its error and taken to hold for more images too, less surely with each doubling.
+    Fine-tuning is fitted to the training images alone, a linear classifier to the validation images too.
+
+    Args:
+        survey: The run.
+        trial: The short fine-tuning.
+        reference: Which of the held-out images (n,) the probe of the trials labels correctly.
+        best: The best classifier on the run's own features.
+        law: Its learning curve.
     """
-    start = max(float(reference.mean()), law(run.num_images))
-    gain, error = _shrunk(float(run.right.mean()) - start, paired_error(run.right, reference), LIKELY_GAIN)
+    start, accuracy = max(float(reference.mean()), law(trial.num_images)), float(trial.correct.mean())
+    gain, error = lead_posterior(accuracy - start, paired_error(trial.correct, reference), LIKELY_GAIN)
     num_train = int((survey.features.split == 0).sum())
-    doublings = max(0.0, float(np.log2(num_train / max(1, run.num_images))))
-    here = of_frozen(survey, best, law)
-    base = here.accuracy - (law(len(survey.order)) - law(num_train))
-    slope = GROWTH[cuts_of(survey.settings.backbone).index(run.cut)] * doublings
-    total_error = float(np.linalg.norm([here.error, error, GROWTH_ERROR * doublings]))
-    expected = Expected(float(np.clip(base + gain + slope, 0, 1)), total_error)
-    return Pilot(
-        unfreeze_from=run.cut,
-        num_images=run.num_images,
+    doublings = max(0.0, float(np.log2(num_train / max(1, trial.num_images))))
+    own_accuracy, own_error = expect_of_probe(survey, best, law)
+    base = own_accuracy - (law(len(survey.order)) - law(num_train))
+    growth = GROWTH[cuts_of(survey.settings.backbone).index(trial.cut)] * doublings
+    expected = float(np.clip(base + gain + growth, 0, 1))
+    return FineTuningForecast(
+        unfreeze_from=trial.cut,
+        num_images=trial.num_images,
         num_held_out=len(reference),
-        epochs=run.epochs,
+        epochs=trial.epochs,
         start_accuracy=start,
-        accuracy=float(run.right.mean()),
+        accuracy=accuracy,
         gain=gain,
         gain_interval=[max(-1.0, gain - Z * error), min(1.0, gain + Z * error)],
-        expected_accuracy=expected.accuracy,
-        expected_interval=interval(survey, expected),
-        minutes=_minutes(survey, run, num_train),
-        seconds=run.seconds,
+        expected_accuracy=expected,
+        expected_interval=interval(
+            survey, expected, float(np.linalg.norm([own_error, error, GROWTH_ERROR * doublings]))
+        ),
+        minutes=_minutes(survey, trial, num_train),
+        seconds=trial.seconds,
     )
 
 
-def _minutes(survey: Survey, run: Run, num_train: int) -> float:
-    """Return the minutes of a whole training with what has yet to be extracted; the last epochs may be left out."""
-    recipe = find_recipe("tuned", HEAD if run.cut == HEAD else "finetune", num_train)
+def _minutes(survey: Survey, trial: FineTuningTrial, num_train: int) -> float:
+    """Return the minutes of a whole training and of the extraction before it; the last epochs may be left out."""
+    recipe = find_recipe("tuned", HEAD if trial.cut == HEAD else "finetune", num_train)
     extraction = len(survey.features.ids) / survey.images_per_second
-    return START_UP + (recipe.epochs * num_train / run.images_per_second + extraction) / 60
+    return START_MINUTES + (recipe.epochs * num_train / trial.images_per_second + extraction) / 60
 
 
-def tuned_candidate(survey: Survey, pilot: Pilot) -> Candidate:
-    """Return the candidate that trains a network as a pilot did."""
-    settings = survey.settings
-    head = pilot.unfreeze_from == HEAD
-    default = get_backbone(settings.backbone).default_cut
-    usual = {"unfreeze_from": pilot.unfreeze_from} | (
-        {} if pilot.unfreeze_from == default else {"name": f"finetune-{pilot.unfreeze_from}"}
-    )
+def fine_tuned_candidate(settings: Shared, forecast: FineTuningForecast) -> Candidate:
+    """Return the candidate that trains a network as a trial did."""
+    cut, backbone = forecast.unfreeze_from, get_backbone(settings.backbone)
+    strategy, layer, options = "finetune", cut, {"unfreeze_from": cut}
+    if cut == HEAD:
+        strategy, layer, options = HEAD, backbone.layers[-1].name, {}
+    elif cut != backbone.default_cut:
+        options["name"] = f"finetune-{cut}"
     return Candidate(
-        strategy="head" if head else "finetune",
+        strategy=strategy,  # type: ignore[arg-type]
         image_size=settings.image_size,
-        layer=get_backbone(settings.backbone).layers[-1].name if head else pilot.unfreeze_from,
+        layer=layer,
         pooling="none",
         transform="none",
-        command=command(settings, HEAD, {}) if head else command(settings, "finetune", usual),
-        accuracy=pilot.expected_accuracy,
-        accuracy_interval=pilot.expected_interval,
-        minutes=pilot.minutes,
+        command=command(settings, strategy, options),
+        accuracy=forecast.expected_accuracy,
+        accuracy_interval=forecast.expected_interval,
+        minutes=forecast.minutes,
     )

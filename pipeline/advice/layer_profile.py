@@ -15,42 +15,47 @@ from thaw.pipeline.run.advice_json import LayerProfile
 
 log = logging.getLogger("thaw")
 
-LOGREG = STRATEGIES["logreg"]
 HELD_OUT = 300  # images that a layer is judged by: layers differ by much
 
 
 def profile(survey: Survey, num_rows: int, num_random: int) -> list[LayerProfile]:
-    """Return the profile of all pooling layers on `num_rows` images, and on the first `num_random` of a random network.
+    """Profile all pooling layers; averaged and under the `auto` rule they come from one pass over the images.
 
-    All layers, averaged and under the `auto` rule, come from one pass of the network over the images.
+    Args:
+        survey: The run.
+        num_rows: How many images go through the network.
+        num_random: How many of them, the first, go through the random network too.
+
+    Returns:
+        A profile for each layer, from the image upwards.
     """
     rows = survey.order[:num_rows]
     averaged = [f"{name}:avg" for name in survey.pools]
     path = survey.sample(f"profile-{num_rows}", rows, [*survey.pools, *averaged], pooling="auto")
-    random = survey.sample(f"random-{num_random}", rows[:num_random], averaged, weights="random")
-    with FeatureFile(path) as ours, FeatureFile(random) as theirs:
-        return [_layer(survey, ours, theirs, depth, name) for depth, name in enumerate(survey.pools, start=1)]
+    random_path = survey.sample(f"random-{num_random}", rows[:num_random], averaged, weights="random")
+    with FeatureFile(path) as features, FeatureFile(random_path) as random:
+        return [_profile_layer(survey, features, random, i, name) for i, name in enumerate(survey.pools, start=1)]
 
 
-def _layer(survey: Survey, ours: FeatureFile, theirs: FeatureFile, depth: int, name: str) -> LayerProfile:
-    averaged = f"{name}:avg"
-    features = _read(ours, averaged)
-    same = np.isin(ours.ids, theirs.ids)
-    accuracy = _probe(survey, features, ours)
-    accuracy_there = accuracy if same.all() else _probe(survey, features[same], ours, same)
-    random_accuracy = _probe(survey, _read(theirs, averaged), theirs)
+def _profile_layer(survey: Survey, features: FeatureFile, random: FeatureFile, depth: int, name: str) -> LayerProfile:
+    averaged, everyone = f"{name}:avg", np.ones(len(features.ids), bool)
+    shared = np.isin(features.ids, random.ids)  # these went through both networks
+    accuracy = _probe(survey, features, averaged, everyone)
+    shared_accuracy = accuracy if shared.all() else _probe(survey, features, averaged, shared)
+    random_accuracy = _probe(survey, random, averaged, np.ones(len(random.ids), bool))
     shape = get_backbone(survey.settings.backbone).output_shape(name, survey.settings.image_size)
+    values = features.read([averaged], everyone)
     result = LayerProfile(
         layer=name,
         depth=depth,
-        num_rows=len(features),
+        num_rows=len(values),
         average_accuracy=accuracy,
-        auto_accuracy=_probe(survey, _read(ours, name), ours),
+        auto_accuracy=_probe(survey, features, name, everyone),
         auto_pooling=resolve_pooling("auto", shape),
         random_accuracy=random_accuracy,
-        gain=accuracy_there - random_accuracy,
-        log_me=log_me(features, ours.labels),
-        h_score=h_score(features, ours.labels),
+        gain=shared_accuracy - random_accuracy,
+        log_me=log_me(values, features.labels),
+        h_score=h_score(values, features.labels),
     )
     log.info(
         "%s: %.1f %% averaged, %.1f %% as %s, %.1f %% of a random network (LogME %.3f)",
@@ -60,12 +65,8 @@ def _layer(survey: Survey, ours: FeatureFile, theirs: FeatureFile, depth: int, n
     return result
 
 
-def _read(features: FeatureFile, name: str) -> np.ndarray:
-    return features.read([name], np.ones(len(features.ids), bool))
-
-
-def _probe(survey: Survey, values: np.ndarray, features: FeatureFile, mask: np.ndarray | None = None) -> float:
-    """Return the accuracy of a probe of `values` (n, D), of the rows of a sample's file where `mask` holds."""
-    mask = np.ones(len(features.ids), bool) if mask is None else mask
-    folds = probe_folds(features.labels[mask], features.groups_of(mask), survey.settings.seed, HELD_OUT)
-    return linear_probe(LOGREG, values, features.labels[mask], folds).accuracy
+def _probe(survey: Survey, features: FeatureFile, name: str, mask: np.ndarray) -> float:
+    """Return the accuracy of a probe of a layer of a sample's file, of the rows that a mask (N,) holds."""
+    labels, groups = features.labels[mask], features.groups_of(mask)
+    folds = probe_folds(labels, groups, survey.settings.seed, HELD_OUT)
+    return linear_probe(STRATEGIES["logreg"], features.read([name], mask), labels, folds).accuracy

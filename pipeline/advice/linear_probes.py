@@ -1,4 +1,4 @@
-"""The run's own features under a linear classifier: the best of them, its learning curve, and what it takes."""
+"""Linear classifiers on the run's own features: the best of them, its learning curve, and what each takes."""
 
 import logging
 import time
@@ -9,6 +9,7 @@ import numpy as np
 
 from thaw.models.selection.learning_curve import PowerLaw, extrapolate
 from thaw.models.selection.probing import (
+    HELD_OUT_ROWS,
     SCREENING,
     Probed,
     linear_probe,
@@ -26,21 +27,22 @@ from thaw.pipeline.training.memory import load_rows, spare_memory_mb
 
 log = logging.getLogger("thaw")
 
-SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # of the learning curve; its last point is of all images
 CHOOSING_ROWS = 5000  # for layer, transform and classifier; the best of them is then fitted to all rows
-SVM_VALUES = (1e-5, 1e-4, 1e-3, 1e-2)  # of C, whose best is lower than that of logistic regression
+SVM_VALUES = (1e-5, 1e-4, 1e-3, 1e-2)  # of C; its best C is lower than the best of logistic regression
 FIT_VALUES = 15  # of C, that a strategy's own path has at most
-NEAR = (1.0, 10**0.5, 10.0)  # times the C of many rows, for few
-FEW = (0.1, 10**-0.5, 1.0)  # times the C of few rows, for many
+MULTIPLES_FOR_FEW = (1.0, 10**0.5, 10.0)  # of the best C of many rows, tried on few
+MULTIPLES_FOR_MANY = (0.1, 10**-0.5, 1.0)  # of the best C of few rows, tried on many
 COPIES = 2  # of the features at once: all, and a share of them
-HELPS = 0.005  # a gain by twice the images, from which on more labels are worth having
+HELPFUL_GAIN = 0.005  # by twice the images; from this gain on more labels are worth having
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """A linear classifier on one layer of features.h5: its probe on all rows, how many it was fitted to, its cost.
+class LinearProbe:
+    """A linear classifier on one layer of features.h5, its probe on held-out rows, and its cost.
 
-    `optimism` is by how much the probe's accuracy flatters it, since it is the best of many.
+    `num_fitted` is the number of rows that each fold fitted, `minutes` the time of the whole strategy. `optimism` is
+    how much the probe's accuracy flatters the classifier, because it is the best of many.
     """
 
     strategy: str
@@ -52,62 +54,82 @@ class Frozen:
     optimism: float = 0.0
 
 
-def best_frozen(survey: Survey) -> list[Frozen]:
+def best_probes(survey: Survey) -> list[LinearProbe]:
     """Return `logreg` on its best layer and transform, and `svm` there, the better one first.
 
-    They are chosen on at most 5,000 rows; where there are more, the better one is then judged on all that are not test.
+    They are chosen on at most 5,000 rows. If there are more, the better one is then judged on all that are not test.
     """
     rows = np.sort(survey.order[:CHOOSING_ROWS])
-    tried = list(_tried(survey, "logreg", rows, survey.features.layers, TRANSFORMS))
+    tried = list(_try_all(survey, "logreg", rows, survey.features.layers, TRANSFORMS))
     logreg = max(tried, key=_accuracy)
-    tried += _tried(survey, "svm", rows, [logreg.layer], [logreg.transform])
-    flattered = optimism([right for one in tried for right in one.probed.tried], survey.settings.seed)
-    chosen = [replace(one, optimism=flattered) for one in (logreg, tried[-1])]
+    tried += _try_all(survey, "svm", rows, [logreg.layer], [logreg.transform])
+    flattered = optimism([correct for probe in tried for correct in probe.probed.tried], survey.settings.seed)
+    chosen = [replace(probe, optimism=flattered) for probe in (logreg, tried[-1])]
     better, other = sorted(chosen, key=_accuracy, reverse=True)
-    return [better if len(rows) == len(survey.order) else _on_all(survey, better), other]
+    return [better if len(rows) == len(survey.order) else _judge_on_all(survey, better), other]
 
 
-def _accuracy(frozen: Frozen) -> float:
-    return frozen.probed.accuracy
+def _accuracy(probe: LinearProbe) -> float:
+    return probe.probed.accuracy
 
 
-def _tried(
-    survey: Survey, name: str, rows: np.ndarray, layers: Iterable[str], transforms: Iterable[str]
-) -> Iterator[Frozen]:
-    labels = survey.features.labels[rows]
-    folds = survey.folds(rows)
+def _try_all(
+    survey: Survey, strategy: str, rows: np.ndarray, layers: Iterable[str], transforms: Iterable[str]
+) -> Iterator[LinearProbe]:
+    num_fitted = len(survey.folds(rows)[0][0])
     for layer in layers:
         features = read(survey, layer, rows)
         for transform in transforms:
             began = time.perf_counter()
-            values = values_of(name, features.shape[1])
-            probed = linear_probe(STRATEGIES[name], transformed(features, transform), labels, folds, values)
+            probed = probe_rows(survey, strategy, transformed(features, transform), rows)
             minutes = (time.perf_counter() - began) / 60 * FIT_VALUES / len(probed.tried)
-            yield Frozen(name, layer, transform, probed, len(folds[0][0]), minutes)
+            yield LinearProbe(strategy, layer, transform, probed, num_fitted, minutes)
 
 
-def _on_all(survey: Survey, frozen: Frozen) -> Frozen:
+def probe_rows(
+    survey: Survey, strategy: str, features: np.ndarray, rows: np.ndarray, num_held_out: int = HELD_OUT_ROWS
+) -> Probed:
+    """Probe rows of features.h5 with the values of C of a strategy.
+
+    Args:
+        survey: The run.
+        strategy: `logreg` or `svm`.
+        features: Float32 (n, D), in the order of `rows`.
+        rows: Indices (n,) into features.h5.
+        num_held_out: How many rows the folds hold out together, at least.
+
+    Returns:
+        The probe at its best C.
+    """
+    values = screening(features.shape[1], SVM_VALUES if strategy == "svm" else SCREENING)
+    labels, folds = survey.features.labels[rows], survey.folds(rows, num_held_out)
+    return linear_probe(STRATEGIES[strategy], features, labels, folds, values)
+
+
+def _judge_on_all(survey: Survey, best: LinearProbe) -> LinearProbe:
     began = time.perf_counter()
     rows = np.sort(survey.order)
-    labels, folds = survey.features.labels[rows], all_folds(survey, rows)
-    values = [share * frozen.probed.value for share in FEW]
-    features = _load(survey, frozen, rows)
-    probed = linear_probe(STRATEGIES[frozen.strategy], features, labels, folds, values)
-    minutes = (time.perf_counter() - began) / 60 * FIT_VALUES / len(FEW) / 2  # the path ends where it falls
-    return Frozen(frozen.strategy, frozen.layer, frozen.transform, probed, len(folds[0][0]), minutes)
+    folds = all_folds(survey, rows)
+    features, labels = _load(survey, best, rows), survey.features.labels[rows]
+    probed = _probe_again(best, features, labels, folds, MULTIPLES_FOR_MANY)
+    values = 2 * len(MULTIPLES_FOR_MANY)  # the path of the strategy ends about halfway, when the accuracy falls
+    minutes = (time.perf_counter() - began) / 60 * FIT_VALUES / values
+    return replace(best, probed=probed, num_fitted=len(folds[0][0]), minutes=minutes, optimism=0.0)
+
+
+def _probe_again(
+    best: LinearProbe, features: np.ndarray | Blocks, labels: np.ndarray, folds: Folds, multiples: Sequence[float]
+) -> Probed:
+    values = [multiple * best.probed.value for multiple in multiples]
+    return linear_probe(STRATEGIES[best.strategy], features, labels, folds, values)
 
 
 def all_folds(survey: Survey, rows: np.ndarray) -> Folds:
-    """Return the run's validation split as one fold where it has enough images, else folds of all rows."""
+    """Return the run's validation split as one fold if it has enough images, else folds of all `rows` (n,)."""
     validation = survey.features.split[rows] == 1
     if validation.sum() >= 0.05 * len(rows) and len(rows) > CHOOSING_ROWS:
         return [(np.flatnonzero(~validation), np.flatnonzero(validation))]
     return survey.folds(rows)
-
-
-def values_of(strategy: str, num_features: int) -> Sequence[float]:
-    """Return the values of C that a probe of a strategy tries."""
-    return screening(num_features, SVM_VALUES if strategy == "svm" else SCREENING)
 
 
 def read(survey: Survey, layer: str, rows: np.ndarray) -> np.ndarray:
@@ -115,63 +137,42 @@ def read(survey: Survey, layer: str, rows: np.ndarray) -> np.ndarray:
     return survey.features.read([layer], survey.mask_of(rows))
 
 
-def _load(survey: Survey, frozen: Frozen, rows: np.ndarray) -> Blocks:
-    """Return the transformed rows of a layer, in memory where there is room for them and for the copies of parts."""
-    needed = COPIES * len(rows) * survey.features.row_bytes([frozen.layer]) / 1e6
+def _load(survey: Survey, best: LinearProbe, rows: np.ndarray) -> Blocks:
+    """Return the transformed rows of a layer, in memory if they fit there together with a copy of a share."""
+    needed = COPIES * len(rows) * survey.features.row_bytes([best.layer]) / 1e6
     in_memory = needed <= spare_memory_mb(survey.settings)
     if not in_memory:
-        log.info("probing %s takes about %.0f MB: its features are read from the file", frozen.layer, needed)
-    return load_rows(survey.features, frozen.layer, frozen.transform, survey.mask_of(rows), in_memory)
+        log.info("probing %s takes about %.0f MB: its features are read from the file", best.layer, needed)
+    return load_rows(survey.features, best.layer, best.transform, survey.mask_of(rows), in_memory)
 
 
-def learning_curve(survey: Survey, frozen: Frozen) -> tuple[LearningCurve, PowerLaw]:
+def learning_curve(survey: Survey, best: LinearProbe) -> tuple[LearningCurve, PowerLaw]:
     """Return the curve of a classifier over 1 % to 100 % of the rows that are not test, and the law fitted to it.
 
-    All points are of the same held-out rows: where folds hold out all rows in turn, of the first fold's.
-
-    Shares with fewer images than two for each class, or without one of the classes, are left out.
+    All points are of one set of held-out rows: the first fold's. Shares with fewer images than two for each class, or
+    without one of the classes, are left out.
     """
     rows = np.sort(survey.order)
     labels = survey.features.labels[rows]
-    features = _load(survey, frozen, rows)
+    features = _load(survey, best, rows)
     folds = all_folds(survey, rows)
     fitted, held_out = folds[0]
     ordered = fitted[nested_order(labels[fitted], survey.settings.seed)]
+    num_classes = len(np.unique(labels))
     points = []
-    for share in SHARES[:-1]:
+    for share in SHARES:
         few = ordered[: int(share * len(fitted))]
-        num_classes = len(np.unique(labels))
         if len(few) >= 2 * num_classes and len(np.unique(labels[few])) == num_classes:
-            if isinstance(features, ArrayBlocks):
-                probed = _probe_few(frozen, features.array, labels, few, held_out)
-            else:
-                probed = _probe_few_of_file(survey, frozen, rows, few, held_out)
+            used = np.sort(np.concatenate([few, held_out]))
+            is_held = np.isin(used, held_out)
+            fold = (np.flatnonzero(~is_held), np.flatnonzero(is_held))
+            some = features.array[used] if isinstance(features, ArrayBlocks) else _load(survey, best, rows[used])
+            probed = _probe_again(best, some, labels[used], [fold], MULTIPLES_FOR_FEW)
             points.append(_point(share, len(few), probed))
     known = np.sort(np.concatenate([held for _, held in folds]))
-    right = frozen.probed.right[np.searchsorted(known, held_out)]
-    points.append(_point(1.0, frozen.num_fitted, replace(frozen.probed, right=right)))
-    return _judged(frozen, points, len(rows))
-
-
-def _probe_few(
-    frozen: Frozen, features: np.ndarray, labels: np.ndarray, few: np.ndarray, held_out: np.ndarray
-) -> Probed:
-    used = np.concatenate([few, held_out])
-    folds = [(np.arange(len(few)), np.arange(len(few), len(used)))]
-    values = [times * frozen.probed.value for times in NEAR]
-    return linear_probe(STRATEGIES[frozen.strategy], features[used], labels[used], folds, values)
-
-
-def _probe_few_of_file(
-    survey: Survey, frozen: Frozen, rows: np.ndarray, few: np.ndarray, held_out: np.ndarray
-) -> Probed:
-    """Return the same, the rows in the order of the file, from which they are read."""
-    used = np.sort(np.concatenate([few, held_out]))
-    is_held = np.isin(used, held_out)
-    folds = [(np.flatnonzero(~is_held), np.flatnonzero(is_held))]
-    values = [times * frozen.probed.value for times in NEAR]
-    labels = survey.features.labels[rows[used]]
-    return linear_probe(STRATEGIES[frozen.strategy], _load(survey, frozen, rows[used]), labels, folds, values)
+    correct = best.probed.right[np.searchsorted(known, held_out)]
+    points.append(_point(1.0, best.num_fitted, replace(best.probed, right=correct)))
+    return _extrapolate(best.layer, points, len(rows))
 
 
 def _point(share: float, num_images: int, probed: Probed) -> CurvePoint:
@@ -179,18 +180,18 @@ def _point(share: float, num_images: int, probed: Probed) -> CurvePoint:
     return CurvePoint(share=share, num_images=num_images, accuracy=accuracy, standard_error=error)
 
 
-def _judged(frozen: Frozen, points: list[CurvePoint], num_rows: int) -> tuple[LearningCurve, PowerLaw]:
+def _extrapolate(layer: str, points: list[CurvePoint], num_rows: int) -> tuple[LearningCurve, PowerLaw]:
     sizes = np.array([float(point.num_images) for point in points])
-    accuracies, errors = (np.array([getattr(p, name) for p in points]) for name in ("accuracy", "standard_error"))
+    accuracies = np.array([point.accuracy for point in points])
+    errors = np.array([point.standard_error for point in points])
     law = PowerLaw.fit(sizes, accuracies, errors)
     at_double, interval = extrapolate(sizes, accuracies, errors, 2 * num_rows)
-    gain = at_double - law(num_rows)
     curve = LearningCurve(
-        layer=frozen.layer,
+        layer=layer,
         points=points,
         slope_per_doubling=law(num_rows) - law(num_rows / 2),
         accuracy_at_double=at_double,
         interval_at_double=interval,
-        more_labels_help=gain >= HELPS,
+        more_labels_help=at_double - law(num_rows) >= HELPFUL_GAIN,
     )
     return curve, law

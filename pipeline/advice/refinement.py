@@ -1,7 +1,7 @@
 """The best setting that a run's features lack, beside the best that they have, on as many images as the time allows.
 
-The search ends on a sample. Earlier layers and larger images have more to learn from, so that their lead there may
-grow with the images: it is measured, not extrapolated, as far as the time goes.
+The search ends on a sample. Earlier layers and larger images have more to learn from, so their lead there may grow
+with the images: the lead is measured, not extrapolated, as far as the time goes.
 """
 
 import logging
@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw.models.selection.probing import Probed, linear_probe, paired_error, transformed
-from thaw.models.strategies import STRATEGIES
-from thaw.pipeline.advice.linear_probes import CHOOSING_ROWS, Frozen, read, values_of
+from thaw.models.selection.probing import Probed, paired_error, transformed
+from thaw.pipeline.advice.linear_probes import CHOOSING_ROWS, LinearProbe, probe_rows, read
 from thaw.pipeline.advice.sample import Survey
-from thaw.pipeline.advice.size_search import AtSize, Round, Search, Setting, extract_more
+from thaw.pipeline.advice.size_search import Setting, SizeProbes, extract_more
 from thaw.pipeline.run.advice_json import Configuration
 
 log = logging.getLogger("thaw")
@@ -23,8 +22,8 @@ WORTHWHILE = 1.25  # times the sample's images, at least; fewer say nothing new
 
 
 @dataclass(frozen=True)
-class Finalist:
-    """A setting, its probe of some rows (n,), and which of them, `own` (n,) bool, the run's best labels rightly."""
+class Refinement:
+    """A setting, its probe of some rows (n,), and which of them, `own` (n,) bool, the run's best labels correctly."""
 
     image_size: int
     setting: Setting
@@ -33,7 +32,7 @@ class Finalist:
 
     @property
     def lead(self) -> float:
-        """How much more of the rows it labels rightly."""
+        """How much larger the share of rows is that the setting labels correctly."""
         return self.probed.accuracy - float(self.own.mean())
 
     @property
@@ -42,58 +41,65 @@ class Finalist:
         return paired_error(self.probed.right, self.own)
 
 
-def with_finalist(survey: Survey, found: Search, best: Frozen, seconds: float) -> tuple[Search, Finalist | None]:
-    """Return the finalist of a search, None without one, and the search with what was tried for it.
+def refine(
+    survey: Survey, sizes: dict[int, SizeProbes], best: LinearProbe, seconds: float
+) -> tuple[Refinement | None, list[Configuration]]:
+    """Judge the best setting that the run's features lack beside the run's own best.
 
-    It is judged again, by the kind of `best`, where it may be better and `seconds` allow for more images than the
-    search had.
+    It is judged on more images than the search had, by the kind of `best`, if it may be better and the time allows.
+
+    Args:
+        survey: The run.
+        sizes: The sizes of the search's last round, by size.
+        best: The best classifier on the run's own features.
+        seconds: How long the extraction of more images may take.
+
+    Returns:
+        The setting, None if the run's features lack none, and what was tried for it.
     """
-    first = _of_sample(survey, found)
+    first = _of_sample(survey, sizes)
     if first is None or first.lead + first.lead_error <= 0:
-        return found, first
-    at = found.sizes[first.image_size]
-    most = min(len(survey.order), CHOOSING_ROWS)
-    num_rows = min(most, at.num_rows + int(seconds * survey.speed_at(first.image_size)))
-    if num_rows < WORTHWHILE * at.num_rows:
-        return found, first
-    again, tried = _judge(survey, at, first.setting, best, num_rows, 1 + max(row.round for row in found.tried))
-    return Search([*found.tried, *tried], found.sizes), again
+        return first, []
+    sample = sizes[first.image_size]
+    affordable = len(sample.rows) + int(seconds * survey.speed_at(first.image_size))
+    num_rows = min(len(survey.order), CHOOSING_ROWS, affordable)
+    if num_rows < WORTHWHILE * len(sample.rows):
+        return first, []
+    return _judge_on_more(survey, sample, first.setting, best, num_rows)
 
 
-def _of_sample(survey: Survey, found: Search) -> Finalist | None:
-    at = found.sizes.get(survey.settings.image_size)
-    best = at.best_in(survey) if at else None
-    others = [(size, *item) for size, other in found.sizes.items() for item in other.probed.items()]
-    others = [other for other in others if not survey.has(other[0], other[1].layer, other[1].pooling)]
-    if at is None or best is None or not others:
+def _of_sample(survey: Survey, sizes: dict[int, SizeProbes]) -> Refinement | None:
+    """Return the best setting that the run's features lack, on the images of the search; None without one."""
+    own_size = sizes[survey.settings.image_size]
+    own = own_size.best_in(survey)
+    lacking = [
+        (size, setting, probed)
+        for size, probes in sizes.items()
+        for setting, probed in probes.probed.items()
+        if not survey.has(size, setting.layer, setting.pooling)
+    ]
+    if own is None or not lacking:
         return None
-    return Finalist(*max(others, key=lambda other: other[2].accuracy), own=at.probed[best].right)
+    return Refinement(*max(lacking, key=lambda row: row[2].accuracy), own=own_size.probed[own].right)
 
 
-def _judge(
-    survey: Survey, at: AtSize, setting: Setting, best: Frozen, num_rows: int, number: int
-) -> tuple[Finalist, list[Configuration]]:
+def _judge_on_more(
+    survey: Survey, sample: SizeProbes, setting: Setting, best: LinearProbe, num_rows: int
+) -> tuple[Refinement, list[Configuration]]:
     began = time.perf_counter()
-    more = AtSize(at.image_size, [setting], {name: at.features[name] for name in setting.names}, at.rows)
+    features = {name: sample.features[name] for name in setting.names}
+    more = SizeProbes(sample.image_size, [setting], features, sample.rows, round=sample.round + 1)
     extract_more(survey, more, num_rows)
     rows = np.sort(more.rows)
-    labels = survey.features.labels[rows]
-    folds = survey.folds(rows)
-
-    def probe(features: np.ndarray) -> Probed:
-        values = values_of(best.strategy, features.shape[1])
-        return linear_probe(STRATEGIES[best.strategy], features, labels, folds, values)
-
-    probed = probe(more.values(setting)[np.argsort(more.rows)])
+    probed = probe_rows(survey, best.strategy, more.values(setting)[np.argsort(more.rows)], rows)
     own = best.probed  # of all rows, by the same folds
     if len(rows) < len(survey.order):
-        own = probe(transformed(read(survey, best.layer, rows), best.transform))
+        own = probe_rows(survey, best.strategy, transformed(read(survey, best.layer, rows), best.transform), rows)
     log.info("the best of these and the run's own on %d images: %.1f and %.1f %%", len(rows), 100 * probed.accuracy,
              100 * own.accuracy)  # fmt: skip
-    of_round = Round(number, len(rows), time.perf_counter() - began)
+    more.seconds = time.perf_counter() - began
     own_setting = Setting(best.layer, survey.settings.pooling, best.transform)
-    tried = [
-        of_round.record(at.image_size, setting, best.strategy, probed, kept=True),
-        of_round.record(survey.settings.image_size, own_setting, best.strategy, own, kept=True),
-    ]
-    return Finalist(at.image_size, setting, probed, own.right), tried
+    theirs = more.configuration(setting, best.strategy, probed.accuracy, kept=True)
+    ours = more.configuration(own_setting, best.strategy, own.accuracy, kept=True)
+    ours = ours.model_copy(update={"image_size": survey.settings.image_size})
+    return Refinement(sample.image_size, setting, probed, own.right), [theirs, ours]

@@ -1,4 +1,4 @@
-"""The rule of thumb made executable: the data set's cell, what the rule says there, and whether the figures agree."""
+"""The rule of thumb: the dataset's cell, what the rule says there, and whether the measurements agree."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,20 @@ import numpy as np
 
 from thaw.features.store import FeatureFile
 from thaw.models.selection.probing import Z
-from thaw.pipeline.run.advice_json import Candidate, DataSize, LayerProfile, PerClass, Pilot, RuleOfThumb, Similarity
+from thaw.pipeline.run.advice_json import (
+    Candidate,
+    DataSize,
+    FineTuningForecast,
+    LayerProfile,
+    PerClass,
+    RuleOfThumb,
+    Similarity,
+)
 
 LARGE_IMAGES, LARGE_PER_CLASS = 10_000, 500
 SIMILAR_GAIN = 0.15  # over the random network, of the best averaged layer
 SIMILAR_DEPTH = 0.7  # of the network's pooling layers, at least, that the best one lies at
-WORTH = 0.005  # of accuracy: a dearer candidate has to be better by more
+WORTHWHILE_GAIN = 0.005  # of accuracy: a dearer candidate has to be better by more
 LINEAR = ("svm", "logreg")
 RULES = {
     "small-similar": ("svm", "features of the last layers and a linear SVM; fine-tune with caution"),
@@ -22,16 +30,16 @@ RULES = {
 
 
 def data_size(features: FeatureFile) -> DataSize:
-    """Return the size of the data set; large is many images in all, and in the middle class too."""
-    counts = np.bincount(features.split, minlength=3)
+    """Return the size of the dataset; large is many images in all, and in the middle class too."""
+    num_train, num_validation, num_test = np.bincount(features.split, minlength=3).tolist()
     known = features.split != 2
     per_class = np.bincount(features.labels[known], minlength=len(features.class_names))
     total, median = int(known.sum()), float(np.median(per_class))
     large = total >= LARGE_IMAGES and median >= LARGE_PER_CLASS
     return DataSize(
-        num_train=int(counts[0]),
-        num_validation=int(counts[1]),
-        num_test=int(counts[2]),
+        num_train=num_train,
+        num_validation=num_validation,
+        num_test=num_test,
         num_classes=len(features.class_names),
         images_per_class=PerClass(fewest=int(per_class.min()), median=median, most=int(per_class.max())),
         cell="large" if large else "small",
@@ -41,7 +49,7 @@ def data_size(features: FeatureFile) -> DataSize:
 
 
 def similarity(layers: Sequence[LayerProfile]) -> Similarity:
-    """Return how near the images are to ImageNet: similar where late layers serve best, far above a random network."""
+    """Return how near the images are to ImageNet: similar if a late layer is best, far above a random network."""
     best = max(layers, key=lambda layer: layer.average_accuracy)
     similar = best.depth >= SIMILAR_DEPTH * len(layers) and best.gain >= SIMILAR_GAIN
     return Similarity(
@@ -58,21 +66,21 @@ def similarity(layers: Sequence[LayerProfile]) -> Similarity:
     )
 
 
-def recommend(candidates: Sequence[Candidate], pilots: Sequence[Pilot] = ()) -> Candidate:
+def recommend(candidates: Sequence[Candidate], forecasts: Sequence[FineTuningForecast] = ()) -> Candidate:
     """Return the cheapest of the candidates whose expected accuracy is within half a point of the best.
 
-    Of linear classifiers on the same features, which cost the same, it is the more accurate one. A network whose pilot
-    gained no more than its own standard error is not among them: so little may be chance.
+    Linear classifiers on one set of features cost the same: among them it is the more accurate one. A network is left
+    out if its trial gained no more than the standard error of the gain, because so little may be chance.
     """
-    doubtful = {pilot.unfreeze_from for pilot in pilots if not _has_gained(pilot)}
+    doubtful = {forecast.unfreeze_from for forecast in forecasts if forecast.gain <= _standard_error(forecast)}
     usable = [c for c in candidates if (c.layer if c.strategy == "finetune" else c.strategy) not in doubtful]
     best = max(candidate.accuracy for candidate in usable)
-    return min((c for c in usable if c.accuracy >= best - WORTH), key=_cost)
+    return min((c for c in usable if c.accuracy >= best - WORTHWHILE_GAIN), key=_cost)
 
 
-def _has_gained(pilot: Pilot) -> bool:
-    low, high = pilot.gain_interval
-    return pilot.gain > (high - low) / 2 / Z
+def _standard_error(forecast: FineTuningForecast) -> float:
+    low, high = forecast.gain_interval
+    return (high - low) / 2 / Z
 
 
 def _cost(candidate: Candidate) -> tuple[bool, int, float]:
@@ -83,23 +91,27 @@ def _cost(candidate: Candidate) -> tuple[bool, int, float]:
 def rule_of_thumb(
     size: DataSize, near: Similarity, candidates: Sequence[Candidate], recommended: Candidate
 ) -> RuleOfThumb:
-    """Return the rule's cell and strategy, and whether what is recommended is what the rule says."""
+    """Return what the rule says for a cell, and whether the recommendation agrees with it.
+
+    Args:
+        size: How large the dataset is.
+        near: How close it is to ImageNet.
+        candidates: Everything that was measured.
+        recommended: One of the candidates.
+    """
     cell = f"{size.cell}-{near.cell}"
     strategy, text = RULES[cell]
     by_rule = [c for c in candidates if c.strategy == strategy or (c.strategy in LINEAR and strategy in LINEAR)]
+    lead = 100 * (recommended.accuracy - max((c.accuracy for c in by_rule), default=0.0))
     agrees = recommended in by_rule
-    best = max((c.accuracy for c in by_rule), default=0.0)
-    lead = 100 * (recommended.accuracy - best)
     if agrees:
-        evidence = f"the measurements agree: {recommended.strategy} is expected at {100 * recommended.accuracy:.1f} %"
+        evidence = f"agree: {recommended.strategy} is expected at {100 * recommended.accuracy:.1f} %"
     elif lead >= 0:
-        evidence = (
-            f"the measurements contradict the rule: {recommended.strategy} is expected {lead:.1f} points above "
-            f"{strategy}, at {recommended.minutes:.1f} minutes"
-        )
+        ours = f"{recommended.strategy} is expected {lead:.1f} points above {strategy}"
+        evidence = f"contradict the rule: {ours}, at {recommended.minutes:.1f} minutes"
     else:
-        evidence = (
-            f"the measurements contradict the rule: {strategy} would gain {-lead:.1f} points, less than its cost is "
-            f"worth beside {recommended.strategy}"
-        )
-    return RuleOfThumb(cell=cell, strategy=strategy, text=text, agrees=agrees, evidence=evidence)  # type: ignore[arg-type]
+        theirs = f"{strategy} would gain {-lead:.1f} points, less than its cost is worth"
+        evidence = f"contradict the rule: {theirs} beside {recommended.strategy}"
+    return RuleOfThumb.model_validate(
+        {"cell": cell, "strategy": strategy, "text": text, "agrees": agrees, "evidence": f"the measurements {evidence}"}
+    )

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 from rich.text import Text
 
 from thaw.models.selection.probing import Z, standard_error
-from thaw.pipeline.formatting import plain
+from thaw.pipeline.commands import as_typed
+from thaw.pipeline.formatting import percent, plain, with_interval
 from thaw.pipeline.run.advice_json import Advice, Candidate
 from thaw.pipeline.terminal import console_for, empty_table, say
 
@@ -30,61 +32,70 @@ def show(console: Console | None, advice: Advice) -> None:
     rule = advice.rule_of_thumb
     say(console, f"Rule of thumb ({rule.cell}): {rule.text}; {rule.evidence}.")
     say(console, f"Recommended: {_expected(advice.recommended)}, {_minutes(advice.recommended.minutes)}", "bold green")
-    console.print(Text(f"  {plain(advice.recommended.command)}", style="bold green"), soft_wrap=True)  # to be copied
+    typed = plain(as_typed(advice.recommended.command))
+    console.print(Text(f"  {typed}", style="bold green"), soft_wrap=True)  # on one line, to be copied
 
 
 def _minutes(minutes: float) -> str:
     return f"{60 * minutes:.0f} s" if minutes < 1 else f"{minutes:.1f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
+def _in_percent(accuracy: float, bounds: Sequence[float]) -> str:
+    low, high = map(percent, bounds)
+    return f"{percent(accuracy)} % [{low}, {high}]"
+
+
 def _expected(candidate: Candidate) -> str:
-    low, high = (100 * bound for bound in candidate.accuracy_interval)
-    where = "" if candidate.strategy == "head" else f" {candidate.layer}"
+    layer = "" if candidate.strategy == "head" else f" {candidate.layer}"
     return (
-        f"{candidate.strategy}{where} at {candidate.image_size} pixels, expected accuracy "
-        f"{100 * candidate.accuracy:.1f} % [{low:.1f}, {high:.1f}]"
+        f"{candidate.strategy}{layer} at {candidate.image_size} pixels, expected accuracy "
+        f"{_in_percent(candidate.accuracy, candidate.accuracy_interval)}"
     )
 
 
-def _layers(console: Console, advice: Advice) -> object:
-    table = empty_table(console)
-    table.add_column("Layer")
-    for heading in ("Averaged %", "Whole or grid %", "Random network %", "LogME", "H-score"):
-        table.add_column(heading, justify="right")
+def _layers(console: Console, advice: Advice) -> Table:
+    table = _table(console, "Layer", numbers=("Averaged %", "Whole or grid %", "Random network %", "LogME", "H-score"))
     for layer in advice.layers:
-        shares = (layer.average_accuracy, layer.auto_accuracy, layer.random_accuracy)
-        table.add_row(
-            layer.layer, *(f"{100 * share:.1f}" for share in shares), f"{layer.log_me:.3f}", f"{layer.h_score:.2f}"
-        )
+        accuracies = map(percent, (layer.average_accuracy, layer.auto_accuracy, layer.random_accuracy))
+        table.add_row(layer.layer, *accuracies, f"{layer.log_me:.3f}", f"{layer.h_score:.2f}")
+    return table
+
+
+def _table(console: Console, *texts: str, numbers: Sequence[str]) -> Table:
+    table = empty_table(console)
+    for heading in texts:
+        table.add_column(heading)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
     return table
 
 
 def _curve(advice: Advice) -> str:
     curve = advice.learning_curve
-    points = ", ".join(f"{100 * point.accuracy:.1f} % at {point.num_images:,}" for point in curve.points)
-    low, high = (100 * bound for bound in curve.interval_at_double)
+    points = ", ".join(f"{percent(point.accuracy)} % at {point.num_images:,}" for point in curve.points)
+    at_double = _in_percent(curve.accuracy_at_double, curve.interval_at_double)
     return (
-        f"Learning curve of a linear probe: {points}. Twice the images would give about "
-        f"{100 * curve.accuracy_at_double:.1f} % [{low:.1f}, {high:.1f}]: {curve.outlook}."
+        f"Learning curve of a linear probe: {points}. Twice the images would give about {at_double}: {curve.outlook}."
     )
 
 
-def _candidates(console: Console, candidates: Sequence[Candidate], recommended: Candidate) -> object:
-    table = empty_table(console)
-    for heading in ("Strategy", "From layer", "Transform"):
-        table.add_column(heading)
-    for heading in ("Pixels", escape("Expected % [interval]"), "Time"):
-        table.add_column(heading, justify="right")
+def _candidates(console: Console, candidates: Sequence[Candidate], recommended: Candidate) -> Table:
+    numbers = ("Pixels", escape("Expected % [interval]"), "Time")
+    table = _table(console, "Strategy", "From layer", "Transform", numbers=numbers)
     for candidate in sorted(candidates, key=lambda c: -c.accuracy):
-        low, high = (100 * bound for bound in candidate.accuracy_interval)
-        cells = (candidate.strategy, _where(candidate), candidate.transform)
-        figures = (str(candidate.image_size), f"{100 * candidate.accuracy:.1f} [{low:.1f}, {high:.1f}]")
-        style = "bold green" if candidate is recommended else ""
-        table.add_row(*cells, *figures, _minutes(candidate.minutes), style=style)
+        table.add_row(
+            candidate.strategy,
+            _layers_with_poolings(candidate),
+            candidate.transform,
+            str(candidate.image_size),
+            with_interval(candidate.accuracy, candidate.accuracy_interval),
+            _minutes(candidate.minutes),
+            style="bold green" if candidate is recommended else "",
+        )
     return table
 
 
-def _where(candidate: Candidate) -> str:
+def _layers_with_poolings(candidate: Candidate) -> str:
     """Return each layer with its pooling, one below the other."""
     layers, poolings = candidate.layer.split("+"), candidate.pooling.split("+")
     poolings = poolings if len(poolings) > 1 else poolings * len(layers)
@@ -92,7 +103,7 @@ def _where(candidate: Candidate) -> str:
 
 
 def _caution(advice: Advice) -> list[str]:
-    """Say what the interval leaves out where the test images are few: chance alone moves their accuracy further."""
+    """Return what the interval leaves out if the test images are few: chance alone moves their accuracy further."""
     num_test, accuracy = advice.size.num_test, advice.recommended.accuracy
     half = max(abs(bound - accuracy) for bound in advice.recommended.accuracy_interval)
     chance = Z * standard_error(accuracy, num_test)
@@ -109,7 +120,7 @@ def _audit(advice: Advice) -> list[str]:
     lines = []
     if found.duplicate_test_ids:
         lines.append(
-            f"Audit: {len(found.duplicate_test_ids)} test images are images of another side too "
+            f"Audit: {len(found.duplicate_test_ids)} test images are images of another split too "
             f"({found.num_exact_duplicates} exact, {found.num_near_duplicates} near); advice.json lists them."
         )
     if found.num_label_errors:

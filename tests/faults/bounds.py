@@ -23,17 +23,18 @@ import small_run
 from corpus_images import PIXELS, saved
 from PIL import Image
 
-from thaw.features import store
+from thaw.features import schema
 from thaw.features.datasets.dataset import load_dataset
 from thaw.features.extraction.extraction import _seal
-from thaw.features.store import FeatureFile, create_feature_file
+from thaw.features.schema import create_feature_file
+from thaw.features.store import FeatureFile
 from thaw.models.solver import blocks
 from thaw.pipeline.advice import linear_probes
 from thaw.pipeline.advice.audit import audit
 from thaw.pipeline.advice.sample import Survey
 from thaw.pipeline.cli import run as thaw
 from thaw.pipeline.config import Shared
-from thaw.pipeline.extraction.feature_files import features_of
+from thaw.pipeline.extraction.feature_files import FeatureSet
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.run_json import write_run_settings
 from thaw.pipeline.training import train_linear  # noqa: F401
@@ -101,7 +102,7 @@ def make_run(
     write_run_settings(settings)
     dataset = load_dataset(settings.dataset)
     sides = split_csv.main(run, dataset, 0)
-    made_of = features_of(settings).settings(settings) | {
+    made_of = FeatureSet(settings).record() | {
         "engine": "keras", "device": "cpu", "weights_sha256": weights, "dataset_sha256": dataset.digest(),
         "split_sha256": split_csv.digest(run), "seconds": 1.0,
     }  # fmt: skip
@@ -131,8 +132,8 @@ def advising(run: Path) -> Callable[[int], int]:
             survey = Survey(settings, features)
             linear_probes.TRANSFORMS, linear_probes.SVM_VALUES, linear_probes.SCREENING = ("none",), (1e-3,), (1e-3,)  # type: ignore[misc]
             linear_probes.CHOOSING_ROWS = 500
-            linear_probes.learning_curve(survey, linear_probes.best_frozen(survey)[0])
-            audit(settings, features)
+            linear_probes.learning_curve(survey, linear_probes.best_probes(survey)[0])
+            audit(settings, features, survey.dataset)
         return 0
 
     return work
@@ -191,7 +192,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON with the figures")
     options = parser.parse_args()
     if options.small_blocks:
-        store.BLOCK_BYTES = blocks.BLOCK_BYTES = 2**20
+        schema.BLOCK_BYTES = blocks.BLOCK_BYTES = 2**20
     folder = Path(tempfile.mkdtemp())
     try:
         done = measure(options, folder)

@@ -11,7 +11,7 @@ import pytest
 from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile
 from thaw.models.selection.learning_curve import PowerLaw
-from thaw.pipeline.advice.forecast import Expected, interval
+from thaw.pipeline.advice.forecast import interval
 from thaw.pipeline.advice.sample import Survey
 from thaw.pipeline.cli import run
 from thaw.pipeline.config import Shared
@@ -65,7 +65,7 @@ def test_every_pooling_layer_is_profiled_beside_a_random_network(advice: Advice)
         assert np.isfinite([layer.log_me, layer.h_score]).all()
 
 
-def test_each_cut_has_its_pilot(advice: Advice) -> None:
+def test_each_cut_has_its_trial(advice: Advice) -> None:
     cuts = ["head", "block5_conv1", "block4_conv1", "block1_conv1"]
     assert [pilot.unfreeze_from for pilot in advice.pilots] == cuts
     for pilot in advice.pilots:
@@ -148,9 +148,9 @@ def test_intervals_are_no_wider_than_promised(advised: Path, num_test: int, wide
         split = np.full(num_test, 2)
 
     survey = Survey(with_run_settings(Shared(run=advised)), Features())  # type: ignore[arg-type]
-    low, high = interval(survey, Expected(0.5, 0.02))
+    low, high = interval(survey, 0.5, 0.02)
     assert 0 < high - low <= 2 * widest + 1e-9
-    assert interval(survey, Expected(1.0, 0.0))[1] == 1.0
+    assert interval(survey, 1.0, 0.0)[1] == 1.0
 
 
 def test_a_law_without_a_slope_expects_no_more_of_more_images() -> None:

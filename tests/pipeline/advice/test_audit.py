@@ -1,4 +1,4 @@
-"""The audit and the check of preprocessing on folders with planted copies and labels, and a spoilt preprocessing."""
+"""The audit on folders with planted copies and labels, and the check of a preprocessing that costs accuracy."""
 
 import io
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from PIL import Image
 from thaw.features.datasets.dataset import load_dataset
 from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile
-from thaw.pipeline.advice.audit import OutOfFold, audit, probe_labels
+from thaw.pipeline.advice.audit import audit, probe_labels
 from thaw.pipeline.advice.preprocessing_check import compare_preprocessing
 from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction import extract
-from thaw.pipeline.run.advice_json import Canary
+from thaw.pipeline.run.advice_json import PreprocessingCheck
 
 pytestmark = pytest.mark.weights
 SIDE = 32
@@ -83,9 +83,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     return Planted(settings, {id_: (source, change is as_png) for id_, (source, change) in changes.items()})
 
 
-def audited(settings: Shared, known: OutOfFold | None = None) -> Any:
+def audited(settings: Shared) -> Any:
     with FeatureFile(settings.run_folder / "features.h5") as features:
-        return audit(settings, features, known)
+        return audit(settings, features, load_dataset(settings.dataset))
 
 
 def test_planted_copies_are_found_and_nothing_else(planted: Planted) -> None:
@@ -119,14 +119,15 @@ def test_classes_are_counted(planted: Planted) -> None:
     assert (found.imbalance, found.imbalance_warning, found.canary) == (1, None, None)
 
 
-def test_labels_are_doubted_by_given_probabilities(planted: Planted) -> None:
+def test_labels_are_doubted_by_their_probabilities(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
     with FeatureFile(planted.settings.run_folder / "features.h5") as features:
         rows = np.flatnonzero(features.split != 2)
         probabilities = np.full((len(rows), 3), 0.05)
         probabilities[np.arange(len(rows)), features.labels[rows]] = 0.9
         suspect = features.ids.index("val/green/02.png")
         probabilities[np.flatnonzero(rows == suspect)[0]] = [0.94, 0.02, 0.04]
-        found = audit(planted.settings, features, OutOfFold(rows, probabilities))
+    monkeypatch.setattr("thaw.pipeline.advice.audit.probe_labels", lambda *_: (rows, probabilities))
+    found = audited(planted.settings)
     assert found.num_label_errors == 1
     (error,) = found.label_errors
     assert (error.id, error.split, error.label, error.suggested) == ("val/green/02.png", "validation", "green", "blue")
@@ -138,7 +139,7 @@ def test_labels_are_doubted_by_a_probe_of_rows_that_are_not_test(planted: Plante
         right = features.labels.copy()
         swapped = np.random.default_rng(1).choice(np.flatnonzero(features.split == 0), 6, replace=False)
         features.labels[swapped] = (features.labels[swapped] + 1) % 3
-        found = audit(planted.settings, features)
+        found = audit(planted.settings, features, load_dataset(planted.settings.dataset))
     names = {features.ids[row]: features.class_names[right[row]] for row in swapped}
     listed = {error.id: error.suggested for error in found.label_errors}
     assert len(listed) == found.num_label_errors <= 9
@@ -148,12 +149,12 @@ def test_labels_are_doubted_by_a_probe_of_rows_that_are_not_test(planted: Plante
 def test_rows_that_labels_are_doubted_among(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thaw.pipeline.advice.audit.MAX_ROWS", 60)
     with FeatureFile(planted.settings.run_folder / "features.h5") as features:
-        known = probe_labels(planted.settings, features)
-        assert (features.split[known.rows] != 2).all()
-        assert np.bincount(features.labels[known.rows]).tolist() == [20, 20, 20]
-        assert known.probabilities.sum(axis=1) == pytest.approx(np.ones(60))
+        rows, probabilities = probe_labels(planted.settings, features)
+        assert (features.split[rows] != 2).all()
+        assert np.bincount(features.labels[rows]).tolist() == [20, 20, 20]
+        assert probabilities.sum(axis=1) == pytest.approx(np.ones(60))
         features.labels[features.split != 2] = 1  # one class is left: there is nothing to tell apart
-        assert len(probe_labels(planted.settings, features).rows) == 0
+        assert len(probe_labels(planted.settings, features)[0]) == 0
 
 
 def test_images_that_are_gone_are_named(planted: Planted, tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_images_that_are_gone_are_named(planted: Planted, tmp_path: Path) -> Non
     )
 
 
-def canary_of(settings: Shared, **others: str) -> Canary | None:
+def checked(settings: Shared, **others: str) -> PreprocessingCheck | None:
     changed = settings.model_copy(update=others)
     with FeatureFile(settings.run_folder / "features.h5") as features:
         return compare_preprocessing(changed, features, load_dataset(settings.dataset))
@@ -184,7 +185,7 @@ def test_a_preprocessing_that_costs_accuracy_is_warned_of(tmp_path: Path, caplog
     settings = Shared(run=tmp_path / "few digits", dataset=f"npz:{tmp_path / 'digits.npz'}", **ours)
     extract.main(settings)
     caplog.clear()
-    found = canary_of(settings)
+    found = checked(settings)
     assert found is not None
     assert found.worse
     assert (found.resize, found.normalize) == ("article", "article")
@@ -192,14 +193,14 @@ def test_a_preprocessing_that_costs_accuracy_is_warned_of(tmp_path: Path, caplog
     low, high = found.difference_interval
     assert low < found.accuracy - found.standard_accuracy < high < 0
     assert caplog.messages == [
-        f"a probe of {found.num_images} images is right on {found.accuracy:.1%} with --resize article --normalize "
+        f"a probe of {found.num_images} images is correct on {found.accuracy:.1%} with --resize article --normalize "
         f"article and on {found.standard_accuracy:.1%} with the network's own preprocessing; start another run: --run "
         f"'{settings.run}-2' --resize bilinear --normalize caffe"
     ]
 
 
 def test_a_preprocessing_that_costs_nothing_is_not(planted: Planted, caplog: pytest.LogCaptureFixture) -> None:
-    found = canary_of(planted.settings, resize="bicubic")
+    found = checked(planted.settings, resize="bicubic")
     assert found is not None
     assert not found.worse
     assert found.num_images == 132
@@ -207,6 +208,6 @@ def test_a_preprocessing_that_costs_nothing_is_not(planted: Planted, caplog: pyt
     assert caplog.messages == []
 
 
-def test_no_canary_where_there_are_too_few_images(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_check_if_there_are_too_few_images(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thaw.pipeline.advice.preprocessing_check.NUM_IMAGES", 8)
-    assert canary_of(planted.settings, normalize="article") is None
+    assert checked(planted.settings, normalize="article") is None

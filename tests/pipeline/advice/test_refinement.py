@@ -1,14 +1,15 @@
-"""The best setting that a run lacks, judged again beside the run's own: on made-up features, row by row."""
+"""The best setting that a run's features lack, judged on more images: on made-up features, row by row."""
 
 import numpy as np
 import pytest
 
 from thaw.pipeline.advice import refinement, size_search
-from thaw.pipeline.advice.linear_probes import Frozen, best_frozen
-from thaw.pipeline.advice.refinement import Finalist, with_finalist
+from thaw.pipeline.advice.linear_probes import best_probes
+from thaw.pipeline.advice.refinement import Refinement, refine
 from thaw.pipeline.advice.sample import Survey
-from thaw.pipeline.advice.size_search import AtSize, Search, Setting, search
+from thaw.pipeline.advice.size_search import Setting, SizeProbes, search
 from thaw.pipeline.config import Shared
+from thaw.pipeline.run.advice_json import Configuration
 
 NUM_IMAGES, MISSING = 1200, "block3_pool"
 LABELS = np.arange(NUM_IMAGES) % 3
@@ -21,7 +22,7 @@ def quality(signal: float) -> np.ndarray:
 
 
 class Images:
-    """As much of a feature file as is looked at: both of its layers tell the classes apart alike, no image is read."""
+    """The part of a feature file that is read: its two layers are equally good, and no image is read."""
 
     ids = tuple(map(str, range(NUM_IMAGES)))
     labels = LABELS
@@ -40,18 +41,18 @@ class Images:
 
 def judged(
     monkeypatch: pytest.MonkeyPatch, signal: float, seconds: float, missing: str = MISSING
-) -> tuple[Search, Search, Finalist | None, list[int]]:
-    """Search where the missing layer has features of a quality; return what was searched, with the finalist of it."""
+) -> tuple[list[Configuration], list[Configuration], Refinement | None, list[int]]:
+    """Search with a missing layer of a given quality; return what was tried, the refinement's too, and its images."""
     numbers: list[int] = []
 
-    def extract_more(survey: Survey, at: AtSize, num_rows: int) -> None:
+    def extract_more(survey: Survey, probes: SizeProbes, num_rows: int) -> None:
         numbers.append(num_rows)
-        rows = survey.order[at.num_rows : num_rows]
-        at.rows = np.concatenate([at.rows, np.sort(rows)])
-        for name in {name for setting in at.settings for name in setting.names}:
+        rows = survey.order[len(probes.rows) : num_rows]
+        probes.rows = np.concatenate([probes.rows, np.sort(rows)])
+        for name in {name for setting in probes.settings for name in setting.names}:
             values = quality(signal if name.startswith(MISSING) else 1.0)
-            at.features[name] = values[at.rows]
-        at.seconds += 1.0
+            probes.features[name] = values[probes.rows]
+        probes.seconds += 1.0
 
     monkeypatch.setattr(size_search, "extract_more", extract_more)
     monkeypatch.setattr(refinement, "extract_more", extract_more)
@@ -59,27 +60,27 @@ def judged(
     settings = [Setting(layer, "avg", "none") for layer in (missing, "block4_pool")]
     monkeypatch.setattr(size_search, "_settings", lambda *_: settings)
     survey = Survey(Shared(image_size=32, pooling="avg"), Images(), frozenset({"image_size"}))  # type: ignore[arg-type]
-    found = search(survey, 100.0)
+    tried, sizes = search(survey, 100.0)
     numbers.clear()
-    best: Frozen = best_frozen(survey)[0]
-    return found, *with_finalist(survey, found, best, seconds), numbers
+    refined, more = refine(survey, sizes, best_probes(survey)[0], seconds)
+    return tried, more, refined, numbers
 
 
 def test_a_better_setting_is_judged_on_all_images_beside_the_runs_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, after, found, numbers = judged(monkeypatch, 2.0, 100.0)
+    tried, more, found, numbers = judged(monkeypatch, 2.0, 100.0)
     assert found is not None
     assert found.setting.layer == MISSING
     assert len(found.own) == len(found.probed.right) == NUM_IMAGES
     assert found.lead > 0.1
     assert numbers == [NUM_IMAGES]
-    theirs, ours = after.tried[len(before.tried) :]
+    theirs, ours = more
     assert (theirs.layer, theirs.num_images, theirs.accuracy) == (MISSING, NUM_IMAGES, found.probed.accuracy)
     assert (ours.layer, ours.accuracy) == ("block4_pool", pytest.approx(found.own.mean()))
-    assert theirs.round == ours.round == 1 + max(row.round for row in before.tried)
+    assert theirs.round == ours.round == 1 + max(row.round for row in tried)
 
 
-def test_both_are_judged_by_the_same_rows_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    *_, found, numbers = judged(monkeypatch, 1.0, 100.0)  # the missing layer is the run's own, image by image
+def test_both_are_judged_by_equal_rows_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, found, numbers = judged(monkeypatch, 1.0, 100.0)  # the missing layer equals the run's own
     assert found is not None
     assert numbers == [NUM_IMAGES]
     assert found.own.mean() > 0.5
@@ -94,18 +95,18 @@ def test_time_bounds_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_time_the_samples_figures_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, after, found, numbers = judged(monkeypatch, 2.0, 0.0)
+    _, more, found, numbers = judged(monkeypatch, 2.0, 0.0)
     assert found is not None
     assert found.lead > 0.1
     assert len(found.own) == 400
-    assert (after, numbers) == (before, [])
+    assert (more, numbers) == ([], [])
 
 
 def test_a_setting_that_is_worse_is_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, after, found, numbers = judged(monkeypatch, 0.3, 100.0)
+    _, more, found, numbers = judged(monkeypatch, 0.3, 100.0)
     assert found is not None
     assert found.lead < 0
-    assert (after, numbers) == (before, [])
+    assert (more, numbers) == ([], [])
 
 
 def test_joined_layers_are_judged_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from thaw.pipeline.advice.rule_of_thumb import RULES, recommend, rule_of_thumb, similarity
-from thaw.pipeline.run.advice_json import Candidate, DataSize, LayerProfile, PerClass, Pilot, RuleOfThumb, Similarity
+from thaw.pipeline.run.advice_json import (
+    Candidate,
+    DataSize,
+    FineTuningForecast,
+    LayerProfile,
+    PerClass,
+    RuleOfThumb,
+    Similarity,
+)
 
 
 def layer(depth: int, accuracy: float, gain: float) -> LayerProfile:
@@ -54,8 +62,8 @@ def judged(amount: DataSize, closeness: Similarity, candidates: list[Candidate])
     return rule_of_thumb(amount, closeness, candidates, recommend(candidates))
 
 
-def pilot(gain: float, half: float) -> Pilot:
-    return Pilot(
+def forecast(gain: float, half: float) -> FineTuningForecast:
+    return FineTuningForecast(
         unfreeze_from="block4_pool",
         num_images=100,
         num_held_out=100,
@@ -73,8 +81,8 @@ def pilot(gain: float, half: float) -> Pilot:
 
 def test_a_network_that_may_have_gained_by_chance_is_not_recommended() -> None:
     candidates = [candidate("finetune", 0.93, 9.0), candidate("svm", 0.9, 1.0)]
-    assert recommend(candidates, [pilot(0.03, 0.01)]).strategy == "finetune"
-    assert recommend(candidates, [pilot(0.03, 0.08)]).strategy == "svm"
+    assert recommend(candidates, [forecast(0.03, 0.01)]).strategy == "finetune"
+    assert recommend(candidates, [forecast(0.03, 0.08)]).strategy == "svm"
 
 
 def test_late_layers_far_above_a_random_network_are_similar() -> None:

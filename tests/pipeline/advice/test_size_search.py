@@ -7,14 +7,14 @@ import pytest
 
 from thaw.pipeline.advice import size_search
 from thaw.pipeline.advice.sample import Survey
-from thaw.pipeline.advice.size_search import AtSize, search
+from thaw.pipeline.advice.size_search import SizeProbes, search
 from thaw.pipeline.config import Shared
 
 NUM_IMAGES = 1200
 
 
 class Images:
-    """As much of a feature file as a search looks at: no image is read."""
+    """The part of a feature file that a search reads: no image is read."""
 
     ids = tuple(map(str, range(NUM_IMAGES)))
     labels = np.arange(NUM_IMAGES) % 3
@@ -33,21 +33,21 @@ def survey_of(given: frozenset[str] = frozenset(), **settings: object) -> Survey
 
 @pytest.fixture
 def extracted(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, float]], list[tuple[int, int]]]:
-    """Make the features of each size as good as is said; returns the (size, images) that were extracted."""
+    """Return what makes the features of each size as good as is asked, and lists the extracted (size, images)."""
 
     def made(quality: dict[int, float]) -> list[tuple[int, int]]:
         calls: list[tuple[int, int]] = []
 
-        def extract(survey: Survey, at: AtSize, num_rows: int) -> None:
-            calls.append((at.image_size, num_rows - at.num_rows))
-            at.rows = survey.order[:num_rows]
-            labels = Images.labels[at.rows]
-            for name in {name for setting in at.settings for name in setting.names}:
+        def extract(survey: Survey, probes: SizeProbes, num_rows: int) -> None:
+            calls.append((probes.image_size, num_rows - len(probes.rows)))
+            probes.rows = survey.order[:num_rows]
+            labels = Images.labels[probes.rows]
+            for name in {name for setting in probes.settings for name in setting.names}:
                 generator = np.random.default_rng(0)
                 noise = generator.normal(0, 1, (num_rows, 6))
-                signal = quality.get(at.image_size, 0.3) * np.eye(6)[labels]
-                at.features[name] = (signal + noise).astype(np.float32)
-            at.seconds += 1.0
+                signal = quality.get(probes.image_size, 0.3) * np.eye(6)[labels]
+                probes.features[name] = (signal + noise).astype(np.float32)
+            probes.seconds += 1.0
 
         monkeypatch.setattr(size_search, "extract_more", extract)
         return calls
@@ -59,11 +59,11 @@ def test_the_better_size_is_found_and_compared_with_the_runs_own(
     extracted: Callable[..., list[tuple[int, int]]],
 ) -> None:
     extracted({48: 1.0, 64: 3.0, 96: 1.0, 128: 0.9})
-    found = search(survey_of(), 100.0)
-    assert set(found.sizes) == {48, 64}
-    assert found.sizes[64].best[1].accuracy > found.sizes[48].best[1].accuracy + 0.1
-    assert max(row.round for row in found.tried) > 1
-    assert {row.image_size for row in found.tried if row.round == 1} >= {48, 64, 96}
+    tried, sizes = search(survey_of(), 100.0)
+    assert set(sizes) == {48, 64}
+    assert sizes[64].accuracy() > sizes[48].accuracy() + 0.1
+    assert max(row.round for row in tried) > 1
+    assert {row.image_size for row in tried if row.round == 1} >= {48, 64, 96}
 
 
 def test_a_size_that_was_given_is_the_only_one(extracted: Callable[..., list[tuple[int, int]]]) -> None:
@@ -89,30 +89,30 @@ def test_two_worse_sizes_in_a_row_end_the_round(extracted: Callable[..., list[tu
 
 def test_no_time_leaves_the_runs_own_size(extracted: Callable[..., list[tuple[int, int]]]) -> None:
     calls = extracted({48: 1.0})
-    found = search(survey_of(), 0.0)
+    _, sizes = search(survey_of(), 0.0)
     assert {size for size, _ in calls} == {48}
-    assert list(found.sizes) == [48]
+    assert list(sizes) == [48]
 
 
 def test_the_runs_own_settings_stay_to_be_compared_with(extracted: Callable[..., list[tuple[int, int]]]) -> None:
     extracted({48: 1.0, 64: 1.5})
     survey = survey_of()
-    found = search(survey, 100.0)
-    assert found.sizes[48].best_in(survey) is not None
+    _, sizes = search(survey, 100.0)
+    assert sizes[48].best_in(survey) is not None
 
 
 def test_a_large_run_can_be_searched_from(extracted: Callable[..., list[tuple[int, int]]]) -> None:
     extracted({160: 1.0})
-    found = search(survey_of(frozenset({"image_size"}), image_size=160), 10.0)
-    assert list(found.sizes) == [160]
+    _, sizes = search(survey_of(frozenset({"image_size"}), image_size=160), 10.0)
+    assert list(sizes) == [160]
 
 
 def test_layers_are_tried_alone_and_joined_and_the_best_averaged_one_below_them(
     extracted: Callable[..., list[tuple[int, int]]],
 ) -> None:
     def tried(given: frozenset[str] = frozenset(), averaged: str | None = None, **settings: object) -> set[str]:
-        found = search(survey_of(given, **settings), 10.0, averaged)
-        return {f"{row.layer}:{row.pooling}" for row in found.tried if row.image_size == 48}
+        configurations, _ = search(survey_of(given, **settings), 10.0, averaged)
+        return {f"{row.layer}:{row.pooling}" for row in configurations if row.image_size == 48}
 
     extracted({48: 1.0})
     usual = {f"block{number}_pool:{pooling}" for number in (3, 4, 5) for pooling in ("auto", "avg")}
