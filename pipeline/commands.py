@@ -42,6 +42,11 @@ def command(settings: Shared, stage: str, options: Mapping[str, object]) -> str:
     return shlex.join(["thaw", stage, "--run", str(settings.run_folder), *words])
 
 
+def running_command() -> str:
+    """Return the command line that this process runs, as it is recorded."""
+    return shlex.join(["thaw", *sys.argv[1:]])
+
+
 def _option(name: str, value: object) -> list[str]:
     option = f"--{name.replace('_', '-')}"
     return [option] if value is True else [option, str(value)]

@@ -17,13 +17,14 @@ from thaw.features.engines.backend import backend_name
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import whole_folder, whole_path, write_whole
 from thaw.features.processor import num_cores
+from thaw.pipeline.commands import running_command
 from thaw.pipeline.config import Export
 from thaw.pipeline.export.onnx_model import INPUT, onnx_classifier
 from thaw.pipeline.formatting import size
 from thaw.pipeline.inference.classifier import Classifier, load_classifier
 from thaw.pipeline.inference.trained import find_result
 from thaw.pipeline.run.export_json import BATCH_SIZE, IMAGE_SIDE, Exported, record_export
-from thaw.pipeline.run.results import command, making
+from thaw.pipeline.run.results import making
 
 if TYPE_CHECKING:
     import keras
@@ -63,7 +64,7 @@ def _export(settings: Export, folder: Path, path: Path) -> Exported:
         batch_size=BATCH_SIZE,
         milliseconds_one=one,
         milliseconds_batch=many,
-        command=command(),
+        command=running_command(),
     )
     record_export(folder, exported)
     return exported

@@ -1,4 +1,4 @@
-"""`advice.json`: what it holds, writing it and reading it back checked."""
+"""`advice.json`: its content; writing it, and reading it back checked."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,7 +16,7 @@ ShiftInterval = Annotated[list[Shift], Field(min_length=2, max_length=2)]
 
 
 class PerClass(Strict):
-    """Images of a class that are not test: of the smallest, the middle and the largest class."""
+    """How many images of a class are not test: for the smallest, the median and the largest class."""
 
     fewest: Count
     median: Amount
@@ -24,7 +24,7 @@ class PerClass(Strict):
 
 
 class DataSize(Strict):
-    """How large the data set is; `reason` says in one sentence why `cell` is what it is."""
+    """How large the dataset is; `reason` is one sentence that justifies `cell`."""
 
     num_train: Count
     num_validation: Count
@@ -36,7 +36,7 @@ class DataSize(Strict):
 
 
 class Similarity(Strict):
-    """How close the data set is to ImageNet, by the averaged layers; `depth` counts pooling layers from 1."""
+    """How close the dataset is to ImageNet, by the averaged layers; `depth` counts pooling layers from 1."""
 
     best_layer: Name
     depth: Count
@@ -49,10 +49,10 @@ class Similarity(Strict):
 
 
 class LayerProfile(Strict):
-    """A pooling layer's linear probe: accuracy averaged and under the run's `auto` rule, and two scores without one.
+    """A pooling layer's linear probes: the accuracy of the averaged layer and of the layer pooled by the `auto` rule.
 
-    `random_accuracy` and `gain` are of the averaged layer of the seeded random network, on the same `num_random_rows`
-    rows; `log_me` and `h_score` of the averaged layer.
+    `random_accuracy` and `gain` compare the averaged layer with the averaged layer of the seeded random network.
+    `log_me` and `h_score` are scores of the averaged layer that need no probe.
     """
 
     layer: Name
@@ -68,7 +68,7 @@ class LayerProfile(Strict):
 
 
 class CurvePoint(Strict):
-    """The probe's accuracy when fitted to a share of the training images."""
+    """The accuracy of a probe that is fitted to a share of the training images."""
 
     share: Fraction
     num_images: Count
@@ -88,7 +88,7 @@ class LearningCurve(Strict):
 
     @property
     def outlook(self) -> str:
-        """What more labels would do; sure is only what the interval tells from the accuracy of today."""
+        """What more labels would do; it is certain only if the interval lies above the accuracy of today."""
         if not self.more_labels_help:
             return "more labels would hardly help"
         sure = self.interval_at_double[0] > self.points[-1].accuracy
@@ -96,7 +96,7 @@ class LearningCurve(Strict):
 
 
 class Configuration(Strict):
-    """A frozen configuration that was tried: a round of the search, on so many images, with what it cost."""
+    """A frozen configuration that was tried in a round of the search, on how many images, and what it cost."""
 
     image_size: Count
     layer: Name
@@ -112,7 +112,7 @@ class Configuration(Strict):
 
 
 class FineTuningForecast(Strict):
-    """A short fine-tuning on a subset, and what it says of a whole one; `gain` is over the probe that it began from."""
+    """A short fine-tuning on a subset, and what a whole one would give; `gain` is over the probe at its start."""
 
     unfreeze_from: Name
     num_images: Count
@@ -129,9 +129,9 @@ class FineTuningForecast(Strict):
 
 
 class Candidate(Strict):
-    """A strategy with its settings, the test accuracy to be expected of it, with a 95 % interval, and its cost.
+    """A strategy with its settings, its expected test accuracy with a 95 % interval, and its cost.
 
-    `minutes` are those of the command on this machine, with what it has yet to extract.
+    `minutes` is the time of the command on this machine, with the features that it has yet to extract.
     """
 
     strategy: Literal["svm", "logreg", "head", "finetune"]
@@ -146,7 +146,7 @@ class Candidate(Strict):
 
 
 class RuleOfThumb(Strict):
-    """What the rule of thumb says for the cell, and whether the measurements agree with it."""
+    """What the rule of thumb recommends for the cell, and whether the measurements agree with it."""
 
     cell: Cell
     strategy: Literal["svm", "logreg", "head", "finetune"]
@@ -156,10 +156,10 @@ class RuleOfThumb(Strict):
 
 
 class DuplicateImage(Strict):
-    """A test image that is, exactly or nearly, an image of another side too.
+    """A test image that is, exactly or nearly, an image of another split too.
 
-    `similarity` is the cosine of their features, 1 for equal contents; where it is the pixels that told, such as a
-    mirrored image's, their correlation.
+    `similarity` is the cosine of their features, 1 for equal contents. If the pixels showed it, as for a mirrored
+    image, it is the correlation of the pixels.
     """
 
     id: Name
@@ -171,7 +171,7 @@ class DuplicateImage(Strict):
 
 
 class ProbableLabelError(Strict):
-    """An image whose label a model that has not seen it thinks wrong; `margin` is how much likelier `suggested` is."""
+    """An image whose label is wrong for a model that has not seen it; `suggested` is likelier by `margin`."""
 
     id: Name
     split: Literal["train", "validation"]
@@ -182,7 +182,7 @@ class ProbableLabelError(Strict):
 
 
 class ClassCount(Strict):
-    """A class and its images on each side."""
+    """A class and how many of its images are in each split."""
 
     class_name: str = Field(alias="class")
     train: Count
@@ -191,7 +191,7 @@ class ClassCount(Strict):
 
 
 class PreprocessingCheck(Strict):
-    """A small probe under the run's preprocessing and under the network's own; `worse` if by more than chance."""
+    """A small probe with the run's preprocessing and with the network's own; `worse` means by more than chance."""
 
     resize: Name
     normalize: Name
@@ -205,8 +205,8 @@ class PreprocessingCheck(Strict):
 class Audit(Strict):
     """What is suspicious in the data; nothing is removed.
 
-    Lists are of the worst, but for `duplicate_test_ids`; the counts are of all. Features are near from a cosine of
-    `near_threshold` on.
+    The counts are of all images, and so is `duplicate_test_ids`; the other lists hold the worst. Images are near
+    duplicates if the cosine of their features is at least `near_threshold`.
     """
 
     num_exact_duplicates: Count

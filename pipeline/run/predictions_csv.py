@@ -1,7 +1,7 @@
 """`predictions.csv`: writing it, and reading it back checked."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,8 +80,11 @@ def _parse(reader: Any, class_names: Sequence[str]) -> Predictions:
     number = {name: k for k, name in enumerate(class_names)}
     labels: dict[str, int] = {}
     rows = []
-    for image, label, predicted, *values in _lines(reader, len(expected)):
-        row = [float(value) for value in values]
+    for line in reader:
+        if len(line) != len(expected):
+            raise ValueError(f"line {reader.line_num} has {len(line)} columns; expected {len(expected)}")
+        image, label, predicted = line[:3]
+        row = [float(value) for value in line[3:]]
         if label not in number or predicted not in number:
             raise ValueError(f"line {reader.line_num} has a class that is not in class_names")
         if image in labels:
@@ -93,13 +96,6 @@ def _parse(reader: Any, class_names: Sequence[str]) -> Predictions:
     probabilities = np.array(rows, dtype=np.float64).reshape(len(rows), len(class_names))
     truth = np.array(list(labels.values()), dtype=np.int64)
     return Predictions(list(labels), *check_predictions(truth, probabilities, len(class_names)))
-
-
-def _lines(reader: Any, num_columns: int) -> Iterator[list[str]]:
-    for row in reader:
-        if len(row) != num_columns:
-            raise ValueError(f"line {reader.line_num} has {len(row)} columns; expected {num_columns}")
-        yield row
 
 
 def _short(columns: Sequence[str]) -> str:

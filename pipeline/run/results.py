@@ -1,11 +1,9 @@
-"""The results of a run: where each lies, reading one back, and the comparison of two."""
+"""The results of a run: the folder of each, the right to write it, and reading a result back."""
 
 import logging
-import shlex
-import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
@@ -16,18 +14,20 @@ from thaw.pipeline.config import Strategy
 from thaw.pipeline.run.predictions_csv import read_predictions
 from thaw.pipeline.run.report_json import ALL_STRATEGIES, Report, remedy
 
-if TYPE_CHECKING:
-    pass
 log = logging.getLogger("thaw")
 
 
-SIGNIFICANCE = 0.05
-
-
 class Entry(NamedTuple):
-    """A strategy's `report`; of its N test images, by `ids` in order: true class, (N,) bool rightly labelled.
+    """A result that was read back.
 
-    `predicted` (N,) int64 is the class that it calls them, `confidence` (N,) float64 the probability that it gives it.
+    Attributes:
+        report: its report.
+        path: of report.json.
+        ids: of the N test images, sorted.
+        classes: the true class of each.
+        correct: (N,) bool, whether it is labelled correctly.
+        predicted: (N,) int64, the index of the predicted class.
+        confidence: (N,) float64, the probability of the predicted class.
     """
 
     report: Report
@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 
 
 def load_entry(path: Path, report: Report) -> Entry:
-    """Return a result from its report.json at `path`, its predictions.csv read and found to agree with the report."""
+    """Return the result with a report.json at `path`; raises InputError if its predictions.csv does not agree."""
     name, csv_path = path.parent.name, path.with_name("predictions.csv")
     ids, labels, probabilities = read_predictions(csv_path, report.class_names)
     predicted = probabilities.argmax(axis=1)
@@ -60,29 +60,6 @@ def load_entry(path: Path, report: Report) -> Entry:
     return Entry(report, path, [ids[row] for row in order], classes, correct, predicted[order], confidence)
 
 
-class Comparison(NamedTuple):
-    """Strategy `a` against `b`, in fractions; `holm_p` is `mcnemar_p` adjusted for the number of pairs."""
-
-    a: str
-    b: str
-    difference: float
-    ci95: list[float]
-    mcnemar_p: float
-    holm_p: float
-
-    @property
-    def verdict(self) -> str:
-        """Say in words which of the two is better, at 5 % for all pairs together."""
-        if self.holm_p >= SIGNIFICANCE:
-            return f"no significant difference between {self.a} and {self.b}"
-        return f"{self.a} beats {self.b}" if self.difference > 0 else f"{self.b} beats {self.a}"
-
-    @property
-    def brief_verdict(self) -> str:
-        """Say the same of an `a` that is named elsewhere and is at least as accurate as `b`."""
-        return f"no significant difference from {self.b}" if self.holm_p >= SIGNIFICANCE else f"beats {self.b}"
-
-
 def result_folder(settings: Strategy, strategy: str) -> Path:
     """Return the folder of a result; raises InputError if something else has its name."""
     name = settings.name or strategy
@@ -97,8 +74,3 @@ def result_folder(settings: Strategy, strategy: str) -> Path:
 def making(folder: Path) -> AbstractContextManager[None]:
     """Return what holds the right to write a result's folder; entering it raises InputError if a process has it."""
     return held(folder, otherwise=", or give this one a name of its own by --name")
-
-
-def command() -> str:
-    """Return the command line that this process runs."""
-    return shlex.join(["thaw", *sys.argv[1:]])

@@ -126,11 +126,12 @@ def _write(path: Path, dataset: Dataset, split: np.ndarray) -> None:
         writer.writerows([*cells, SPLITS[index]] for cells, index in zip(_columns(dataset), split, strict=True))
 
 
-def check_table(path: Path) -> None:
-    """Raise InputError if `path` is not a table of ids, labels and splits."""
+def read_table(path: Path) -> list[list[str]]:
+    """Return the rows [id, label, split] in `path`; raises InputError if it is not such a table."""
     header, *rows = _read_rows(path)
     if header != HEADER or not rows or any(len(row) != 3 or row[2:] not in LAST_CELLS for row in rows):
         raise InputError(f"{path} is damaged; remove it, and the run's results, to draw it again")
+    return rows
 
 
 def _read_rows(path: Path) -> list[list[str]]:

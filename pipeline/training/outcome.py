@@ -14,12 +14,12 @@ from thaw.features.store import FeatureFile
 from thaw.models.artifacts import MODEL_VERSION
 from thaw.models.metrics import evaluate
 from thaw.pipeline.card import model_card
+from thaw.pipeline.commands import running_command
 from thaw.pipeline.config import Shared
 from thaw.pipeline.run import report_json
 from thaw.pipeline.run.export_json import remove_exports
 from thaw.pipeline.run.predictions_csv import Predictions, write_predictions
 from thaw.pipeline.run.report_json import Report, Seconds, read_report
-from thaw.pipeline.run.results import command
 from thaw.pipeline.run.schema import json_text
 from thaw.pipeline.run.sha256sums import write_sums
 from thaw.pipeline.training.memory import peak_memory_mb
@@ -47,15 +47,8 @@ class Origin:
         """Return the origin of a model that is trained on a layer of a feature file."""
         given = features.attributes
         layers = dict.fromkeys(layer_and_pooling(name, "")[0] for name in given["layers"].split(","))
-        return cls(
-            backbone=given["backbone"],
-            layer=layer,
-            features_sha256=given["values_sha256"],
-            weights_sha256=given["weights_sha256"],
-            device=given["device"],
-            engine=given["engine"],
-            engine_layers=tuple(layers),
-        )
+        names = ("values_sha256", "weights_sha256", "device", "engine")
+        return cls(given["backbone"], layer, *(given[name] for name in names), tuple(layers))
 
 
 @dataclass(frozen=True)
@@ -90,12 +83,13 @@ def write_outcome(settings: Shared, folder: Path, features: FeatureFile, outcome
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").unlink(missing_ok=True)
     predictions = _predictions(features, outcome)
-    save_model(settings, folder, features, outcome)
+    record = model_record(settings, features, outcome)
+    save_model(folder, outcome, record)
     write_predictions(folder / "predictions.csv", *predictions, features.class_names)
     report = build_report(settings, folder, features, outcome)
     write_report(folder, report)
     if outcome.save is not None:
-        model_card.write(folder, report, predictions, model_record(settings, features, outcome))
+        model_card.write(folder, report, predictions, record)
     return folder
 
 
@@ -107,13 +101,13 @@ def _predictions(features: FeatureFile, outcome: Outcome) -> Predictions:
     return Predictions([features.ids[row] for row in rows], features.labels[rows], outcome.probabilities)
 
 
-def save_model(settings: Shared, folder: Path, features: FeatureFile, outcome: Outcome) -> None:
+def save_model(folder: Path, outcome: Outcome, record: dict[str, Any]) -> None:
     """Write the model, if there is one, in place of an earlier model and of what was exported of it."""
     for path in folder.glob("model.*"):  # perhaps of another strategy by the same --name
         path.unlink()
     remove_exports(folder)
     if outcome.save is not None:
-        outcome.save(folder / outcome.model_file, model_record(settings, features, outcome))
+        outcome.save(folder / outcome.model_file, record)
 
 
 def build_report(settings: Shared, folder: Path, features: FeatureFile, outcome: Outcome) -> Report:
@@ -134,7 +128,7 @@ def build_report(settings: Shared, folder: Path, features: FeatureFile, outcome:
         "split_sha256": features.attributes["split_sha256"],
         "seed": settings.seed,
         "versions": versions(),
-        "command": command(),
+        "command": running_command(),
     }
     return Report.model_validate(content)
 

@@ -143,9 +143,8 @@ def find_rows(settings: Neural, features: FeatureFile) -> tuple[np.ndarray, np.n
 
     Raises InputError if there are too few of either.
     """
-    article = settings.recipe == "article"
-    training = features.split != 2 if article else features.split == 0
-    watched = features.split == 2 if article else features.split == 1
+    split = features.split
+    training, watched = (split != 2, split == 2) if settings.recipe == "article" else (split == 0, split == 1)
     present = np.unique(features.labels[training])
     if len(present) < 2:
         found = f"only one class, {features.class_names[present[0]]!r}, has" if len(present) else "no class has"

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,21 +50,51 @@ VALIDATION_ROWS = 5000  # `--select auto` takes the validation split from this m
 
 @dataclass(frozen=True)
 class Rows:
-    """The n rows that are not test.
+    """The n rows of a feature file that classifiers are fitted to.
 
     Attributes:
-        mask: (N,) bool, where they are in the feature file.
-        labels: (n,) int64.
-        choosing: the folds of them that settings are chosen by.
-        scaling: the folds of them that probabilities are calibrated by.
+        settings: of the stage.
+        features: the feature file.
+        mask: (N,) bool, where the rows are in the file.
+        choosing: folds of the rows, by which settings are chosen.
+        scaling: folds of the rows, by which probabilities are calibrated.
         select: cv or validation, what `choosing` is.
+        client: of the cluster whose workers hold or read the rows, if there is one.
     """
 
+    settings: Linear
+    features: FeatureFile
     mask: np.ndarray
-    labels: np.ndarray
     choosing: Folds
     scaling: Folds
     select: str
+    client: "Client | None" = None
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The label of each row, (n,) int64."""
+        return self.features.labels[self.mask]
+
+    @property
+    def options(self) -> FitOptions:
+        """How every fit is made."""
+        return FitOptions(self.settings.seed, self.settings.class_weight, self.settings.jobs)
+
+    def load(self, layer: str, transform: str) -> Blocks:
+        """Return the rows (n, D) float32 of a layer, or of several joined by +, transformed (none or sqrt).
+
+        They are held in memory if they fit the stage's budget; otherwise each pass over them reads the file.
+        """
+        if self.client is not None:
+            rows = load_rows(self.features, layer, transform, self.mask, in_memory=False)
+            return ClusterBlocks(rows, self.client)
+        num_features = self.features.row_bytes(layer.split("+")) // 4
+        solver = SOLVER_BYTES * (self.settings.folds + 1) * len(self.features.class_names) * num_features
+        needed = (4 * MEMORY_SHARE * int(self.mask.sum()) * num_features + solver) / 1e6
+        in_memory = needed <= spare_memory_mb(self.settings)
+        if not in_memory:
+            log.info("training on %s takes about %.0f MB: its features are read from the file in blocks", layer, needed)
+        return load_rows(self.features, layer, transform, self.mask, in_memory)
 
 
 def main(settings: Linear, strategy_name: str) -> Path:
@@ -97,19 +127,19 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile, client: "
     Returns:
         The outcome.
     """
-    rows = choosing_rows(settings, features)
+    rows = choosing_rows(settings, features, client)
     strategy = _find_strategy(settings, strategy_name, len(rows.labels))
     strategy = _among_values(settings, strategy, min(len(fit) for fit, _ in [*rows.choosing, *rows.scaling]))
     if not strategy.batched:
         check_memory(settings, features, client)
     began = time.perf_counter()
-    trials = try_all(settings, strategy, features, rows, client)
+    trials = try_all(rows, strategy, candidates(settings.layer, list(features.layers), settings.transform))
     best = best_trial(trials)
     log.info("chosen: %s, transform %s, %s %g", best.layer, best.transform, strategy.parameter, best.value)
     if not settings.values and best.value in (strategy.values[0], strategy.values[-1]):
         log.info("this %s is at the end of those tried; the best may lie beyond (--values)", strategy.parameter)
-    blocks = load(settings, features, best.layer, best.transform, rows.mask, client)
-    fit = final_fit(strategy, best, blocks, rows.labels, rows.scaling, fit_options(settings))
+    blocks = rows.load(best.layer, best.transform)
+    fit = final_fit(strategy, best, blocks, rows.labels, rows.scaling, rows.options)
     if not fit.converged:
         log.warning("the final fit did not converge: its accuracy may not be the strategy's best")
     fitted = time.perf_counter()
@@ -123,7 +153,7 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile, client: "
         Origin.of(features, best.layer),
         Seconds(features=features.attributes["seconds"], fit=fitted - began, predict=predict_seconds),
         probabilities,
-        _hyperparameters(settings, strategy, best, trials, fit, rows.select),
+        _hyperparameters(rows, strategy, best, trials, fit),
         save=lambda path, record: save_model(path, fit.model, record),
     )
 
@@ -158,11 +188,6 @@ def _among_values(settings: Linear, strategy: Strategy, num_rows: int) -> Strate
     return possible
 
 
-def fit_options(settings: Linear) -> FitOptions:
-    """Return how every fit of the stage is made."""
-    return FitOptions(settings.seed, settings.class_weight, settings.jobs)
-
-
 def all_classes(probabilities: np.ndarray, classes: np.ndarray, num_classes: int) -> np.ndarray:
     """Return float64 (N, K) over all classes from (N, len(classes)); classes without training images get 0."""
     result = np.zeros((len(probabilities), num_classes))
@@ -170,7 +195,7 @@ def all_classes(probabilities: np.ndarray, classes: np.ndarray, num_classes: int
     return result / result.sum(axis=1, keepdims=True)
 
 
-def choosing_rows(settings: Linear, features: FeatureFile) -> Rows:
+def choosing_rows(settings: Linear, features: FeatureFile, client: "Client | None" = None) -> Rows:
     """Return the rows that are not test; raises InputError if their classes or groups are too few."""
     mask = features.split != 2
     labels, has_validation = features.labels[mask], 1 in features.split
@@ -183,7 +208,7 @@ def choosing_rows(settings: Linear, features: FeatureFile) -> Rows:
     if select == "validation" and not has_validation:
         raise InputError("--select validation: the run has no validation image; type --select cv")
     choosing = folds if select == "cv" else validation_fold(features.split[mask])
-    return Rows(mask, labels, choosing, folds, select)
+    return Rows(settings, features, mask, choosing, folds, select, client)
 
 
 def validation_fold(split: np.ndarray) -> Folds:
@@ -227,16 +252,17 @@ def _check_options(settings: Linear, strategy_name: str, name: str) -> None:
             )
 
 
-def try_all(
-    settings: Linear, strategy: Strategy, features: FeatureFile, rows: Rows, client: "Client | None" = None
-) -> list[Trial]:
-    """Return every setting of layer, transform and parameter that was tried, with its accuracy."""
+def try_all(rows: Rows, strategy: Strategy, choices: Mapping[str, Sequence[str]]) -> list[Trial]:
+    """Return every setting that was tried, with its accuracy: the layers and transforms of `choices`, and the values.
+
+    `choices` maps a layer to its transforms.
+    """
     judged_by = "cross-validation" if rows.select == "cv" else "the validation split"
     trials: list[Trial] = []
-    for layer, transforms in candidates(settings.layer, list(features.layers), settings.transform).items():
+    for layer, transforms in choices.items():
         for transform in transforms:
-            blocks = load(settings, features, layer, transform, rows.mask, client)
-            accuracies = try_candidate(strategy, blocks, rows.labels, rows.choosing, fit_options(settings))
+            blocks = rows.load(layer, transform)
+            accuracies = try_candidate(strategy, blocks, rows.labels, rows.choosing, rows.options)
             del blocks
             tried = [
                 Trial(layer, transform, *pair) for pair in zip(strategy.values, accuracies, strict=True) if pair[1] >= 0
@@ -250,50 +276,14 @@ def try_all(
     return trials
 
 
-def load(
-    settings: Linear,
-    features: FeatureFile,
-    layer: str,
-    transform: str,
-    mask: np.ndarray,
-    client: "Client | None" = None,
-) -> Blocks:
-    """Return the transformed rows of a layer, or of several joined by +.
-
-    They are held in memory if they fit the stage's budget; otherwise each pass over them reads the file.
-
-    Args:
-        settings: of the stage.
-        features: the feature file.
-        layer: its name.
-        transform: none or sqrt.
-        mask: (N,) bool, which rows.
-        client: of the cluster whose workers hold or read them, if there is one.
-
-    Returns:
-        The rows (n, D) float32 in blocks.
-    """
-    if client is not None:
-        return ClusterBlocks(load_rows(features, layer, transform, mask, in_memory=False), client)
-    num_rows, num_features = int(mask.sum()), features.row_bytes(layer.split("+")) // 4
-    solver = SOLVER_BYTES * (settings.folds + 1) * len(features.class_names) * num_features
-    needed = (4 * MEMORY_SHARE * num_rows * num_features + solver) / 1e6
-    in_memory = needed <= spare_memory_mb(settings)
-    if not in_memory:
-        log.info("training on %s takes about %.0f MB: its features are read from the file in blocks", layer, needed)
-    return load_rows(features, layer, transform, mask, in_memory)
-
-
-def _hyperparameters(
-    settings: Linear, strategy: Strategy, best: Trial, trials: list[Trial], fit: Fit, select: str
-) -> dict[str, Any]:
+def _hyperparameters(rows: Rows, strategy: Strategy, best: Trial, trials: list[Trial], fit: Fit) -> dict[str, Any]:
     return {
         strategy.parameter: best.value,
         "transform": best.transform,
-        "kernel": kernel_of(settings),
-        "class_weight": settings.class_weight,
-        "select": select,
-        "folds": settings.folds,
+        "kernel": kernel_of(rows.settings),
+        "class_weight": rows.settings.class_weight,
+        "select": rows.select,
+        "folds": rows.settings.folds,
         "selection_accuracy": best.accuracy,
         "converged": fit.converged,
         "n_iter": fit.num_iterations,

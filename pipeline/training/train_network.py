@@ -205,14 +205,10 @@ def _find_rate(plan: Plan, training: Samples, folder: Path) -> None:
 
 def _settings_digest(plan: Plan, source: Source) -> str:
     """Return the SHA-256 over all that the weights after an epoch depend on."""
-    settings = plan.settings
     made_of = {
+        **plan.settings.model_dump(include={"recipe", "augment", "class_weight", "seed"}),
         "architecture": asdict(plan.architecture),
-        "recipe": asdict(plan.recipe),
-        "recipe_name": settings.recipe,
-        "augment": settings.augment,
-        "class_weight": settings.class_weight,
-        "seed": settings.seed,
+        "training": asdict(plan.recipe),
         "order": source.order,
         "weights": plan.weights.sha256,
         "features": plan.features.attributes["values_sha256"],

@@ -21,7 +21,7 @@ from thaw.models.strategies import STRATEGIES
 from thaw.pipeline.config import Finetune, Linear
 from thaw.pipeline.run.report_json import read_report
 from thaw.pipeline.run.run_json import shared_settings
-from thaw.pipeline.training import train_linear
+from thaw.pipeline.training.train_linear import Rows, try_all, validation_fold
 
 log = logging.getLogger("thaw")
 
@@ -65,40 +65,31 @@ def warm_start(settings: Finetune, features: FeatureFile, input_layer: str | Non
     """
     if settings.probe_layer == "none":
         return None
-    usable = _usable_layers(settings, features, input_layer)
+    usable = {name: transforms_of(name, input_layer) for name in _usable_layers(settings, features, input_layer)}
     if not usable:
         log.info("no layer of features.h5 lies above the cut: fine-tuning begins without a probe")
         return None
-    made_for = {
-        "features": features.attributes["values_sha256"],
-        "usable": usable,
-        "input_layer": input_layer,
-        "class_weight": settings.class_weight,
-    }
     path = folder / "probe.npz"
-    start = _read(path, made_for)
-    if start is None:
-        start = _make(settings, features, usable, input_layer)
-        _write(path, start, made_for)
-    return start
-
-
-def _make(settings: Finetune, features: FeatureFile, usable: list[str], input_layer: str | None) -> WarmStart:
+    made_for = {"usable": usable, "class_weight": settings.class_weight}
+    made_for["features"] = features.attributes["values_sha256"]
+    if start := _read(path, made_for):
+        return start
     began = time.perf_counter()
-    trial, chosen_by = _from_logreg(settings, features, usable, input_layer), "logreg/report.json"
+    trial, chosen_by = _from_logreg(settings, features, usable), "logreg/report.json"
     if trial is None:
-        trial, chosen_by = _choose(settings, features, usable, input_layer), "the validation split"
+        trial, chosen_by = _choose(settings, features, usable), "the validation split"
     start = fitted_start(settings, features, trial, chosen_by)
-    return replace(start, seconds=time.perf_counter() - began)
+    start = replace(start, seconds=time.perf_counter() - began)
+    _write(path, start, made_for)
+    return start
 
 
 def fitted_start(settings: Finetune, features: FeatureFile, trial: Trial, chosen_by: str) -> WarmStart:
     """Return the probe with the layer, transform and C of a trial, fitted to the training images."""
     began = time.perf_counter()
     log.info("fitting the probe: logistic regression on %s, C %g, training images only", trial.layer, trial.value)
-    linear, training = _linear_settings(settings), features.split == 0
-    blocks = train_linear.load(linear, features, trial.layer, trial.transform, training)
-    fit = final_fit(LOGREG, trial, blocks, features.labels[training], [], train_linear.fit_options(linear))
+    rows = Rows(_linear_settings(settings), features, features.split == 0, [], [], "validation")
+    fit = final_fit(LOGREG, trial, rows.load(trial.layer, trial.transform), rows.labels, [], rows.options)
     probe = from_fitted(fit.model, len(features.class_names))
     shape = ProbeShape(trial.layer, _pooling(settings, features, trial.layer), trial.transform)
     return WarmStart(shape, probe, trial.value, chosen_by, time.perf_counter() - began)
@@ -129,32 +120,27 @@ def transforms_of(layer: str, input_layer: str | None) -> list[str]:
     return ["none", "sqrt"] if layer == input_layer else ["none"]
 
 
-def _from_logreg(settings: Finetune, features: FeatureFile, usable: list[str], input_layer: str | None) -> Trial | None:
-    """Return what the run's `logreg` has chosen, None if there is none for these features and layers."""
+def _from_logreg(settings: Finetune, features: FeatureFile, usable: dict[str, list[str]]) -> Trial | None:
+    """Return what the run's `logreg` has chosen, None if there is none for these features, layers and transforms."""
     path = settings.run_folder / "logreg" / "report.json"
     if not path.exists():
         return None
     report = read_report(path)
     chosen = report.hyperparameters
+    layer, transform = str(report.layer), str(chosen["transform"])
     trained_on = (features.attributes["values_sha256"], settings.class_weight)
-    if (report.features_sha256, chosen.get("class_weight")) != trained_on or report.layer not in usable:
+    same = (report.features_sha256, chosen.get("class_weight")) == trained_on
+    if not same or transform not in usable.get(layer, []):
         return None
-    if chosen["transform"] not in transforms_of(report.layer, input_layer):
-        return None
-    return Trial(report.layer, str(chosen["transform"]), float(str(chosen["C"])), 0.0)
+    return Trial(layer, transform, float(str(chosen["C"])), 0.0)
 
 
-def _choose(settings: Finetune, features: FeatureFile, usable: list[str], input_layer: str | None) -> Trial:
+def _choose(settings: Finetune, features: FeatureFile, usable: dict[str, list[str]]) -> Trial:
     """Return the best layer, transform and C on the validation split."""
-    linear, mask = _linear_settings(settings), features.split != 2
-    fold = train_linear.validation_fold(features.split[mask])
-    rows = train_linear.Rows(mask, features.labels[mask], fold, fold, "validation")
-    trials = []
-    for layer in usable:
-        for transform in transforms_of(layer, input_layer):
-            tried = linear.model_copy(update={"layer": layer, "transform": transform})
-            trials += train_linear.try_all(tried, LOGREG, features, rows)
-    return best_trial(trials)
+    mask = features.split != 2
+    fold = validation_fold(features.split[mask])
+    rows = Rows(_linear_settings(settings), features, mask, fold, fold, "validation")
+    return best_trial(try_all(rows, LOGREG, usable))
 
 
 def _pooling(settings: Finetune, features: FeatureFile, layer: str) -> str:

@@ -49,7 +49,7 @@ def findings(run: Path) -> Iterator[Finding]:
     if settings is None:
         raise InputError(f"there is no run in {run}; expected a folder with a run.json: mend the name")
     yield Finding("run.json", None)
-    yield _checked("split.csv", partial(split_csv.check_table, run / "split.csv"))
+    yield _checked("split.csv", partial(split_csv.read_table, run / "split.csv"))
     for path in sorted((*run.glob("*.h5"), *run.glob("*/*.h5"))):
         if not path.name.endswith(".weights.h5") and path.parent.suffix != ".parts":
             yield _checked(str(path.relative_to(run)), partial(_check_features, run, settings, path))
@@ -59,7 +59,7 @@ def findings(run: Path) -> Iterator[Finding]:
         yield _checked("advice.json", partial(_check_advice, run))
 
 
-def _checked(name: str, check: Callable[[], None]) -> Finding:
+def _checked(name: str, check: Callable[[], object]) -> Finding:
     try:
         check()
     except (InputError, OSError) as error:

@@ -85,7 +85,7 @@ def run_targets(folder: Path) -> Iterator[Target]:
     dataset = Dataset("x", ("a", "b"), labels, ("cat", "dog"), ("", ""), None, _nothing, _nothing)  # type: ignore[arg-type]
 
     def sides(path: Path) -> None:
-        split_csv.check_table(path)
+        split_csv.read_table(path)
         split_csv.read_split(path, dataset)
 
     kinds: list[tuple[str, Callable[[Path], object], int]] = [
