@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import files, machine
+from benchmarks.checks import largest_error
 from benchmarks.results import Figures, Row, Target, rows_of
-from benchmarks.runner import DEFAULTS, Contender, Output, Result, take_turns
+from benchmarks.runner import DEFAULTS, Contender, Result, take_turns
 from benchmarks.settings import Settings
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.datasets.dataset import load_dataset
-from thaw.features.engines import agreement
 from thaw.features.images.preprocess import normalize, resize
 
 SECTION, LAYERS = "extraction", ["block4_pool", "block5_pool"]
@@ -57,18 +57,6 @@ def network_input(images: Path, num_images: int, size: int) -> np.ndarray:
     dataset = load_dataset(f"folder:{images}")
     chosen = np.linspace(0, len(dataset.ids) - 1, num_images).astype(int)
     return np.stack([normalize(resize(dataset.read(row), size, "bilinear"), "caffe") for row in chosen])
-
-
-def largest_error(output: Output, reference: Output) -> float:
-    """Return the largest relative L2 error of an image's features over all layers."""
-    return max(relative_error(output[name], reference[name]) for name in reference)
-
-
-def relative_error(values: np.ndarray, reference: np.ndarray) -> float:
-    """Return the largest over rows of |values - reference| / |reference|; infinity where the shapes differ."""
-    if values.shape != reference.shape:
-        return float("inf")
-    return agreement.relative_error(values, reference)
 
 
 def with_limit(row: Row, operations: float, rate: float) -> Row:

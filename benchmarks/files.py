@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from benchmarks.checks import largest_error
 from benchmarks.results import Row, rows_of
 from benchmarks.runner import DEFAULTS, Contender, take_turns
 from benchmarks.settings import Settings
@@ -22,8 +23,6 @@ OURS = "ours, the features stage"
 
 def rows(settings: Settings, num_images: int, repeats: int) -> list[Row]:
     """Return the rows of images a second from files to features."""
-    from benchmarks.extraction import largest_error
-
     task = f"from JPEG files, {SIZE} px, {num_images} images"
     if not settings.wants(task):
         return []

@@ -61,6 +61,10 @@ def test_no_two_files_import_each_other_not_even_by_way_of_others() -> None:
         pytest.fail(" -> ".join(reversed(circle.args[1])))
 
 
+def test_circles_are_looked_for_among_the_benchmarks_too() -> None:
+    assert {"benchmarks.checks", "benchmarks.runner"} <= arrows()["benchmarks.files"]
+
+
 def test_a_circle_would_be_found() -> None:
     with pytest.raises(CycleError):
         TopologicalSorter({"a": {"b"}, "b": {"c"}, "c": {"a"}}).prepare()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import linear, machine, networks, results, runner, samples, scaling
-from benchmarks.extraction import relative_error
+from benchmarks.checks import relative_error
 from benchmarks.runner import Contender, ContenderError, Result, take_turns
 from thaw.features.backbones.registry import BACKBONES
 
@@ -118,7 +118,7 @@ def test_the_results_that_are_published_are_of_this_schema():
     assert results.markdown(found) in (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
 
 
-def test_relative_error_is_that_of_the_worst_image():
+def test_relative_error_is_of_the_worst_image():
     reference = np.array([[3.0, 4.0], [6.0, 8.0]])
     assert relative_error(reference + np.array([[0, 0], [0, 1]]), reference) == pytest.approx(0.1)
     assert relative_error(reference[:1], reference) == float("inf")

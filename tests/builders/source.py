@@ -17,9 +17,9 @@ def sources(folder: str) -> list[Path]:
 
 
 def module_of(path: Path) -> str:
-    """Return the name that Python knows a source file by: `thaw.features.store`."""
+    """Return the name that Python knows a source file by: `thaw.features.store`, `benchmarks.runner`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
-    parts = parts if parts[0] == "thaw" else ("thaw", *parts)
+    parts = parts if parts[0] in ("thaw", "benchmarks") else ("thaw", *parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -41,8 +41,8 @@ def within(names: frozenset[str], *packages: str) -> set[str]:
 
 
 def arrows() -> dict[str, set[str]]:
-    """Return module -> the modules of the product that it imports, for every source file."""
-    files = {module_of(path): path for folder in FOLDERS for path in sources(folder)}
+    """Return module -> the modules of the product and the benchmarks that it imports, for each of their files."""
+    files = {module_of(path): path for folder in (*FOLDERS, "benchmarks") for path in sources(folder)}
     return {
         module: {name for name in imported(path) if name in files and name != module} for module, path in files.items()
     }
