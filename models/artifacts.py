@@ -8,7 +8,7 @@ from typing import Any
 from thaw.features.errors import FILE_ERRORS, InputError
 from thaw.features.files.atomic import whole_path
 
-# What a model of ours consists of beyond the types that skops trusts by itself.
+# The types in a model of ours that skops does not trust by itself.
 TRUSTED = [
     "thaw.models.calibration.TemperatureScaled",
     "thaw.models.linear.LinearSVM",
@@ -17,14 +17,19 @@ TRUSTED = [
 ]
 
 
-MODEL_VERSION = 2  # to be raised where a model carries something else
+MODEL_VERSION = 2  # to be raised if the content of a model changes
 RECORD = "record.json"
 
 
 def save_model(path: Path, model: Any, record: dict[str, Any]) -> None:
-    """Write `model` (a fitted scikit-learn estimator) and its `record` (settings, JSON values) to `path`, whole.
+    """Write a model and its record to one file, whole.
 
-    The file is the zip that skops makes, with the record as one member more, which is read without skops.
+    The file is the zip of skops, with the record as one more member that can be read without skops.
+
+    Args:
+        path: the file.
+        model: a fitted scikit-learn estimator.
+        record: its settings, JSON values.
     """
     with whole_path(path) as temporary:
         skops_io().dump(model, temporary, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
@@ -33,7 +38,7 @@ def save_model(path: Path, model: Any, record: dict[str, Any]) -> None:
 
 
 def load_model(path: Path) -> tuple[Any, dict[str, Any]]:
-    """Return (model, record) from `path`; raises InputError where it is damaged or holds other types than ours."""
+    """Return (model, record) from `path`; raises InputError if it is damaged or holds other types than ours."""
     record, io = load_record(path), skops_io()
     try:
         model = io.load(path, trusted=TRUSTED)
@@ -47,7 +52,7 @@ def load_model(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def load_record(path: Path) -> dict[str, Any]:
-    """Return the record of the model at `path`; raises InputError where there is none."""
+    """Return the record of the model at `path`; raises InputError if there is none."""
     try:
         with zipfile.ZipFile(path) as archive:
             return dict(json.loads(archive.read(RECORD)))
@@ -66,5 +71,5 @@ def skops_io() -> Any:
 
 
 def _unreadable(path: Path, reason: object) -> InputError:
-    said = " ".join(str(reason).split())[:300]
-    return InputError(f"{path} is not a model that can be read ({said}); train the model again")
+    message = " ".join(str(reason).split())[:300]
+    return InputError(f"{path} is not a model that can be read ({message}); train the model again")

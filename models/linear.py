@@ -1,6 +1,7 @@
-"""Linear classifiers solved for all classes at once: the support vector machine and multinomial logistic regression."""
+"""Linear classifiers, solved for all classes at once: the support vector machine and logistic regression."""
 
 import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -16,14 +17,16 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from thaw.models.calibration import logits_of
 from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, Known, signed_roots
-from thaw.models.solver.losses import Logistic, Loss, Softmax, SquaredHinge
+from thaw.models.solver.losses import Loss, SquaredHinge, logistic_loss
 from thaw.models.solver.objective import MAX_ITERATIONS, TOLERANCE, Fold, Problems, Rows, slope_at_zero, solve
 
 DTYPES = (np.float32, np.float64)
 
 
 class LinearModel(LinearClassifierMixin, BaseEstimator):
-    """What both classifiers share: their parameters, checks, fit and attributes."""
+    """The parameters, checks, fit and attributes that both classifiers share; `loss` gives the loss for K classes."""
+
+    loss: Callable[[int], Loss]
 
     def __init__(
         self,
@@ -40,17 +43,14 @@ class LinearModel(LinearClassifierMixin, BaseEstimator):
         self.max_iter = max_iter
         self.warm_start = warm_start
 
-    @classmethod
-    def loss(cls, num_classes: int) -> Loss:
-        """Return the loss for that many classes."""
-        raise NotImplementedError
-
     def fit(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Self:
-        """Fit to X (N, D) and class labels y (N,), weighted by `sample_weight` (N,) where given.
+        """Fit to X (N, D) and class labels y (N,); warns with ConvergenceWarning if `max_iter` ends the fit.
 
-        X is an array, of which no copy is made where it is float32 or float64 in C order, or
-        `thaw.models.solver.blocks.Blocks`, read in each iteration anew. Warns with ConvergenceWarning
-        if `max_iter` ends the fit.
+        Args:
+            X: an array, which is not copied if it is float32 or float64 in C order, or
+                `thaw.models.solver.blocks.Blocks`, which are read anew in each iteration.
+            y: (N,) class labels.
+            sample_weight: how much each row counts, (N,), None for all alike.
         """
         self._check_parameters()
         blocks, y, sample_weight = self._checked(X, y, sample_weight)
@@ -103,7 +103,7 @@ class LinearModel(LinearClassifierMixin, BaseEstimator):
         return start.reshape(len(problems), width, num_features + 1)
 
     def take(self, unknowns: np.ndarray, num_iterations: int, dtype: Any) -> None:
-        """Become the classifier of the solved `unknowns` (g, k, D + 1), in the precision `dtype`."""
+        """Take over the solved `unknowns` (g, k, D + 1) as coefficients, in the precision `dtype`."""
         flat = unknowns.reshape(-1, unknowns.shape[2])
         self.coef_ = np.ascontiguousarray(flat[:, :-1], dtype=dtype)
         self.intercept_ = flat[:, -1].astype(dtype)
@@ -118,20 +118,26 @@ class LinearSVM(LinearModel):
 
         0.5 (|w|^2 + b^2) + C sum_i s_i max(0, 1 - y_i (w x_i + b))^2
 
-    so C means the same. A class's weight counts where the class is the one against the rest, as in LIBLINEAR. All
-    classes share the two matrix products of an iteration; products are in the precision of X (float32 or float64),
-    sums over blocks of rows in float64.
+    so C has one meaning in both. A class's weight counts only in the problem that tells the class apart, as in
+    LIBLINEAR. All classes share the two matrix products of an iteration. Products are in the precision of X (float32 or
+    float64), sums over blocks of rows in float64.
 
-    Parameters: `C` weight of the loss; `class_weight` None, `balanced` or a dict; `tol` ends the fit where the largest
-    gradient entry is below `tol` times that at zero and the last iteration decreased the objective by less than a
-    hundred-thousandth; `max_iter`; `warm_start` begins at the last solution.
-    Fitted: `coef_` (K, D) or (1, D) for two classes, `intercept_`, `classes_`, `n_iter_` (the slowest class's).
+    Args:
+        C: the weight of the loss.
+        class_weight: None, `balanced` or a dict.
+        tol: the fit ends if the largest entry of the gradient is below `tol` times the largest one at zero, and the
+            last iteration decreased the objective by less than a hundred-thousandth.
+        max_iter: the most iterations.
+        warm_start: whether a fit begins at the last solution.
+
+    Attributes:
+        coef_: (K, D), for two classes (1, D).
+        intercept_: (K,) or (1,).
+        classes_: (K,).
+        n_iter_: the iterations of the slowest class.
     """
 
-    @classmethod
-    def loss(cls, num_classes: int) -> Loss:
-        """Return the squared hinge."""
-        return SquaredHinge(num_classes)
+    loss = SquaredHinge
 
 
 class SoftmaxRegression(LinearModel):
@@ -139,14 +145,11 @@ class SoftmaxRegression(LinearModel):
 
         0.5 |w|^2 + C sum_i s_i loss_i
 
-    where loss_i is minus the logarithm of the true class's softmax, for two classes the logistic loss of one score,
-    and the intercepts are free. Parameters and attributes are those of `LinearSVM`.
+    with loss_i minus the logarithm of the true class's softmax, for two classes the logistic loss of one score. The
+    intercepts are free. `LinearSVM` describes the parameters and attributes.
     """
 
-    @classmethod
-    def loss(cls, num_classes: int) -> Loss:
-        """Return the logistic loss for two classes, else the softmax's."""
-        return Logistic() if num_classes == 2 else Softmax(num_classes)
+    loss = staticmethod(logistic_loss)
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return class probabilities (N, K), in the precision of X."""
@@ -158,7 +161,7 @@ class SoftmaxRegression(LinearModel):
 
 
 class PowerNormalizer(TransformerMixin, BaseEstimator):
-    """Square root of the size, sign kept: evens out an activation map's few large values (Perronnin et al. 2010)."""
+    """Take signed square roots, which even out the few large values of an activation map (Perronnin et al. 2010)."""
 
     def fit(self, X: np.ndarray, y: Any = None) -> Self:
         """Learn nothing but the number of features."""
@@ -166,7 +169,7 @@ class PowerNormalizer(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """Return sign(x) sqrt(|x|) of every value of X (N, D), in X's precision; X is left as it is."""
+        """Return sign(x) sqrt(|x|) of every value of X (N, D), in X's precision; X does not change."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=DTYPES, reset=False)
         return signed_roots(X)

@@ -223,3 +223,30 @@ def holm(p_values: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = running
     return adjusted
+
+
+def worst_classes(matrix: np.ndarray, limit: int) -> list[int]:
+    """Return the indices of the classes with the least recall, then the least F1, at most `limit`.
+
+    `matrix` (K, K) counts images, rows are true classes; classes without test images are left out.
+    """
+    hits, support, called = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+    recall, f1 = hits / np.maximum(support, 1), 2 * hits / np.maximum(support + called, 1)
+    return [int(k) for k in np.lexsort((f1, recall)) if support[k]][:limit]
+
+
+def top_confusions(matrix: np.ndarray, class_names: Sequence[str], limit: int) -> list[tuple[str, str, int, float]]:
+    """Return the most frequent confusions: true class, predicted class, count, and its share of the true class.
+
+    Args:
+        matrix: the confusion matrix, int64 (K, K), rows are true classes.
+        class_names: the names of the K classes.
+        limit: how many confusions are returned at most.
+    """
+    mistakes = matrix - np.diag(np.diag(matrix))
+    cells = np.argsort(-mistakes, axis=None, kind="stable")[:limit]
+    return [
+        (class_names[true], class_names[called], int(matrix[true, called]), matrix[true, called] / matrix[true].sum())
+        for true, called in zip(*np.unravel_index(cells, matrix.shape), strict=True)
+        if mistakes[true, called]
+    ]

@@ -1,4 +1,4 @@
-"""Features -> class probabilities, as nodes of an ONNX graph: what a fitted model's `predict_proba` does."""
+"""Features -> class probabilities, as nodes of an ONNX graph: the `predict_proba` of a fitted model."""
 
 from typing import Any, Protocol
 
@@ -11,25 +11,32 @@ ABSENT = -1e30  # the logit of a class without training images: its probability 
 
 
 class Graph(Protocol):
-    """A graph in the making, as `thaw.features.onnx.builder.GraphBuilder`; values are known by their names."""
+    """A graph that is built, such as `thaw.features.onnx.builder.GraphBuilder`; a value is its name."""
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Add a node and return its output."""
 
     def hold(self, array: Any, dtype: Any = None) -> str:
-        """Hold an array and return its name."""
+        """Add an array and return its name."""
 
     def cast(self, value: str, dtype: Any) -> str:
         """Add a conversion."""
 
     def top(self, values: str, count: str, axis: int, largest: bool) -> tuple[str, str]:
-        """Add a node that finds the first of the sorted values, and their places."""
+        """Add a node that returns the first of the sorted values, and their indices."""
 
 
 def probabilities(graph: Graph, features: str, model: Any, num_classes: int) -> str:
-    """Return (N, num_classes) float32 probabilities of `features` (N, D) float32, by a fitted model of ours.
+    """Return the probabilities of a fitted model, (N, num_classes) float32.
 
-    Raises InputError where the model has a step that cannot be written as ONNX.
+    Args:
+        graph: the graph, which gets the nodes.
+        features: the name of (N, D) float32.
+        model: a fitted model of ours.
+        num_classes: the number of columns; a class without training images has probability 0.
+
+    Raises:
+        InputError: the model has a step that cannot be written as ONNX.
     """
     temperature = getattr(model, "temperature_", 1.0)
     *steps, (_, classifier) = getattr(model, "estimator", model).steps
@@ -44,7 +51,7 @@ def probabilities(graph: Graph, features: str, model: Any, num_classes: int) -> 
         scores = affine(graph, features, np.atleast_2d(classifier.coef_).T, np.atleast_1d(classifier.intercept_))
     else:
         raise InputError(f"a {kind} cannot be written as ONNX; export another strategy of the run")
-    if len(classifier.classes_) == 2:  # a single score speaks for the second class
+    if len(classifier.classes_) == 2:  # a single score is of the second class
         scores = graph.add("Concat", graph.add("Sub", scores, scores), scores, axis=1)
     elif getattr(model, "margins", False):
         scores = graph.add("Neg", graph.add("Softplus", graph.add("Neg", scores)))  # log(sigmoid(score))
@@ -87,7 +94,7 @@ def _step(graph: Graph, features: str, step: Any) -> str:
 
 
 def _squared_distances(graph: Graph, features: str, others: np.ndarray) -> str:
-    """Return (N, M) float64 squared distances to the rows of `others` (M, D), in float64 since they nearly cancel."""
+    """Return squared distances (N, M) to the rows of `others` (M, D), in float64 since their terms nearly cancel."""
     rows = graph.cast(features, np.float64)
     held = graph.cast(graph.hold(np.transpose(others), np.float32), np.float64)
     lengths = graph.add("ReduceSum", graph.add("Mul", rows, rows), graph.hold([1]), keepdims=1)
@@ -104,7 +111,7 @@ def _rbf(graph: Graph, features: str, others: np.ndarray, gamma: float) -> str:
 
 
 def _neighbours(graph: Graph, features: str, classifier: Any, num_classes: int) -> str:
-    """Return the shares of the classes among the nearest training rows, each of which counts the same."""
+    """Return the shares (N, num_classes) of the classes among the nearest training rows, which all count alike."""
     distances = _squared_distances(graph, features, classifier._fit_X)
     count = graph.hold([classifier.n_neighbors], np.int64)
     _, nearest = graph.top(distances, count, axis=1, largest=False)
@@ -114,7 +121,7 @@ def _neighbours(graph: Graph, features: str, classifier: Any, num_classes: int) 
 
 
 def _support_vectors(graph: Graph, features: str, machine: Any) -> str:
-    """Return scikit-learn's scores: (N, 1) for two classes, else (N, K), votes of the pairs and their margins."""
+    """Return scikit-learn's scores: (N, 1) for two classes, else (N, K) from the votes and margins of all pairs."""
     kernel = _rbf(graph, features, machine.support_vectors_, machine._gamma)
     coefficients, first, second = _pairs(machine)
     margins = graph.add("MatMul", kernel, graph.hold(coefficients))
@@ -134,10 +141,13 @@ def _support_vectors(graph: Graph, features: str, machine: Any) -> str:
 
 
 def _pairs(machine: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each support vector's coefficient in each pair of classes (M, P), and who is a pair's first and second.
+    """Return each support vector's coefficient in each pair of classes, and the first and second class of each pair.
 
-    LIBSVM keeps (K - 1) coefficients a vector, one for each other class (Chang and Lin 2011, section 4.1); a pair's
-    margin is above 0 for its first class. The last two are (P, K) float64 of 0 and 1.
+    LIBSVM keeps (K - 1) coefficients a vector, one for each other class (Chang and Lin 2011, section 4.1). A pair's
+    margin is above 0 for its first class.
+
+    Returns:
+        The coefficients (M, P), and two arrays (P, K) float64 of 0 and 1.
     """
     counts, dual = machine.n_support_, machine._dual_coef_
     ends = np.cumsum(counts)
@@ -145,16 +155,16 @@ def _pairs(machine: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     num_classes = len(machine.classes_)
     pairs = [(i, j) for i in range(num_classes) for j in range(i + 1, num_classes)]
     coefficients = np.zeros((dual.shape[1], len(pairs)))
-    sides = np.zeros((2, len(pairs), num_classes))
+    members = np.zeros((2, len(pairs), num_classes))
     for number, (i, j) in enumerate(pairs):
         coefficients[rows[i], number] = dual[j - 1, rows[i]]
         coefficients[rows[j], number] = dual[i, rows[j]]
-        sides[0, number, i] = sides[1, number, j] = 1
-    return coefficients, sides[0], sides[1]
+        members[0, number, i] = members[1, number, j] = 1
+    return coefficients, members[0], members[1]
 
 
 def probe_features(graph: Graph, pooled: str, shape: ProbeShape, model: Any) -> str:
-    """Return the probe's features (N, D), transformed and standardised, of the pooled ones."""
+    """Return the probe's features (N, D): the pooled ones, transformed and standardised."""
     if shape.transform == "sqrt":
         pooled = signed_roots(graph, pooled)
     mean, scale = model.get_layer("probe_scale").get_weights()
@@ -162,9 +172,13 @@ def probe_features(graph: Graph, pooled: str, shape: ProbeShape, model: Any) -> 
 
 
 def network_probabilities(graph: Graph, flat: str, probe: str | None, model: Any) -> str:
-    """Return (N, K) float32 probabilities of the network's flattened last layer and the probe's features, if any.
+    """Return the probabilities of a trained network, (N, K) float32.
 
-    `model` is the trained network of `thaw.models.neural.network`.
+    Args:
+        graph: the graph, which gets the nodes.
+        flat: the name of the flattened last layer, (N, D).
+        probe: the name of the probe's features, None without a probe.
+        model: a network of `thaw.models.neural.network`.
     """
     inputs = graph.add("Concat", flat, probe, axis=1) if probe else flat
     hidden = graph.add("Relu", affine(graph, inputs, *model.get_layer("fc1").get_weights()))

@@ -1,7 +1,7 @@
 """Cross-validation of scikit-learn's classifiers on a Dask cluster, a fold a task, through joblib's Dask backend.
 
-Our own linear classifiers need none of it: all their folds are solved in the same passes over the rows, which
-`thaw.models.distributed.pool` spreads over the workers.
+Our own linear classifiers do not need it. All their folds are solved in the same passes over the rows, and
+`thaw.models.distributed.pool` spreads these over the workers.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,26 +17,38 @@ from thaw.models.distributed.worker import Source
 
 
 def of_folds(blocks: ClusterBlocks, work: Callable[..., Any], given: Sequence[tuple]) -> list[Any]:
-    """Return `work(features, *arguments)` of each of the `given` arguments, in order, each on a worker.
+    """Return the results of calls, in order, each by a worker, which reads the features from the file.
 
-    The worker reads the features (N, D) from the file. What it is given travels inside the task, as one tuple: joblib
-    would put arrays on one worker, and what is lost with that worker could not be sent again.
+    The arguments travel inside the task, as one tuple. Otherwise joblib would put arrays on one worker, and if that
+    worker is lost, they could not be sent again.
+
+    Args:
+        blocks: the features (N, D).
+        work: called as `work(features, *arguments)`.
+        given: the arguments of each call.
     """
-    source, places = Source.of(blocks.blocks)
+    source, indices = Source.of(blocks.blocks)
     with parallel_config("dask", client=blocks.client):
-        return Parallel()(delayed(_read_first)((work, source, places, arguments)) for arguments in given)
+        return Parallel()(delayed(_read_first)((work, source, indices, arguments)) for arguments in given)
 
 
 def _read_first(task: tuple[Callable[..., Any], Source, np.ndarray, tuple]) -> Any:
-    work, source, places, arguments = task
-    with parallel_config("sequential"):  # what is inside a fold stays on its worker
-        return work(source.blocks(places).read(slice(None)), *arguments)
+    work, source, indices, arguments = task
+    with parallel_config("sequential"):  # a fold stays on its worker
+        return work(source.blocks(indices).read(slice(None)), *arguments)
 
 
 def held_out_scores(
     blocks: ClusterBlocks, model: BaseEstimator, labels: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> np.ndarray:
-    """Return each row's scores (N, K) or (N,) from the fold that left it out, as `cross_val_predict` has them."""
+    """Return each row's scores (N, K) or (N,) from the fold that leaves it out, as `cross_val_predict` does.
+
+    Args:
+        blocks: the features (N, D).
+        model: an unfitted classifier with a `decision_function`.
+        labels: (N,).
+        folds: pairs of fit rows and held-out rows.
+    """
     codes = np.unique(labels, return_inverse=True)[1]
     parts = of_folds(blocks, _scores, [(model, codes, fold) for fold in folds])
     scores = np.concatenate(parts)

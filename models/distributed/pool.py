@@ -1,9 +1,8 @@
-"""Rows of features worked on by the workers of a Dask cluster; the client holds what is summed, never the rows."""
+"""Rows of features on the workers of a Dask cluster; the client holds sums, never the rows."""
 
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,23 +15,24 @@ from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, Known, Oth
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-SHARES = 4  # for each worker: so much finer is what a worker can hold, take over from a lost one or from a slow one
+SHARES = 4  # for each worker, so that the share of a lost or slow worker is small
 GATHERED = 16  # results that are fetched at once
-PATIENCE = 60.0  # seconds without any worker, after which a pass is given up
-WATCH = 5.0  # seconds between looks at whether there are workers
+PATIENCE = 60.0  # seconds without any worker, after which a pass ends
+WATCH = 5.0  # seconds between checks whether there are workers
 
 
-@dataclass(frozen=True)
 class ClusterBlocks(OtherBlocks):
-    """Rows of a feature file, for the workers of `client`; whoever reads them here reads the file here."""
+    """Rows of a feature file, for the workers of `client`; a read on this machine reads the file here."""
 
-    client: "Client"
+    def __init__(self, blocks: Blocks, client: "Client"):
+        super().__init__(blocks)
+        self.client = client
 
 
 def open_pool(blocks: Blocks) -> "BlockPool | ClusterPool":
-    """Return what works on the rows, for a `with` block: workers for ClusterBlocks, threads for other rows.
+    """Return the pool of the rows, for a `with` block: a cluster's workers for ClusterBlocks, else threads.
 
-    Rows that fit one block of 8 MiB are read and worked on here.
+    Rows of one block, up to 8 MiB, stay on this machine.
     """
     if not isinstance(blocks, ClusterBlocks):
         return BlockPool(blocks)
@@ -44,10 +44,10 @@ def open_pool(blocks: Blocks) -> "BlockPool | ClusterPool":
 class ClusterPool:
     """The workers of a cluster, as a `thaw.models.solver.blocks.Pool`; use it in a `with` block.
 
-    The rows are cut into blocks as a single process on the client's machine would cut them. Consecutive blocks make a
-    share; a worker opens the feature file itself, and holds its shares in memory or reads them anew in each pass. The
-    work of a pass (the unknowns, in a fit) is sent once and handed on from worker to worker. What comes back is added
-    up in the order of the rows, whoever was quick; a lost worker's shares are opened again and worked on by others.
+    The rows are cut into blocks as on the client's machine alone. Consecutive blocks are a share. A worker opens the
+    feature file itself, and holds its shares in memory or reads them anew in each pass. The work of a pass (in a fit,
+    the unknowns) is sent once, then from worker to worker. Results are added in the order of the rows, whichever comes
+    first. The shares of a lost worker are opened again by others.
     """
 
     def __init__(self, blocks: ClusterBlocks):
@@ -56,7 +56,7 @@ class ClusterPool:
         self._client = blocks.client
         self._known: Known | None = None
         self._shares: list[Future] = []
-        self._places: list[str] = []
+        self._workers: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +70,7 @@ class ClusterPool:
             yield from results
 
     def add(self, work: Callable[[np.ndarray, Known], Sequence], known: Known, totals: Sequence[np.ndarray]) -> None:
-        """See `thaw.models.solver.blocks.Pool`; the parts of the last array are the shares'."""
+        """See `thaw.models.solver.blocks.Pool`; the last array is summed over each share first."""
         for blocks, last in self._pass(added, work, known):
             for arrays in blocks:
                 for total, array in zip(totals[:-1], arrays, strict=True):
@@ -84,37 +84,37 @@ class ClusterPool:
         sent = self._submit(same, work)
         futures = [
             self._submit(function, share, sent, worker=worker)
-            for share, worker in zip(self._shares, self._places, strict=True)
+            for share, worker in zip(self._shares, self._workers, strict=True)
         ]
         futures.reverse()
         while futures:
             yield from self._gather([futures.pop() for _ in range(min(GATHERED, len(futures)))])
 
     def _open(self, known: Known) -> None:
-        """Have each worker open its shares, consecutive ones beside each other."""
+        """Let each worker open its shares, which are consecutive."""
         workers = sorted(self._client.nthreads())
-        source, places = Source.of(self.blocks)
+        source, indices = Source.of(self.blocks)
         number = min(len(self.rows), SHARES * max(1, len(workers)))
-        self._shares, self._places, self._known = [], [], known
+        self._shares, self._workers, self._known = [], [], known
         for i in range(number):
             part = self.rows[i * len(self.rows) // number : (i + 1) * len(self.rows) // number]
             start, stop = part[0].start, part[-1].stop
             rows = [slice(block.start - start, block.stop - start) for block in part]
-            share = Share(source, places[start:stop], rows, known[start:stop])
-            self._places.append(workers[i * len(workers) // number] if workers else "")
-            self._shares.append(self._submit(opened, share, worker=self._places[-1]))
+            share = Share(source, indices[start:stop], rows, known[start:stop])
+            self._workers.append(workers[i * len(workers) // number] if workers else "")
+            self._shares.append(self._submit(opened, share, worker=self._workers[-1]))
 
     def _submit(self, function: Callable[..., Any], *arguments: Any, worker: str = "") -> "Future":
-        """Submit a task for a worker, or any other if that one is lost."""
+        """Submit a task for a worker, or for any other if this one is lost."""
         import dask
 
-        where: dict[str, Any] = {"workers": [worker], "allow_other_workers": True} if worker else {}
+        preferred: dict[str, Any] = {"workers": [worker], "allow_other_workers": True} if worker else {}
         key = f"rows-{function.__name__}-{uuid.uuid4().hex}"
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": 2**50}):  # unknowns may be large
-            return self._client.submit(function, *arguments, key=key, pure=False, **where)
+            return self._client.submit(function, *arguments, key=key, pure=False, **preferred)
 
     def _gather(self, futures: list["Future"]) -> list[Any]:
-        """Return the results; raises InputError where no worker has worked for a while."""
+        """Return the results; raises InputError if no worker has worked for a while."""
         from distributed import wait
 
         alone_since = None

@@ -1,4 +1,4 @@
-"""What a worker of a cluster does in a pass over rows: its share of them, held in memory where it fits."""
+"""The work of a cluster's worker in a pass over rows: its share of them, held in memory if it fits."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,16 +14,20 @@ from thaw.features.errors import InputError
 from thaw.features.store import FeatureLayers, FeatureRows
 from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, Known, Result, SquareRoots
 
-HELD = 0.5  # of a worker's memory limit: beyond, Dask writes to disk (0.6), waits (0.8), ends the worker (0.95)
+MEMORY_SHARE = 0.5  # of a worker's limit; beyond, Dask writes to disk (0.6), waits (0.8) and ends the worker (0.95)
 
-_turn = Lock()  # one share at a time in a process, with all its cores; so memory does not grow with Dask's threads
+_one_share = Lock()  # at a time in a process, with all its cores, so that memory does not grow with Dask's threads
 
 
 @dataclass(frozen=True)
 class Source:
-    """Rows in a feature file on storage that all workers share: `layers` side by side, their `roots` where wanted.
+    """Rows of a feature file on storage that all workers share.
 
-    `digest` is the values_sha256 of the file.
+    Attributes:
+        path: the file.
+        digest: its values_sha256.
+        layers: the layers whose features are joined.
+        roots: whether their signed square roots are taken.
     """
 
     path: Path
@@ -33,23 +37,23 @@ class Source:
 
     @classmethod
     def of(cls, blocks: Blocks) -> tuple["Source", np.ndarray]:
-        """Return the source of blocks that are read from a file, and the places (N,) of the rows in it."""
+        """Return the source of blocks that are read from a file, and the indices (N,) of their rows in it."""
         roots = isinstance(blocks, SquareRoots)
         rows: Any = blocks.blocks if isinstance(blocks, SquareRoots) else blocks
         digest = rows.file.attributes.get("values_sha256")
         return cls(rows.file.path.absolute(), digest, tuple(rows.layers), roots), rows.rows
 
-    def blocks(self, places: np.ndarray) -> Blocks:
-        """Return the rows at `places` (n,), read when they are wanted.
+    def blocks(self, indices: np.ndarray) -> Blocks:
+        """Return the rows at `indices` (n,), which are read when they are needed.
 
-        Raises InputError where the file is not there or has other values, so that this machine sees another storage.
+        Raises InputError if the file is missing or has other values: then this machine sees another storage.
         """
         if not self.path.is_file():
             raise InputError(f"{_where()} sees no {self.path}; {_SHARED}")
         file = FeatureLayers(self.path)
         if file.attributes.get("values_sha256") != self.digest:
             raise InputError(f"{_where()} sees another {self.path} than the client, by its values_sha256; {_SHARED}")
-        rows = FeatureRows(file, self.layers, places)
+        rows = FeatureRows(file, self.layers, indices)
         return SquareRoots(rows) if self.roots else rows
 
 
@@ -63,26 +67,32 @@ def _where() -> str:
 
 
 class Share:
-    """Some consecutive rows of a source, `rows` the slices of its blocks, and what is `known` of them.
+    """Some consecutive rows of a source, for one worker.
 
-    What it holds stays where it is: a copy that is sent or put away to disk has to read its rows again.
+    A copy that is sent, or written to disk, is without the rows in memory and reads them again.
+
+    Args:
+        source: the file.
+        indices: the indices of the rows in it, (n,).
+        rows: the slices of the blocks.
+        known: what is known of the rows.
     """
 
-    def __init__(self, source: Source, places: np.ndarray, rows: list[slice], known: Known):
-        self.source, self.places, self.rows, self.known = source, places, rows, known
+    def __init__(self, source: Source, indices: np.ndarray, rows: list[slice], known: Known):
+        self.source, self.indices, self.rows, self.known = source, indices, rows, known
         self._blocks: Blocks | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_blocks": None}
 
     def __sizeof__(self) -> int:
-        """The bytes that it takes, by which Dask decides where work on it is done and whether it may move."""
+        """Return its bytes, by which Dask decides which worker works on it and whether it may move."""
         held = self._blocks.array.nbytes if isinstance(self._blocks, ArrayBlocks) else 0
-        return held + 4 * self.places.nbytes
+        return held + 4 * self.indices.nbytes
 
     def open(self, room: float) -> None:
-        """Hold the rows in memory where they take at most `room` bytes."""
-        blocks = self.source.blocks(self.places)
+        """Hold the rows in memory if they take at most `room` bytes."""
+        blocks = self.source.blocks(self.indices)
         num_bytes = blocks.shape[0] * blocks.shape[1] * blocks.dtype.itemsize
         if num_bytes <= room:
             array = np.empty(blocks.shape, blocks.dtype)
@@ -94,43 +104,43 @@ class Share:
     def pool(self) -> BlockPool:
         """Return the threads that work on the share's blocks."""
         if self._blocks is None:
-            self._blocks = self.source.blocks(self.places)
+            self._blocks = self.source.blocks(self.indices)
         return BlockPool(self._blocks, self.rows, cpu_count())
 
 
 def opened(share: Share) -> Share:
-    """Return the share, with its rows in memory where the process then stays within HELD of its memory limit."""
+    """Return the share, with its rows in memory if the process then stays within MEMORY_SHARE of its limit."""
     from distributed import get_worker
 
     worker = get_worker()
     limit = worker.memory_manager.memory_limit
-    with _turn:
-        share.open(HELD * limit - worker.monitor.get_process_memory() if limit else float("inf"))
+    with _one_share:
+        share.open(MEMORY_SHARE * limit - worker.monitor.get_process_memory() if limit else float("inf"))
     return share
 
 
 def same(work: Result) -> Result:
-    """Return what is sent: the work of a pass, which every worker then gets from another one, not from the client."""
+    """Return the work of a pass, so that every worker can get it from another worker, not only from the client."""
     return work
 
 
 def each(share: Share, work: Callable[[np.ndarray, Known], Result]) -> list[Result]:
     """Return the work's result of each block."""
-    with _turn, threadpool_limits(1, "blas"), share.pool() as pool:
+    with _one_share, threadpool_limits(1, "blas"), share.pool() as pool:
         return list(pool.each(work, share.known))
 
 
 def added(
     share: Share, work: Callable[[np.ndarray, Known], Sequence[np.ndarray]]
 ) -> tuple[list[Sequence[np.ndarray]], np.ndarray]:
-    """Return each block's arrays but the last, and the float64 sum of the last ones, in the blocks' order.
+    """Return each block's arrays without the last, and the float64 sum of the last ones, in the blocks' order.
 
-    The sum of the slopes, float32, is exact but where sizes of its terms differ by a factor of 2^29: so it hardly ever
-    matters where one share ends and the next begins.
+    The sum of the float32 slopes is exact unless the sizes of its terms differ by a factor of 2^29. So the boundaries
+    of the shares hardly ever matter.
     """
     small: list[Sequence[np.ndarray]] = []
     totals: list[np.ndarray] = []
-    with _turn, threadpool_limits(1, "blas"), share.pool() as pool:
+    with _one_share, threadpool_limits(1, "blas"), share.pool() as pool:
         for *arrays, last in pool.each(work, share.known):
             small.append(arrays)
             totals = totals or [np.zeros(last.shape)]

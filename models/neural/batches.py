@@ -1,4 +1,4 @@
-"""Batches for training: every sample once an epoch, in an order that can be had again."""
+"""Batches for training: every sample once an epoch, in an order that seed and epoch fix."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -7,8 +7,8 @@ import numpy as np
 
 from thaw.features.store import FeatureFile
 
-BLOCK_ROWS = 32  # read from a file at once when the activations do not fit the memory
-GROUP_ROWS = 256  # handed on at once
+BLOCK_ROWS = 32  # read from a file at once if the activations do not fit the memory
+GROUP_ROWS = 256  # yielded at once
 FEWEST_BLOCKS = 16  # in the buffer, since consecutive rows are often of one class
 BUFFER_SHARE = 0.5  # of the memory budget, for the blocks that are shuffled together
 
@@ -16,7 +16,7 @@ BUFFER_SHARE = 0.5  # of the memory budget, for the blocks that are shuffled tog
 class Source(Protocol):
     """Samples that a network reads: activations, or images.
 
-    `num_samples` is their number; `num_views` is how many views of each there are (two with flipped images).
+    `num_samples` is their number; `num_views` is the number of views of each (two with flipped images).
     """
 
     num_samples: int
@@ -24,21 +24,28 @@ class Source(Protocol):
 
     @property
     def order(self) -> str:
-        """What the order of an epoch depends on beside its seed and number."""
+        """What the order of an epoch depends on, beside its seed and number."""
 
     def epoch(self, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (inputs, sample numbers) until every sample came once; the last batch may be smaller."""
+        """Yield (inputs, sample numbers) of every sample once; the last batch may be smaller."""
 
     def in_order(self, batch_size: int, view: int = 0) -> Iterator[np.ndarray]:
         """Yield the inputs of one view in the order of the samples."""
 
 
 class CachedActivations:
-    """One layer's activations of the rows where `mask` holds, from one feature file per view of the images.
+    """One layer's activations of some rows, from one feature file per view of the images.
 
-    They are held in memory where they fit `budget` bytes, as float32 (n, H, W, C); otherwise every epoch reads the
-    files in blocks of 32 rows, the blocks in random order, shuffled within a buffer of many blocks. Where there are
-    several views, each sample takes one at random.
+    If they fit `budget` bytes, they are held in memory as float32 (n, H, W, C). Otherwise every epoch reads the files
+    in blocks of 32 rows, in random order, and shuffles within a buffer of many blocks. With several views, each sample
+    takes one at random.
+
+    Args:
+        files: a feature file per view.
+        layer: the layer.
+        shape: its (H, W, C).
+        mask: the rows that are the samples, (N,) bool.
+        budget: bytes.
     """
 
     def __init__(
@@ -61,7 +68,7 @@ class CachedActivations:
 
     @property
     def order(self) -> str:
-        """How the samples are shuffled: all of them at once, or so many blocks at a time."""
+        """How the samples are shuffled: all of them at once, or a number of blocks at a time."""
         return "all at once" if self.in_memory else f"{self.buffer_blocks} blocks of {BLOCK_ROWS}"
 
     @property
@@ -70,7 +77,7 @@ class CachedActivations:
         return self._arrays is not None
 
     def epoch(self, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (inputs (n, H, W, C) float32, sample numbers (n,)); every sample once, in the epoch's order."""
+        """Yield (inputs (n, H, W, C) float32, sample numbers (n,)), every sample once, in the epoch's order."""
         generator = np.random.default_rng((seed, epoch))
         groups = self._shuffled_in_memory(generator) if self.in_memory else self._shuffled_blocks(generator)
         return rebatch(groups, batch_size)

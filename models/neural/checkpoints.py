@@ -1,4 +1,4 @@
-"""How far a training has come, and the file from which a broken one ends as an unbroken one."""
+"""The progress of a training, and the file from which a broken training continues to an equal end."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from thaw.features.files.atomic import write_whole
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the learning curve; epoch 0 is the network before training. Losses are cross-entropies."""
+    """One row of the learning curve; epoch 0 is before training, and losses are cross-entropies in nats."""
 
     epoch: int
     learning_rate: float
@@ -29,9 +29,15 @@ class Epoch:
 
 @dataclass
 class State:
-    """What has happened so far: the curve, the best epoch and its weights, why training ended and whether by collapse.
+    """The progress of a training.
 
-    Without patience nothing is chosen: then the last epoch with finite weights counts as the best.
+    Attributes:
+        history: the rows of the learning curve.
+        best_epoch: the epoch whose weights are kept; without patience, the last with finite weights.
+        best_weights: its weights.
+        stopped: why training ended, None while it continues.
+        collapsed: whether it ended because the network is of no use.
+        out_of_time: whether it ended because no time was left.
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -48,10 +54,10 @@ class State:
 
 
 class Checkpoint:
-    """The file that holds a training after its last whole epoch.
+    """The file of a training after its last whole epoch.
 
-    It has every variable of the network (a dropout layer's seed generator too) and of the optimizer, the best weights
-    and the curve. What the next epochs need beyond that, their order and rates, follows from seed and epoch.
+    It holds every variable of the network (a dropout layer's seed generator too) and of the optimizer, the best weights
+    and the curve. The orders and rates of the next epochs follow from seed and epoch.
     """
 
     def __init__(self, path: Path, settings_sha256: str):
@@ -73,7 +79,7 @@ class Checkpoint:
             np.savez(file, **arrays)
 
     def peek(self) -> dict[str, Any] | None:
-        """Return the record of a checkpoint of these settings, None where there is none or it cannot be read."""
+        """Return the record of a checkpoint of these settings, None if there is none or it cannot be read."""
         try:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 record = json.loads(arrays["record"].tobytes())
@@ -82,7 +88,7 @@ class Checkpoint:
             return None
 
     def restore(self, model: keras.Model) -> State | None:
-        """Give the network and its optimizer their values of the last whole epoch and return the state then."""
+        """Set the network and its optimizer to their last whole epoch and return its state, None if there is none."""
         record = self.peek()
         if record is None:
             return None

@@ -7,7 +7,7 @@ import numpy as np
 
 from thaw.models.calibration import fit_margins
 
-MAX_LOG_TEMPERATURE = 3.0  # beyond, float32 no longer tells the classes of an untrained network apart
+NETWORK_MAX_LOG_TEMPERATURE = 3.0  # beyond, float32 no longer tells the classes of an untrained network apart
 
 
 def predict(model: keras.Model, batches: Iterator[np.ndarray]) -> np.ndarray:
@@ -32,7 +32,7 @@ def calibrate(model: keras.Model, probabilities: np.ndarray, labels: np.ndarray)
     """
     logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
     smoothing = 1 / (len(labels) + 2)  # Laplace's rule of succession
-    temperature, power = fit_margins(logits, labels, smoothing, MAX_LOG_TEMPERATURE)
+    temperature, power = fit_margins(logits, labels, smoothing, NETWORK_MAX_LOG_TEMPERATURE)
     for layer in model.layers:
         if layer.name in ("predictions", "probe"):
             layer.set_weights([weights / temperature for weights in layer.get_weights()])

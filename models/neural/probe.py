@@ -1,4 +1,4 @@
-"""A fitted linear classifier as numbers that a network can take over: the probe that fine-tuning begins from."""
+"""A fitted linear classifier as numbers for a network: the probe that fine-tuning begins from."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ ABSENT = -1e4  # the logit of a class without training images
 
 @dataclass(frozen=True)
 class ProbeShape:
-    """Where the probe sits: its layer, how the layer is pooled (`flat`, `max`, `gridN`) and transformed."""
+    """The layer of the probe, and how it is pooled (`flat`, `max`, `gridN`) and transformed (`none`, `sqrt`)."""
 
     layer: str
     pooling: str
@@ -28,10 +28,10 @@ class Probe:
 
 
 def from_fitted(model: Any, num_classes: int) -> Probe:
-    """Return the probe of a fitted scikit-learn pipeline whose steps end in `scale` and `classify`.
+    """Return the probe of a fitted scikit-learn pipeline, whose last steps are `scale` and `classify`.
 
-    Two classes have one row of coefficients, the logit of the second class against the first. A class that the
-    classifier has not seen gets a logit so low that its probability is 0.
+    For two classes there is one row of coefficients, the logit of the second class against the first. A class without
+    training images gets a logit so low that its probability is 0.
     """
     scaler, classifier = model.named_steps["scale"], model.named_steps["classify"]
     coefficients, intercepts = classifier.coef_, classifier.intercept_

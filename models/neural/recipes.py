@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 BATCH_SIZE = 256
-STEPS_PER_EPOCH = 50  # at least, by a smaller batch where the images are few
+STEPS_PER_EPOCH = 50  # at least, by a smaller batch if the images are few
 SMALLEST_BATCH = 32
 
 
@@ -13,11 +13,19 @@ SMALLEST_BATCH = 32
 class Recipe:
     """How a network is trained.
 
-    `weight_decay` None is plain Adam, else AdamW (Loshchilov and Hutter 2019). `warmup` is the share of all steps in
-    which the rate rises to `learning_rate`; with `decay` it then falls to zero along a cosine. `backbone_rate`
-    multiplies the rate of the convolutions, `stage_rate` that of each stage (a pooling layer ends one) once more for
-    every stage above it; `probe_rate` multiplies that of the probe. `patience` None trains all epochs and keeps the
-    last weights; else the best on validation are kept and training ends when they are `patience` epochs old.
+    Attributes:
+        learning_rate: the highest rate.
+        epochs: the most epochs.
+        batch_size: the samples of a step.
+        weight_decay: None for plain Adam, else of AdamW (Loshchilov and Hutter 2019).
+        warmup: the share of all steps in which the rate rises to `learning_rate`.
+        decay: whether the rate then falls to zero along a cosine.
+        label_smoothing: the share of each target that all classes get alike.
+        backbone_rate: multiplies the rate of the convolutions.
+        stage_rate: multiplies it once more for every stage above the layer's own; a pooling layer ends a stage.
+        probe_rate: multiplies the rate of the probe.
+        patience: None trains all epochs and keeps the last weights. Otherwise the best weights on validation are kept,
+            and training ends when they are `patience` epochs old.
     """
 
     learning_rate: float
@@ -60,9 +68,13 @@ RECIPES = {
 
 
 def find_recipe(name: str, strategy: str, num_training: int, **given: Any) -> Recipe:
-    """Return the recipe for `num_training` images; what is `given` and not None replaces the recipe's own.
+    """Return a recipe; the tuned one halves its batch until an epoch has fifty steps, down to 32 images.
 
-    The tuned recipe halves the batch until an epoch has fifty steps, down to 32 images.
+    Args:
+        name: a key of RECIPES.
+        strategy: the strategy.
+        num_training: the number of training images.
+        given: fields of the recipe; those that are not None replace its own.
     """
     recipe = RECIPES[name][strategy]
     if name == "tuned":

@@ -1,4 +1,4 @@
-"""The training loop: epochs, early stopping, collapse, and checkpoints that leave a broken run no different."""
+"""The training loop: epochs, early stopping, collapse, and checkpoints from which a broken training continues."""
 
 import math
 import time
@@ -15,15 +15,15 @@ from thaw.models.neural.prediction import predict
 from thaw.models.neural.recipes import Recipe
 
 CHANCE_MARGIN = 1.05  # times 1/K; no better a balanced accuracy counts as chance
-FALLEN_EPOCHS, FALLEN_STEPS = 2, 20  # at chance in a row, after better ones, before a run is given up
-IDLE_EPOCHS, IDLE_STEPS = 5, 500  # at chance from the first one on
+FALLEN_EPOCHS, FALLEN_STEPS = 2, 20  # at chance in a row, after better ones, before a training ends
+IDLE_EPOCHS, IDLE_STEPS = 5, 500  # at chance from the first epoch on, before a training ends
 NO_FIGURES = (math.nan, 0.0, 0.0)  # of a network whose outputs are not finite
 
 
 class ScaledAdamW(keras.optimizers.AdamW):
     """AdamW with a multiple of the learning rate for each trainable variable, in their order.
 
-    The decay of the weights, separate from their gradients, goes by the learning rate itself.
+    The decay of the weights, separate from their gradients, uses the learning rate itself.
     """
 
     def __init__(self, learning_rate: float, multiples: Sequence[float], **options: Any):
@@ -38,7 +38,14 @@ class ScaledAdamW(keras.optimizers.AdamW):
 
 @dataclass(frozen=True)
 class Samples:
-    """A source with its labels (n,) int64, and a weight for each class (K,) or None."""
+    """A source with its labels.
+
+    Attributes:
+        source: the inputs.
+        labels: (n,) int64.
+        num_classes: K.
+        class_weights: a weight for each class, (K,), None for equal ones.
+    """
 
     source: Source
     labels: np.ndarray
@@ -46,24 +53,46 @@ class Samples:
     class_weights: np.ndarray | None = None
 
     def targets(self, numbers: np.ndarray) -> np.ndarray:
-        """Return one-hot float32 (n, K)."""
+        """Return one-hot targets, float32 (n, K)."""
         return np.eye(self.num_classes, dtype=np.float32)[self.labels[numbers]]
 
     def weights(self, numbers: np.ndarray) -> np.ndarray | None:
-        """Return the samples' weights, float32 (n,), or None where all are the same."""
+        """Return the samples' weights, float32 (n,), or None if all are equal."""
         return None if self.class_weights is None else self.class_weights[self.labels[numbers]].astype(np.float32)
 
 
 def balanced(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return a weight for each class, n / (K n_k) over the K classes present, so that each counts the same."""
+    """Return a weight for each class, n / (K n_k) over the K classes present, so that all classes count alike."""
     counts = np.bincount(labels, minlength=num_classes)
     return np.where(counts > 0, len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0.0)
+
+
+def train_step(
+    model: keras.Model, samples: Samples, inputs: np.ndarray, numbers: np.ndarray, rate: float
+) -> tuple[float, float]:
+    """Train one step and return its loss and accuracy.
+
+    Args:
+        model: the compiled network.
+        samples: the training samples.
+        inputs: a batch (n, H, W, C) of them.
+        numbers: the sample numbers (n,) of the batch.
+        rate: the learning rate.
+    """
+    model.optimizer.learning_rate = rate
+    logs = model.train_on_batch(
+        inputs, samples.targets(numbers), sample_weight=samples.weights(numbers), return_dict=True
+    )
+    return float(logs["loss"]), float(logs["accuracy"])
 
 
 def rate_multiples(model: keras.Model, recipe: Recipe, depths: Mapping[str, int]) -> list[float]:
     """Return the multiple of the learning rate for each trainable variable.
 
-    `depths` gives for each convolution the number of stages above its own.
+    Args:
+        model: the network.
+        recipe: the multiples of the backbone, its stages and the probe.
+        depths: the number of stages above each layer's own, by layer.
     """
     of_layer = {name: recipe.backbone_rate * recipe.stage_rate**depth for name, depth in depths.items()}
     of_layer["probe"] = recipe.probe_rate
@@ -73,9 +102,15 @@ def rate_multiples(model: keras.Model, recipe: Recipe, depths: Mapping[str, int]
 def compile_model(
     model: keras.Model, recipe: Recipe, depths: Mapping[str, int] | None = None, on_gpu: bool = False
 ) -> None:
-    """Compile the network for its recipe; on a CPU TensorFlow goes without XLA, which is slower than oneDNN.
+    """Compile the network for its recipe.
 
-    JAX has nothing else, and PyTorch is not compiled.
+    On a CPU TensorFlow does not use XLA, which is slower than oneDNN. JAX has only XLA, and PyTorch is not compiled.
+
+    Args:
+        model: the network.
+        recipe: the optimizer and the loss.
+        depths: the number of stages above each layer's own, by layer, see `rate_multiples`.
+        on_gpu: whether it is trained on a GPU.
     """
     if recipe.weight_decay is None:
         optimizer: keras.optimizers.Optimizer = keras.optimizers.Adam(recipe.learning_rate)
@@ -93,11 +128,16 @@ def compile_model(
 
 
 class Training:
-    """A network on its way through its epochs.
+    """The training of one network, epoch by epoch.
 
-    `validation` gives the curve, and where the recipe has patience the choice of the weights. With `checkpoint` every
-    finished epoch is kept there, under `settings_sha256`; a later Training of the same digest goes on from it and ends
-    with the weights of an unbroken one.
+    Args:
+        model: the compiled network.
+        recipe: how it is trained.
+        training: the samples to train on.
+        validation: the samples of the curve and, if the recipe has patience, of the choice of the weights.
+        seed: the seed of the orders of the epochs.
+        checkpoint: keeps every finished epoch. A later Training with equal settings continues from there and ends with
+            the weights of a training without a break.
     """
 
     def __init__(
@@ -124,7 +164,13 @@ class Training:
         progress: Callable[[int], None] = lambda count: None,
         on_epoch: Callable[[Epoch], None] = lambda row: None,
     ) -> State:
-        """Train to the end of the recipe, the patience or the time, then give the network the weights to be kept."""
+        """Train to the end of the recipe, the patience or the time, then set the network's final weights.
+
+        Args:
+            max_minutes: the minutes of training over all calls, None for no limit.
+            progress: called with the number of samples after each step.
+            on_epoch: called with each new row of the learning curve.
+        """
         state = self.state
         if not state.history:
             began = time.perf_counter()
@@ -149,11 +195,7 @@ class Training:
         totals, rate = np.zeros(2), 0.0
         for step, (inputs, numbers) in enumerate(batches, start=first_step):
             rate = self.recipe.rate(step, self.recipe.epochs * self.steps_per_epoch)
-            self.model.optimizer.learning_rate = rate
-            logs = self.model.train_on_batch(
-                inputs, self.training.targets(numbers), sample_weight=self.training.weights(numbers), return_dict=True
-            )
-            totals += len(numbers) * np.array([float(logs["loss"]), float(logs["accuracy"])])
+            totals += len(numbers) * np.array(train_step(self.model, self.training, inputs, numbers, rate))
             progress(len(numbers))
             if not math.isfinite(totals[0]):
                 self._collapse(f"the loss is not finite in epoch {epoch}")
@@ -179,7 +221,7 @@ class Training:
         if self._is_best(row):
             state.best_epoch, state.best_weights = row.epoch, self.model.get_weights()
         if not state.stopped:
-            self._stop_in_vain()
+            self._stop_early()
         if self.checkpoint:
             self.checkpoint.keep(self.model, state)
         on_epoch(row)
@@ -194,11 +236,11 @@ class Training:
         best = self.state.history[self.state.best_epoch]
         return (row.val_accuracy, -row.val_loss) > (best.val_accuracy, -best.val_loss)
 
-    def _stop_in_vain(self) -> None:
-        """End training where the accuracy fell to chance or stayed there, or the patience is over.
+    def _stop_early(self) -> None:
+        """End training if the accuracy fell to chance or stayed there, or the patience is over.
 
-        Chance is what a network that gives every image the same class has: a balanced accuracy of 1/K. Without patience
-        nothing may be chosen, so that only a loss that is not finite ends the training.
+        Chance is a balanced accuracy of 1/K, which a network has if it gives every image one class. Without patience
+        nothing may be chosen. Then only a loss that is not finite ends the training.
         """
         state, patience = self.state, self.recipe.patience
         if patience is None:

@@ -1,4 +1,4 @@
-"""The learning curve: accuracy against the number of training images, and what more of them would give."""
+"""The learning curve: accuracy against the number of training images, extrapolated to more images."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -27,7 +27,13 @@ class PowerLaw:
 
     @classmethod
     def fit(cls, num_images: np.ndarray, accuracies: np.ndarray, errors: np.ndarray) -> Self:
-        """Fit to points (n,) by least squares weighted by their standard errors `errors` (n,), all positive."""
+        """Fit to n points by least squares.
+
+        Args:
+            num_images: (n,).
+            accuracies: (n,).
+            errors: the standard errors of the accuracies, (n,), all positive, which weight the squares.
+        """
         best, least = (float(accuracies[-1]), 0.0, 1.0), np.inf
         for exponent in EXPONENTS:
             ceiling, drop = _line(num_images**-exponent, accuracies, 1 / errors**2)
@@ -38,7 +44,7 @@ class PowerLaw:
 
 
 def _line(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Return ceiling and drop of y = ceiling - drop x, the ceiling at most 1 and the drop at least 0."""
+    """Return ceiling, at most 1, and drop, at least 0, of y = ceiling - drop x by weighted least squares."""
     mean_x, mean_y = np.average(x, weights=weights), np.average(y, weights=weights)
     spread = float((weights * (x - mean_x) ** 2).sum())
     drop = max(0.0, -float((weights * (x - mean_x) * (y - mean_y)).sum()) / spread) if spread else 0.0
@@ -51,9 +57,15 @@ def _line(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, flo
 def extrapolate(
     num_images: np.ndarray, accuracies: np.ndarray, errors: np.ndarray, target: float
 ) -> tuple[float, list[float]]:
-    """Return the accuracy at `target` images and its 95 % interval [low, high], from points with standard errors.
+    """Return the accuracy at `target` images and its 95 % interval [low, high].
 
-    The interval is of curves fitted to points drawn anew around their values (a parametric bootstrap, seeded).
+    The interval is of curves fitted to points that are drawn around the measured ones (a seeded parametric bootstrap).
+
+    Args:
+        num_images: (n,), of the measured points.
+        accuracies: (n,).
+        errors: their standard errors, (n,).
+        target: the number of images.
     """
     expected = PowerLaw.fit(num_images, accuracies, errors)(target)
     generator = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""The path over C: linear classifiers of several folds at each value, solved together, each value from the last one."""
+"""The path over C: linear classifiers of several folds, solved together, each value from the last one's solution."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from thaw.models.solver.blocks import Known, Pool
 from thaw.models.solver.lbfgs import Minimum
 from thaw.models.solver.objective import TOLERANCE, Fold, Objective, Problems, Rows, measure, slope_at_zero, solve
 
-CHOOSING_TOLERANCE = 1e-3  # of the gradient at zero: moves a fold's accuracy by a tenth of a point at most
+CHOOSING_TOLERANCE = 1e-3  # of the gradient at zero; it moves a fold's accuracy by a tenth of a point at most
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Classifier and scaler fitted to all rows, and each row's scores (N, K) or (N,) from the fold that left it out."""
+    """Classifier and scaler of all rows, and each row's scores (N, K) or (N,) from the fold that leaves it out."""
 
     scaler: StandardScaler
     classifier: LinearModel
@@ -30,11 +30,17 @@ class Fitted:
 
 
 class LinearPath:
-    """Linear classifiers of one kind on the rows of a pool, standardised by the rows that each is fitted to.
+    """Linear classifiers of one kind on the rows of a pool, each standardised by the rows that it is fitted to.
 
-    `labels` (N,) are the rows' classes. `folds` are (fit rows, held-out rows) pairs; a fold is fitted to all rows but
-    those it holds out, and no row is held out twice. Features are never copied: what scaling does to them is done to
-    the coefficients.
+    Features are never copied: the coefficients are scaled instead.
+
+    Args:
+        kind: the class of the classifiers.
+        pool: the N rows.
+        labels: the classes of the rows, (N,).
+        folds: pairs of fit rows and held-out rows. A fold is fitted to all rows that it does not hold out, and no row
+            is held out twice.
+        class_weight: `balanced` or None.
     """
 
     def __init__(self, kind: type[LinearModel], pool: Pool, labels: np.ndarray, folds: Folds, class_weight: str | None):
@@ -63,16 +69,19 @@ class LinearPath:
 
     def accuracies(self, values: Sequence[float]) -> Iterator[np.ndarray]:
         """Yield the held-out accuracy of each fold (F,) at each of the ascending `values` of C."""
-        for right in self.right(values):
-            yield np.array([right[self._held_out == fold].mean() for fold in range(self.num_folds)])
+        for correct in self.correct(values):
+            yield np.array([correct[self._held_out == fold].mean() for fold in range(self.num_folds)])
 
     @property
     def held_out(self) -> np.ndarray:
-        """Which rows (N,) a fold holds out."""
+        """Whether a fold holds out each row, (N,) bool."""
         return self._held_out != NO_FOLD
 
-    def right(self, values: Sequence[float]) -> Iterator[np.ndarray]:
-        """Yield which rows (N,) the fold that left them out labels rightly at each value; no fold's rows are wrong."""
+    def correct(self, values: Sequence[float]) -> Iterator[np.ndarray]:
+        """Yield at each value whether the fold that leaves a row out labels it correctly, (N,) bool.
+
+        False for a row that no fold leaves out.
+        """
         unknowns = None
         for value in values:
             problems = self._problems(value, self._folds[:-1])
@@ -82,7 +91,7 @@ class LinearPath:
             yield self.held_out & (predicted == self.rows.known.codes)
 
     def fit(self, value: float, held_out: bool) -> Fitted:
-        """Return the classifier fitted to all rows at one C, and if `held_out` the scores that the folds give."""
+        """Return the classifier of all rows at the C `value`, and if `held_out` the folds' scores."""
         folds = self._folds if held_out else self._folds[-1:]
         problems = self._problems(value, folds)
         minimum = solve(self.rows, problems, TOLERANCE * value * self._slopes[-len(problems) :])
@@ -94,7 +103,7 @@ class LinearPath:
         return Problems(self.kind.loss(len(self.classes)), value, folds)
 
     def _held_out_scores(self, problems: Problems, unknowns: np.ndarray) -> np.ndarray:
-        """Return each row's scores (N, K) or (N,) from the fold that left it out, NaN where none did."""
+        """Return each row's scores (N, K) or (N,) from the fold that leaves it out, NaN if no fold does."""
         scores = Objective(self.rows, problems).held_out_scores(unknowns)
         return scores[:, 0] if scores.shape[1] == 1 else scores
 

@@ -5,19 +5,21 @@ from scipy.linalg import eigh
 
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-10  # of the log evidence per sample, between two iterations
-WIDEST = 1e12  # how far alpha / beta may lie from the largest squared singular value, either way
-CONSTANT = 1e-6  # deviation over largest size, of a feature whose differences are float32's rounding
+MAX_RATIO = 1e12  # of alpha / beta over the largest squared singular value, and of the inverse
+MAX_CONSTANT_DEVIATION = 1e-6  # over the largest size; below, a deviation is float32's rounding
 
 
 def log_me(features: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean over classes of the maximised log evidence per sample, in nats; higher suits better.
+    """Return the mean over classes of the maximised log evidence per sample, in nats; higher is better.
 
     `features` are (N, D) float32, `labels` (N,) int64. The one-hot label y of a class is modelled as F w plus noise,
-    with w ~ N(0, 1/alpha) and noise ~ N(0, 1/beta); the evidence is that of the best alpha and beta, found by
-    MacKay's fixed point on the singular values of F. Classes without a sample do not count. Where a class is a linear
-    function of the features without any noise, the evidence has no maximum, and the score is some large number.
-    Source: You, Liu, Wang and Long, "LogME: Practical Assessment of Pre-trained Models for Transfer Learning", ICML
-    2021, section 4. Raises ValueError where shapes or types differ from these or a value is not finite.
+    with w ~ N(0, 1/alpha) and noise ~ N(0, 1/beta). The best alpha and beta are found by MacKay's fixed point on the
+    singular values of F. Classes without a sample do not count. If a class is a linear function of the features without
+    any noise, the evidence has no maximum, and the score is some large number. Source: You, Liu, Wang and Long, "LogME:
+    Practical Assessment of Pre-trained Models for Transfer Learning", ICML 2021, section 4.
+
+    Raises:
+        ValueError: shapes or types are others, or a value is not finite.
     """
     indicators = _indicators(features, labels)
     squares, along = _decomposed(features.astype(np.float64), indicators)
@@ -26,27 +28,29 @@ def log_me(features: np.ndarray, labels: np.ndarray) -> float:
 
 
 def h_score(features: np.ndarray, labels: np.ndarray) -> float:
-    """Return trace(pinv(cov(f)) cov(E[f | y])), from 0 to the number of classes less one; higher suits better.
+    """Return trace(pinv(cov(f)) cov(E[f | y])), from 0 to the number of classes less one; higher is better.
 
-    `features` are (N, D) float32, `labels` (N,) int64. It is computed as what the class means explain of standardised
-    features, since a change of units leaves it as it is: the squared length of each class's indicator within the span
-    of the centred features, over the size of the class. Source: Bao, Li, Huang, Zhang, Zheng, Zamir and Guibas, "An
-    Information-Theoretic Approach to Transferability in Task Transfer Learning", ICIP 2019, definition 2. Raises
-    ValueError as `log_me` does.
+    `features` are (N, D) float32, `labels` (N,) int64. A change of units does not change the score, so features are
+    standardised. It is the sum over classes of the squared length of the class's indicator within the span of the
+    centred features, over the size of the class. Source: Bao, Li, Huang, Zhang, Zheng, Zamir and Guibas, "An
+    Information-Theoretic Approach to Transferability in Task Transfer Learning", ICIP 2019, definition 2.
+
+    Raises:
+        ValueError: as for `log_me`.
     """
     indicators = _indicators(features, labels)
     centred = features.astype(np.float64)
     largest = np.abs(centred).max(axis=0)
     centred -= centred.mean(axis=0)
     deviation = centred.std(axis=0)
-    constant = deviation <= CONSTANT * largest
+    constant = deviation <= MAX_CONSTANT_DEVIATION * largest
     centred /= np.where(constant, np.inf, deviation)
     _, along = _decomposed(centred, indicators)
     return float((along.sum(axis=0) / indicators.sum(axis=0)).sum())
 
 
 def _indicators(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the one-hot labels (N, K), float64, of the classes that occur, after checking both arrays."""
+    """Return the one-hot labels (N, K) float64 of the classes that occur, after a check of both arrays."""
     kinds = f"features {features.dtype} {features.shape}, labels {labels.dtype} {labels.shape}"
     if features.ndim != 2 or labels.shape != features.shape[:1] or 0 in features.shape or labels.dtype.kind not in "iu":
         raise ValueError(f"got {kinds}; expected floats (N, D) and integers (N,), at least one of each")
@@ -57,11 +61,17 @@ def _indicators(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _decomposed(matrix: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return squared singular values (R,) of `matrix` (N, D), and (R, K) squared lengths of `targets` along each.
+    """Return squared singular values of a matrix, and the squared lengths of targets along its left singular vectors.
 
-    The lengths are those of the targets (N, K) along the left singular vectors. The decomposition is that of the
-    smaller of the two Gram matrices, in a fraction of the time of the matrix's own; directions that are rounding of
-    it are left out.
+    The smaller of the two Gram matrices is decomposed, in a fraction of the time that the matrix itself would take.
+    Directions that are rounding are left out.
+
+    Args:
+        matrix: (N, D).
+        targets: (N, K).
+
+    Returns:
+        (R,) and (R, K).
     """
     wide = matrix.shape[1] > matrix.shape[0]
     squares, vectors = eigh(matrix @ matrix.T if wide else matrix.T @ matrix, overwrite_a=True)
@@ -75,13 +85,18 @@ def _decomposed(matrix: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np
 def _best_evidence(squares: np.ndarray, along: np.ndarray, missed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return each class's log evidence per sample (K,) at the best alpha and beta.
 
-    `squares` (R,) and `along` (R, K) are as `_decomposed` gives them, `missed` (K,) the squared length outside the
-    span, `shape` that of the features. The iteration is over the ratio alpha / beta: given it, the best beta is known.
+    The iteration is over the ratio alpha / beta, which determines the best beta.
+
+    Args:
+        squares: (R,), from `_decomposed`.
+        along: (R, K), likewise.
+        missed: the squared length of each class's indicator outside the span, (K,).
+        shape: the shape of the features.
     """
     num_rows, num_classes = shape[0], along.shape[1]
     if not len(squares):  # features are all 0: what is left is noise
         squares, along = np.ones(1), np.zeros((1, num_classes))
-    lowest, highest = squares.max() / WIDEST, squares.max() * WIDEST
+    lowest, highest = squares.max() / MAX_RATIO, squares.max() * MAX_RATIO
     ratio = np.full(num_classes, squares.mean())
     best = np.full(num_classes, -np.inf)
     for _ in range(MAX_ITERATIONS):

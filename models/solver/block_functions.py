@@ -1,4 +1,4 @@
-"""What is done with a block of rows in a pass over all of them: in a thread, or by a worker of a cluster."""
+"""The work on a block of rows in a pass over all rows: in a thread, or by a worker of a cluster."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +15,13 @@ NO_FOLD = -1  # of a row that is never held out
 class Slopes:
     """The losses of G problems with k scores each, and their slopes.
 
-    `coefficients` (G k, D) and `offsets` (G k, 1) are for rows that are not standardised, in the precision of the
-    products; `costs` (G, K) is how much a row of each class counts, `folds` (G,) the fold whose rows do not, `targets`
-    (G,) the class that a problem tells from the others.
+    Attributes:
+        loss: the loss of the scores.
+        coefficients: (G k, D), for rows that are not standardised, in the precision of the products.
+        offsets: (G k, 1), likewise.
+        costs: how much a row of each class counts in each problem, (G, K).
+        folds: the fold whose rows do not count in each problem, (G,).
+        targets: the class that each problem tells from the others, (G,).
     """
 
     loss: Loss
@@ -47,9 +51,9 @@ class Slopes:
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """The scores of rows from the fold that left them out.
+    """The scores of each row from the fold that leaves it out.
 
-    `coefficients` (F p, D) and `offsets` (F p, 1) are those of F folds, the `per_fold` p of one after those of another.
+    `coefficients` (F p, D) and `offsets` (F p, 1) are of F folds, one fold after the other; `per_fold` is p.
     """
 
     coefficients: np.ndarray
@@ -57,7 +61,7 @@ class HeldOutScores:
     per_fold: int
 
     def __call__(self, block: np.ndarray, known: Known) -> np.ndarray:
-        """Return scores (n, p), NaN for rows that no fold leaves out."""
+        """Return scores (n, p), NaN for a row that no fold leaves out."""
         scores = (self.coefficients @ block.T + self.offsets).reshape(-1, self.per_fold, len(block))
         result = np.full((len(block), self.per_fold), np.nan, scores.dtype)
         if known.folds is not None:
@@ -68,7 +72,7 @@ class HeldOutScores:
 
 @dataclass(frozen=True)
 class Moments:
-    """The sums that means and deviations come of: `parts` (P,) are the folds, `shift` (D,) is near the means."""
+    """The sums behind means and deviations: `parts` (P,) are the folds, `shift` (D,) is near the means."""
 
     parts: np.ndarray
     shift: np.ndarray

@@ -24,64 +24,44 @@ class Blocks(Protocol):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and features."""
+        """(N, D)."""
 
     @property
     def dtype(self) -> np.dtype:
         """The type of a block."""
 
     def read(self, rows: slice) -> np.ndarray:
-        """Return consecutive rows (n, D), which the caller leaves as they are."""
+        """Return consecutive rows (n, D), which the caller does not change."""
 
 
-@dataclass(frozen=True)
 class ArrayBlocks:
-    """The rows of an array (N, D) in memory; nothing is copied."""
+    """The rows of an array (N, D) in memory, which is not copied."""
 
-    array: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and features."""
-        return self.array.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The array's own type."""
-        return self.array.dtype
+    def __init__(self, array: np.ndarray):
+        self.array, self.dtype = array, array.dtype
+        self.shape: tuple[int, int] = array.shape
 
     def read(self, rows: slice) -> np.ndarray:
-        """Return a view of consecutive rows."""
+        """Return a view of consecutive rows (n, D)."""
         return self.array[rows]
 
 
-@dataclass(frozen=True)
 class OtherBlocks:
-    """Other blocks, as they are: what does something to them builds on this."""
+    """Other blocks, unchanged: the base of classes that do something to them."""
 
-    blocks: Blocks
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and features."""
-        return self.blocks.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The type of a block."""
-        return self.blocks.dtype
+    def __init__(self, blocks: Blocks):
+        self.blocks, self.shape, self.dtype = blocks, blocks.shape, blocks.dtype
 
     def read(self, rows: slice) -> np.ndarray:
-        """Return consecutive rows."""
+        """Return consecutive rows (n, D)."""
         return self.blocks.read(rows)
 
 
-@dataclass(frozen=True)
 class SquareRoots(OtherBlocks):
-    """The square roots of other blocks' sizes, sign kept (power normalisation), taken as they are read."""
+    """The signed square roots of other blocks (power normalisation), taken as the blocks are read."""
 
     def read(self, rows: slice) -> np.ndarray:
-        """Return the roots of consecutive rows."""
+        """Return the roots of consecutive rows (n, D)."""
         return signed_roots(self.blocks.read(rows))
 
 
@@ -89,8 +69,10 @@ class SquareRoots(OtherBlocks):
 class Known:
     """What is known of N rows beside their features.
 
-    `codes` (N,) int is the class, `folds` (N,) int the fold that a row is held out in (NO_FOLD for none), `weights`
-    (N,) how much it counts; None where no row is held out, where all count the same.
+    Attributes:
+        codes: the class of each row, (N,) int.
+        folds: the fold that holds each row out, (N,) int with NO_FOLD for none; None if no row is held out.
+        weights: how much each row counts, (N,); None if all count alike.
     """
 
     codes: np.ndarray
@@ -103,9 +85,9 @@ class Known:
 
 
 class Pool(Protocol):
-    """What works on the rows of `blocks` by blocks; `rows` are the slices that cover them, one for each block.
+    """Workers on the rows of `blocks`, block by block; `rows` are the slices of all blocks.
 
-    `work(block, known)` is a callable that can be pickled, called with a block (n, D) and what is known of its rows.
+    `work(block, known)` is a callable that can be pickled. It gets a block (n, D) and what is known of its rows.
     """
 
     blocks: Blocks
@@ -115,20 +97,25 @@ class Pool(Protocol):
         """Yield the work's result of each block, in order."""
 
     def add(self, work: Callable[[np.ndarray, Known], Sequence], known: Known, totals: Sequence[np.ndarray]) -> None:
-        """Add the arrays that each block gives to `totals` (float64), as many of the same shapes, in the blocks' order.
+        """Add the arrays of each block's result to `totals`, in the order of the blocks.
 
-        The last array may be added up part by part, and the parts in their order.
+        The last array may be summed over parts of the rows first, and the parts are added in their order.
+
+        Args:
+            work: returns as many arrays as there are totals, of equal shapes.
+            known: what is known of all rows.
+            totals: float64 arrays, which are changed.
         """
 
 
 def signed_roots(values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Return sign(x) sqrt(|x|) of every value of an array of any shape, in its precision; in `out` where given."""
+    """Return sign(x) sqrt(|x|) of an array of any shape, in its precision and, if given, in `out`."""
     roots = np.abs(values)
     return np.copysign(np.sqrt(roots, out=roots), values, out=out)
 
 
 def block_rows(blocks: Blocks) -> list[slice]:
-    """Return the slices that cover all rows, each at most 8 MiB and 8,192 rows, as many for each core."""
+    """Return the slices of all rows, each at most 8 MiB and 8,192 rows, as many for each core."""
     num_rows, num_features = blocks.shape
     step = min(BLOCK_ROWS, max(1, BLOCK_BYTES // max(1, num_features * blocks.dtype.itemsize)))
     if num_rows > step:
@@ -138,7 +125,7 @@ def block_rows(blocks: Blocks) -> list[slice]:
 
 
 def _num_threads() -> int:
-    """Return how many threads BLAS may use here: one per core, fewer where other fits run at the same time."""
+    """Return how many threads BLAS may use here: one per core, fewer if other fits run at the same time."""
     libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
     return min([cpu_count(), *(library["num_threads"] for library in libraries)])
 
@@ -146,8 +133,12 @@ def _num_threads() -> int:
 class BlockPool:
     """Threads that work on the blocks of some rows, with one BLAS thread each; use it in a `with` block.
 
-    `rows` are the slices that cover them, `block_rows` unless given. Rows that fit one block, or that one thread works
-    on, are worked on by the caller.
+    If there is one block or one thread, the caller's own thread does the work.
+
+    Args:
+        blocks: the rows.
+        rows: the slices of all blocks, None for `block_rows`.
+        num_threads: the number of threads, None for one per core.
     """
 
     def __init__(self, blocks: Blocks, rows: list[slice] | None = None, num_threads: int | None = None):
@@ -165,25 +156,22 @@ class BlockPool:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._closing.close()
 
-    def _work(self, work: Callable[[slice, np.ndarray], Result], rows: slice) -> Result:
-        return work(rows, self.blocks.read(rows))
+    def each(self, work: Callable[[np.ndarray, Known], Result], known: Known) -> Iterator[Result]:
+        """See `Pool`; few results wait at a time."""
 
-    def map(self, work: Callable[[slice, np.ndarray], Result]) -> Iterator[Result]:
-        """Yield `work(rows, block)` of each block, in order; few results wait at a time."""
+        def work_on(rows: slice) -> Result:
+            return work(self.blocks.read(rows), known[rows])
+
         if self._threads is None:
-            yield from (self._work(work, rows) for rows in self.rows)
+            yield from map(work_on, self.rows)
             return
         ahead: deque[Future[Result]] = deque()
         for rows in self.rows:
-            ahead.append(self._threads.submit(self._work, work, rows))
+            ahead.append(self._threads.submit(work_on, rows))
             if len(ahead) > self.num_threads:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
-
-    def each(self, work: Callable[[np.ndarray, Known], Result], known: Known) -> Iterator[Result]:
-        """See `Pool`."""
-        return self.map(lambda rows, block: work(block, known[rows]))
 
     def add(self, work: Callable[[np.ndarray, Known], Sequence], known: Known, totals: Sequence[np.ndarray]) -> None:
         """See `Pool`; every block is added by itself."""

@@ -7,10 +7,10 @@ import numpy as np
 
 MEMORY = 10  # past steps that shape a direction
 SUFFICIENT = 1e-4  # share of the promised decrease that a step has to give (Armijo)
-SMALL_GAIN = 1e-5  # relative decrease of the last step where a small gradient ends a problem
+SMALL_GAIN = 1e-5  # relative decrease of the last step at which a small gradient ends a problem
 NO_GAIN = 1e-4  # relative decrease that ends a problem, in units of the precision of the products
-ROUNDING = 100  # times its tolerance: a gradient that may be left where no step leads further down
-RESTART, GIVE_UP = 15, 45  # steps refused in a row: go down the gradient, end
+ROUNDING = 100  # times the tolerance: the gradient that may be left if no step leads further down
+RESTART, GIVE_UP = 15, 45  # refused steps in a row after which a problem goes down its gradient, or ends
 
 # (unknowns (g, k, D), which problems they are (g,)) -> (objectives (g,), gradients (g, k, D))
 Evaluate = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -18,7 +18,7 @@ Evaluate = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where each problem ended: `unknowns` (G, k, D) float64, and (G,) of the other three."""
+    """The end of each problem: `unknowns` (G, k, D) float64, and (G,) of the other three."""
 
     unknowns: np.ndarray
     values: np.ndarray
@@ -28,7 +28,7 @@ class Minimum:
 
 @dataclass
 class _Live:
-    """The problems that go on: which they are, and their state, every array's problem axis cut down to them."""
+    """The g problems that are not finished: their numbers and their state."""
 
     problems: np.ndarray  # (g,)
     unknowns: np.ndarray  # (g, k, D)
@@ -58,9 +58,15 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def minimise(evaluate: Evaluate, start: np.ndarray, tolerances: np.ndarray, max_iterations: int) -> Minimum:
     """Minimise G smooth convex problems from `start` (G, k, D).
 
-    A problem ends where its gradient's largest entry is at most its tolerance (G,) and its objective hardly decreases,
-    or where nothing is gained and the direction promises no more than rounding in the precision of `start` would hide.
-    Every round evaluates all problems that are left at once; each accepts its step or tries a shorter one by itself.
+    A problem ends if the largest entry of its gradient is within its tolerance and its objective hardly decreases. It
+    also ends if nothing is gained and the direction promises no more than rounding in the precision of `start` hides.
+    Every round evaluates all problems that are left at once. Each accepts its step or tries a shorter one by itself.
+
+    Args:
+        evaluate: returns the objectives and gradients of some problems.
+        start: the unknowns to begin at, (G, k, D), in the precision of the products.
+        tolerances: the largest gradient entry that may be left of each problem, (G,).
+        max_iterations: the most rounds.
     """
     num = len(start)
     everything = np.arange(num)
@@ -90,7 +96,7 @@ def minimise(evaluate: Evaluate, start: np.ndarray, tolerances: np.ndarray, max_
 
 
 def _first_length(gradients: np.ndarray) -> np.ndarray:
-    """Return the part of the gradient to go down first, (g,): a step of length 1 at most."""
+    """Return the share of the gradient that the first step goes down, (g,), so that its length is 1 at most."""
     return 1 / np.sqrt(np.maximum(_dot(gradients, gradients), 1))
 
 
@@ -110,7 +116,7 @@ def _round(live: _Live, evaluate: Evaluate, slot: int, result: Minimum, toleranc
     live.gradients = np.where(mine, gradients, live.gradients)
     live.values = np.where(accepted, values, live.values)
     # A step may gain nothing by overshooting, far from the minimum; the slope along a quasi-Newton direction is about
-    # twice what is left to gain (Boyd and Vandenberghe 2004, section 9.5.1), so that it tells whether that is rounding.
+    # twice what is left to gain (Boyd and Vandenberghe 2004, section 9.5.1), and tells whether the rest is rounding.
     flat = (gain <= NO_GAIN * precision) & (-slope <= precision * np.abs(values))
     stuck = (live.refused >= GIVE_UP) | (flat & (live.refused >= RESTART))  # at last so short that it changes nothing
     live.refused = np.where(accepted, 0, live.refused + 1)
@@ -124,14 +130,14 @@ def _round(live: _Live, evaluate: Evaluate, slot: int, result: Minimum, toleranc
 
 
 def _shorter(lengths: np.ndarray, promised: np.ndarray, rise: np.ndarray) -> np.ndarray:
-    """Return the lengths (g,) to try after refused ones: the least of the parabola, within a tenth and a half."""
+    """Return the lengths (g,) to try after refused ones: the minimum of the parabola, within a tenth and a half."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = -promised / (2 * (rise - promised))
     return lengths * np.clip(np.nan_to_num(share, nan=0.1, posinf=0.1, neginf=0.1), 0.1, 0.5)
 
 
 def _restart(live: _Live, stuck: np.ndarray) -> None:
-    """Forget the past of problems whose directions lead nowhere, `stuck` (g,) bool, and go down their gradients."""
+    """Forget the past of the problems `stuck` (g,) bool, whose directions lead nowhere, and go down their gradients."""
     live.weights[:, stuck] = 0
     live.scale[stuck] = 1
     live.directions[stuck] = -live.gradients[stuck]
@@ -139,7 +145,7 @@ def _restart(live: _Live, stuck: np.ndarray) -> None:
 
 
 def _remember(live: _Live, slot: int, step: np.ndarray, turn: np.ndarray) -> None:
-    """Put a step and its change of the gradient in place of the oldest; both are zero where the step was refused."""
+    """Replace the oldest step and its change of the gradient by the newest; both are zero if the step was refused."""
     curvature = _dot(step, turn)
     useful = curvature > 0
     live.steps[slot], live.turns[slot] = step, turn
@@ -164,7 +170,7 @@ def _directions(live: _Live, newest: int) -> np.ndarray:
 
 
 def _hand_over(live: _Live, result: Minimum, converged: np.ndarray, done: np.ndarray) -> None:
-    """Hand over the state of all problems, and go on without those that are `done` (g,) bool."""
+    """Copy the state of all problems to the result, and drop the problems that are `done` (g,) bool."""
     result.unknowns[live.problems] = live.unknowns
     result.values[live.problems] = live.values
     result.converged[live.problems] = converged

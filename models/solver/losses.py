@@ -1,46 +1,53 @@
-"""The losses of linear classifiers and their slopes, for many problems of the same rows at once."""
-
-from typing import Protocol
+"""The losses of linear classifiers and their slopes, for many problems on the same rows at once."""
 
 import numpy as np
 from scipy.special import expit
 
 
-class Loss(Protocol):
-    """What a row's scores cost.
+class Loss:
+    """The loss of a row's scores; this base is multinomial, without a penalty of the intercept.
 
-    A classifier is solved as one problem for each of `targets` (t,), the classes told from all others, with `width`
-    scores each. `penalises_intercept` says whether the penalty counts the intercept too.
+    Attributes:
+        width: the number of scores of each problem, k.
+        targets: the class that each problem tells from the others, (t,); a classifier is solved as t problems.
+        penalises_intercept: whether the penalty counts the intercept too.
     """
 
-    width: int
-    targets: np.ndarray
-    penalises_intercept: bool
+    width = 1
+    targets = np.array([1])
+    penalises_intercept = False
 
     def costs(self, class_weights: np.ndarray) -> np.ndarray:
         """Return how much a row of each class counts in each problem, (t, K), from the classes' weights (K,)."""
+        return class_weights[None]
 
     def __call__(
         self, scores: np.ndarray, codes: np.ndarray, costs: np.ndarray, targets: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return each problem's summed loss (g,) float64 and the slopes by score (g, k, n); `scores` is written over.
+        """Return each problem's summed loss, and the slopes by score.
 
-        `scores` (g, k, n) are those of n rows of the classes `codes` (n,), `costs` (g, n) how much each row counts,
-        `targets` (g,) the class that a problem tells from the others.
+        Args:
+            scores: (g, k, n), of n rows, which are written over.
+            codes: the class of each row, (n,).
+            costs: how much each row counts in each problem, (g, n).
+            targets: the class that each problem tells from the others, (g,).
+
+        Returns:
+            The losses (g,) float64, and the slopes (g, k, n) in the precision of the scores.
         """
+        raise NotImplementedError
 
 
-class SquaredHinge:
+class SquaredHinge(Loss):
     """max(0, 1 - y f)^2 with y = 1 for the target class and -1 for the others (LIBLINEAR: Fan et al. 2008, eq. 2)."""
 
-    width = 1
     penalises_intercept = True
 
     def __init__(self, num_classes: int):
         self.targets = np.arange(num_classes) if num_classes > 2 else np.array([1])
 
     def costs(self, class_weights: np.ndarray) -> np.ndarray:
-        """As in LIBLINEAR, a class's weight counts where the class is the one against the rest."""
+        """Return (t, K); as in LIBLINEAR, a class's weight counts only in the problem that tells the class apart."""
         if len(self.targets) == 1:
             return class_weights[None]
         own = np.arange(len(class_weights)) == self.targets[:, None]
@@ -62,16 +69,8 @@ class SquaredHinge:
         return loss, costs[:, None]
 
 
-class Logistic:
+class Logistic(Loss):
     """log(1 + exp(-y f)) with y = 1 for the target class and -1 for the other."""
-
-    width = 1
-    penalises_intercept = False
-    targets = np.array([1])
-
-    def costs(self, class_weights: np.ndarray) -> np.ndarray:
-        """Return the classes' weights."""
-        return class_weights[None]
 
     def __call__(
         self, scores: np.ndarray, codes: np.ndarray, costs: np.ndarray, targets: np.ndarray
@@ -83,18 +82,13 @@ class Logistic:
         return loss, (expit(margins) * signs * costs)[:, None]
 
 
-class Softmax:
+class Softmax(Loss):
     """-log of the true class's softmax: multinomial logistic regression."""
 
-    penalises_intercept = False
-    targets = np.array([0])  # of no meaning: the scores of all classes belong to one problem
+    targets = np.array([0])  # without a meaning: the scores of all classes belong to one problem
 
     def __init__(self, num_classes: int):
         self.width = num_classes
-
-    def costs(self, class_weights: np.ndarray) -> np.ndarray:
-        """Return the classes' weights."""
-        return class_weights[None]
 
     def __call__(
         self, scores: np.ndarray, codes: np.ndarray, costs: np.ndarray, targets: np.ndarray
@@ -109,3 +103,8 @@ class Softmax:
         scores *= (costs / total)[:, None]
         scores[:, codes, rows] -= costs
         return loss, scores
+
+
+def logistic_loss(num_classes: int) -> Loss:
+    """Return the loss of multinomial logistic regression: of one score for two classes, else of a score a class."""
+    return Logistic() if num_classes == 2 else Softmax(num_classes)

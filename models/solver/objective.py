@@ -12,29 +12,31 @@ from thaw.models.solver.losses import Loss
 
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-4  # of the gradient at zero
-CONSTANT = 1e-10  # variance over mean square, about the first block's mean, of what is rounding
-NOTHING = -2  # held out from a fold that sees every row
+MAX_CONSTANT_VARIANCE = 1e-10  # over the mean square about the first block's mean; below, a variance is rounding
+NOTHING = -2  # the rows that are held out from a fold with all rows
 
 
 @dataclass(frozen=True)
 class Rows:
-    """N rows of features with what is known of each."""
+    """N rows of features, with what is known of each row."""
 
     pool: Pool
     known: Known
 
     @property
     def num_features(self) -> int:
-        """D."""
+        """The number of features, D."""
         return self.pool.blocks.shape[1]
 
 
 @dataclass(frozen=True)
 class Fold:
-    """What a classifier is fitted to: all rows but those held out in `number` (all, where that is None).
+    """The rows that a classifier is fitted to.
 
-    `class_weights` (K,) are the weights of its classes; `scaling` (2, D), means and standard deviations, standardises
-    its features as they are read, None leaves them.
+    Attributes:
+        number: the fold whose rows are held out, None to fit to all rows.
+        class_weights: the weights of the classes, (K,).
+        scaling: means and standard deviations (2, D) that standardise the features as they are read, None for neither.
     """
 
     number: int | None
@@ -43,7 +45,7 @@ class Fold:
 
 
 class Problems:
-    """The problems of some classifiers on the same rows at one C: the loss's own for each of `folds`, G in all."""
+    """The G problems of several classifiers on the same rows at one C: for each of `folds` those of the loss."""
 
     def __init__(self, loss: Loss, C: float, folds: Sequence[Fold]):
         self.loss = loss
@@ -67,9 +69,12 @@ class Problems:
         return coefficients, intercepts - np.einsum("gkd,gd->gk", coefficients, mean)
 
     def from_rows(self, slopes: np.ndarray, totals: np.ndarray, live: np.ndarray) -> np.ndarray:
-        """Return slopes by coefficient (g, k, D) from those for rows that are not standardised, which are written over.
+        """Return slopes by coefficient (g, k, D) for standardised rows.
 
-        `totals` (g, k) are the slopes by intercept.
+        Args:
+            slopes: the slopes (g, k, D) for rows that are not standardised, which are written over.
+            totals: the slopes by intercept, (g, k).
+            live: the numbers of the problems, (g,).
         """
         if self._scaling is not None:
             mean, deviation = self._scaling[:, self.places[live]]
@@ -79,7 +84,7 @@ class Problems:
 
 
 class Objective:
-    """0.5 |w|^2 + sum of costs of the losses: of all problems, from one pass over the rows.
+    """0.5 |w|^2 + the summed costs of the losses, of all problems in one pass over the rows.
 
     Unknowns are (g, k, D + 1), the intercept last. Products are in the precision of the features, sums over blocks in
     float64.
@@ -106,7 +111,7 @@ class Objective:
         return values, self._gradient(unknowns, slopes.reshape(coefficients.shape), totals.reshape(-1, width), live)
 
     def _flat(self, unknowns: np.ndarray, live: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return coefficients (g, k, D), and as the products take them (g k, D) with their offsets (g k, 1)."""
+        """Return coefficients (g, k, D), then flat coefficients (g k, D) and offsets (g k, 1) for the products."""
         coefficients, intercepts = self.problems.to_rows(unknowns, live)
         flat = coefficients.reshape(-1, self.rows.num_features).astype(self.dtype)
         return coefficients, flat, intercepts.reshape(-1, 1).astype(self.dtype)
@@ -119,7 +124,7 @@ class Objective:
         return gradient
 
     def held_out_scores(self, unknowns: np.ndarray) -> np.ndarray:
-        """Return each row's scores (N, t k) from the fold that left it out, NaN where none did; t k are a fold's."""
+        """Return each row's scores (N, t k) from the fold that leaves it out, NaN if no fold does."""
         _, flat, offsets = self._flat(unknowns, np.arange(len(self.problems)))
         per_fold = len(self.problems.loss.targets) * unknowns.shape[1]
         work = HeldOutScores(flat, offsets, per_fold)
@@ -127,9 +132,9 @@ class Objective:
 
 
 def slope_at_zero(rows: Rows, problems: Problems) -> np.ndarray:
-    """Return the largest entry of each problem's gradient at zero (G,): what tolerances are relative to.
+    """Return the largest entry of each problem's gradient at zero, (G,), which tolerances are relative to.
 
-    Raises ValueError where a feature is not finite.
+    Raises ValueError if a feature is not finite.
     """
     objective = Objective(rows, problems)
     zero = np.zeros((len(problems), problems.loss.width, rows.num_features + 1), objective.dtype)
@@ -146,7 +151,15 @@ def solve(
     start: np.ndarray | None = None,
     max_iterations: int = MAX_ITERATIONS,
 ) -> Minimum:
-    """Solve all problems to gradients within `tolerances` (G,), from `start` (G, k, D + 1) or zero."""
+    """Solve all problems together.
+
+    Args:
+        rows: the rows.
+        problems: the G problems.
+        tolerances: the largest gradient entry that may be left of each problem, (G,).
+        start: the unknowns to begin at, (G, k, D + 1), None for zero.
+        max_iterations: the most iterations of a problem.
+    """
     objective = Objective(rows, problems)
     if start is None:
         start = np.zeros((len(problems), problems.loss.width, rows.num_features + 1))
@@ -154,10 +167,10 @@ def solve(
 
 
 def measure(rows: Rows, folds: Sequence[int | None]) -> np.ndarray:
-    """Return mean and standard deviation of each fold's fit rows, (len(folds), 2, D); that of a constant feature is 1.
+    """Return mean and standard deviation of each fold's fit rows, (len(folds), 2, D) float64, in one pass.
 
-    One pass in float64. Sums are kept for the rows of each fold and added up to those that a fold is fitted to:
-    subtracting held-out rows from a total would leave rounding where a feature is constant but for them.
+    The deviation of a constant feature is 1. Sums are kept for the rows of each fold, and those of the fit rows are
+    added. To subtract held-out rows from a total would leave rounding if a feature is constant except in these rows.
     """
     shift = rows.pool.blocks.read(rows.pool.rows[0]).mean(axis=0, dtype=np.float64)
     held_out = np.full(len(rows.known.codes), NO_FOLD) if rows.known.folds is None else rows.known.folds
@@ -170,6 +183,6 @@ def measure(rows: Rows, folds: Sequence[int | None]) -> np.ndarray:
         fitted = parts != (NOTHING if fold is None else fold)
         mean, square = sums[fitted].sum(axis=0) / counts[fitted].sum()
         variance = np.maximum(square - np.square(mean), 0)
-        constant = variance <= CONSTANT * square
+        constant = variance <= MAX_CONSTANT_VARIANCE * square
         result.append(np.stack([mean + shift, np.sqrt(np.where(constant, 1, variance))]))
     return np.stack(result)

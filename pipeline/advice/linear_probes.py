@@ -170,8 +170,8 @@ def learning_curve(survey: Survey, best: LinearProbe) -> tuple[LearningCurve, Po
             probed = _probe_again(best, some, labels[used], [fold], MULTIPLES_FOR_FEW)
             points.append(_point(share, len(few), probed))
     known = np.sort(np.concatenate([held for _, held in folds]))
-    correct = best.probed.right[np.searchsorted(known, held_out)]
-    points.append(_point(1.0, best.num_fitted, replace(best.probed, right=correct)))
+    correct = best.probed.correct[np.searchsorted(known, held_out)]
+    points.append(_point(1.0, best.num_fitted, replace(best.probed, correct=correct)))
     return _extrapolate(best.layer, points, len(rows))
 
 

@@ -38,7 +38,7 @@ class Refinement:
     @property
     def lead_error(self) -> float:
         """The standard error of the lead."""
-        return paired_error(self.probed.right, self.own)
+        return paired_error(self.probed.correct, self.own)
 
 
 def refine(
@@ -80,7 +80,7 @@ def _of_sample(survey: Survey, sizes: dict[int, SizeProbes]) -> Refinement | Non
     ]
     if own is None or not lacking:
         return None
-    return Refinement(*max(lacking, key=lambda row: row[2].accuracy), own=own_size.probed[own].right)
+    return Refinement(*max(lacking, key=lambda row: row[2].accuracy), own=own_size.probed[own].correct)
 
 
 def _judge_on_more(
@@ -102,4 +102,4 @@ def _judge_on_more(
     theirs = more.configuration(setting, best.strategy, probed.accuracy, kept=True)
     ours = more.configuration(own_setting, best.strategy, own.accuracy, kept=True)
     ours = ours.model_copy(update={"image_size": survey.settings.image_size})
-    return Refinement(sample.image_size, setting, probed, own.right), [theirs, ours]
+    return Refinement(sample.image_size, setting, probed, own.correct), [theirs, ours]

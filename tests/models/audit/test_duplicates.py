@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thaw.models.audit.duplicates import NEAR, AveragedBlocks, Nearest, equal_contents, nearest, picture_likeness
+from thaw.models.audit.duplicates import (
+    NEAR_COSINE,
+    AveragedBlocks,
+    Nearest,
+    equal_contents,
+    nearest,
+    pixel_correlation,
+)
 from thaw.models.solver.blocks import ArrayBlocks
 
 
@@ -29,7 +36,7 @@ def test_the_nearest_row_is_that_of_the_whole_product(seed: int, num_queries: in
     np.testing.assert_allclose(found.similarities, expected.max(axis=1), atol=1e-4)
     tenth = np.sort(expected, axis=1)[:, -10] if num_others >= 10 else np.full(num_queries, -1)
     np.testing.assert_allclose(found.tenth, tenth, atol=1e-4)
-    np.testing.assert_allclose(expected[np.arange(num_queries), found.places], expected.max(axis=1), atol=1e-4)
+    np.testing.assert_allclose(expected[np.arange(num_queries), found.indices], expected.max(axis=1), atol=1e-4)
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +46,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thaw.models.audit.duplicates.PRODUCT_ROWS", 7)
     monkeypatch.setattr("thaw.models.solver.blocks.BLOCK_ROWS", 33)
     pieces = nearest(queries, others)
-    np.testing.assert_array_equal(pieces.places, whole.places)
+    np.testing.assert_array_equal(pieces.indices, whole.indices)
     np.testing.assert_allclose(pieces.similarities, whole.similarities, atol=1e-6)
 
 
@@ -49,12 +56,12 @@ def test_planted_copies_are_near_and_strangers_are_not() -> None:
     sources = generator.permutation(300)[:30]
     queries[:30] = others[sources] + generator.normal(0, 0.1, (30, 24))
     found = nearest(ArrayBlocks(queries), ArrayBlocks(others))
-    assert (found.places[:30] == sources).all()
+    assert (found.indices[:30] == sources).all()
     assert found.is_near.tolist() == [True] * 30 + [False] * 70
 
 
 def test_a_row_is_near_where_it_stands_out() -> None:
-    similarities = np.array([0.9, 0.9, 0.99, NEAR - 0.01], np.float32)
+    similarities = np.array([0.9, 0.9, 0.99, NEAR_COSINE - 0.01], np.float32)
     tenth = np.array([0.75, 0.85, 0.985, 0.2], np.float32)  # a crowd lies around the second and the third
     assert Nearest(np.arange(4), similarities, tenth).is_near.tolist() == [True, False, False, False]
 
@@ -64,13 +71,13 @@ def test_features_that_stand_still_do_not_count() -> None:
     constant = [np.hstack([rows, np.full((len(rows), 3), 0.1, np.float32)]) for rows in (queries, others)]
     constant[0][:, -1] = 5  # elsewhere it would outweigh all others
     bare, found = (nearest(ArrayBlocks(a), ArrayBlocks(b)) for a, b in ((queries, others), constant))
-    np.testing.assert_array_equal(found.places, bare.places)
+    np.testing.assert_array_equal(found.indices, bare.indices)
     np.testing.assert_allclose(found.similarities, bare.similarities, atol=1e-5)
 
 
 def test_no_queries() -> None:
     found = nearest(ArrayBlocks(features(0, 0)), ArrayBlocks(features(1, 5)))
-    assert len(found.places) == len(found.similarities) == 0
+    assert len(found.indices) == len(found.similarities) == 0
 
 
 def test_maps_are_averaged_over_their_positions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,11 +95,11 @@ def test_equal_contents() -> None:
 
 def test_pictures_are_alike_when_mirrored_or_brighter() -> None:
     pictures = np.random.default_rng(0).random((6, 8, 8))
-    assert picture_likeness(pictures, pictures[:, :, ::-1]) == pytest.approx(np.ones(6))
-    assert picture_likeness(pictures, 3 * pictures + 20) == pytest.approx(np.ones(6))
-    assert (picture_likeness(pictures, np.roll(pictures, 1, axis=0)) < 0.6).all()
-    assert picture_likeness(pictures[:1], np.full((1, 8, 8), 0.3)).tolist() == [0]
+    assert pixel_correlation(pictures, pictures[:, :, ::-1]) == pytest.approx(np.ones(6))
+    assert pixel_correlation(pictures, 3 * pictures + 20) == pytest.approx(np.ones(6))
+    assert (pixel_correlation(pictures, np.roll(pictures, 1, axis=0)) < 0.6).all()
+    assert pixel_correlation(pictures[:1], np.full((1, 8, 8), 0.3)).tolist() == [0]
 
 
 def test_no_pairs_of_pictures_have_no_likeness() -> None:
-    assert picture_likeness(np.empty((0, 16, 16)), np.empty((0, 16, 16))).shape == (0,)
+    assert pixel_correlation(np.empty((0, 16, 16)), np.empty((0, 16, 16))).shape == (0,)

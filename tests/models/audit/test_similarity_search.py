@@ -81,7 +81,7 @@ def test_rows_without_a_direction_are_like_none() -> None:
 def test_many_rows_are_kept_projected_and_are_found_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     (rows, groups), (queries, wanted) = clusters(0, 3000), clusters(1, 100)
     exact = built(rows, groups)
-    monkeypatch.setattr(similarity_search, "MOST_BYTES", 10**6)
+    monkeypatch.setattr(similarity_search, "MAX_EXACT_BYTES", 10**6)
     projected = built(rows, groups)
     assert exact.is_exact
     assert not projected.is_exact
@@ -102,7 +102,7 @@ def test_rows_that_are_not_kept_are_compared_exactly(num: int, monkeypatch: pyte
     queries, rows = features(0, 12), features(1, 40)
     expected = built(rows).find(queries, num)
     monkeypatch.setattr("thaw.models.solver.blocks.BLOCK_ROWS", 7)
-    monkeypatch.setattr(similarity_search, "MOST_BYTES", 100)
+    monkeypatch.setattr(similarity_search, "MAX_EXACT_BYTES", 100)
     received = find_once(ArrayBlocks(rows), queries, num)
     np.testing.assert_array_equal(received[0], expected[0])
     np.testing.assert_allclose(received[1], expected[1], atol=1e-6)
@@ -114,7 +114,7 @@ def test_a_changed_copy_is_found_among_projected_rows(monkeypatch: pytest.Monkey
     generator = np.random.default_rng(3)
     sources = generator.permutation(3000)[:80]
     queries = (rows[sources] + generator.normal(0, 0.1, (80, 1200))).astype(np.float32)
-    monkeypatch.setattr(similarity_search, "MOST_BYTES", 10**6)
+    monkeypatch.setattr(similarity_search, "MAX_EXACT_BYTES", 10**6)
     assert (built(rows).find(queries, 1)[0][:, 0] == sources).all()
 
 

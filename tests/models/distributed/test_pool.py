@@ -149,7 +149,7 @@ def held(dask_worker: Any) -> list[bool]:
 
 
 def hold_up_to(share_of_limit: float) -> float:
-    before, worker.HELD = worker.HELD, share_of_limit
+    before, worker.MEMORY_SHARE = worker.MEMORY_SHARE, share_of_limit
     return before
 
 
@@ -165,7 +165,7 @@ class Sum:
 def test_a_worker_holds_its_share_where_its_memory_limit_allows(client: Any, tmp_path: Path, limited: bool) -> None:
     data = opened(write(tmp_path / "features.h5"), "one+two")
     known = Known(np.ones(len(data.labels), int))
-    before = client.run(hold_up_to, 0.0 if limited else worker.HELD)
+    before = client.run(hold_up_to, 0.0 if limited else worker.MEMORY_SHARE)
     try:
         with ClusterPool(ClusterBlocks(data.rows, client)) as pool, BlockPool(ArrayBlocks(data.memory)) as own:
             for _ in range(2):

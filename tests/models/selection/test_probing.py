@@ -26,7 +26,7 @@ def test_a_probe_is_what_the_choice_of_a_stage_finds() -> None:
     strategy = STRATEGIES["logreg"].among(values)
     chosen = max(try_candidate(strategy, ArrayBlocks(features), labels, folds, OPTIONS))
     probed = linear_probe(STRATEGIES["logreg"], features, labels, folds, values)
-    assert len(probed.right) == 240
+    assert len(probed.correct) == 240
     assert probed.accuracy == chosen
     assert probed.value in values
 
@@ -34,7 +34,7 @@ def test_a_probe_is_what_the_choice_of_a_stage_finds() -> None:
 def test_only_rows_that_a_fold_holds_out_count() -> None:
     features, labels = blobs(300)
     folds = make_folds(labels, None, 5, 0)[:2]
-    assert len(linear_probe(STRATEGIES["logreg"], features, labels, folds).right) == 120
+    assert len(linear_probe(STRATEGIES["logreg"], features, labels, folds).correct) == 120
 
 
 def test_folds_hold_out_as_many_rows_as_are_wanted() -> None:

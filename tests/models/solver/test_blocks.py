@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thaw.models.solver import blocks as module
-from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, SquareRoots, block_rows, signed_roots
+from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, Known, SquareRoots, block_rows, signed_roots
 
 
 def values(num_rows: int, num_features: int = 3) -> np.ndarray:
@@ -29,13 +29,13 @@ def test_results_come_in_order_from_several_threads(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "_num_threads", lambda: 3)
     array, threads = values(500), set()
 
-    def work(rows: slice, block: np.ndarray) -> tuple[int, np.ndarray]:
+    def work(block: np.ndarray, known: Known) -> tuple[int, np.ndarray]:
         threads.add(threading.current_thread().name)
-        return rows.start, block
+        return known.codes[0], block
 
     with BlockPool(ArrayBlocks(array)) as pool:
-        results = list(pool.map(work))
-        again = list(pool.map(work))
+        results = list(pool.each(work, Known(np.arange(500))))
+        again = list(pool.each(work, Known(np.arange(500))))
     assert [start for start, _ in results] == [part.start for part in pool.rows]
     np.testing.assert_array_equal(np.concatenate([block for _, block in results]), array)
     np.testing.assert_array_equal(np.concatenate([block for _, block in again]), array)
@@ -45,12 +45,12 @@ def test_results_come_in_order_from_several_threads(monkeypatch: pytest.MonkeyPa
 def test_an_error_in_a_thread_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK_ROWS", 7)
 
-    def work(rows: slice, block: np.ndarray) -> None:
-        if rows.start > 20:
+    def work(block: np.ndarray, known: Known) -> None:
+        if known.codes[0] > 20:
             raise OSError("the disk is gone")
 
     with BlockPool(ArrayBlocks(values(100))) as pool, pytest.raises(OSError, match="the disk is gone"):
-        list(pool.map(work))
+        list(pool.each(work, Known(np.arange(100))))
 
 
 def test_nothing_is_copied() -> None:

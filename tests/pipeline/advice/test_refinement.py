@@ -70,7 +70,7 @@ def test_a_better_setting_is_judged_on_all_images_beside_the_runs_own(monkeypatc
     tried, more, found, numbers = judged(monkeypatch, 2.0, 100.0)
     assert found is not None
     assert found.setting.layer == MISSING
-    assert len(found.own) == len(found.probed.right) == NUM_IMAGES
+    assert len(found.own) == len(found.probed.correct) == NUM_IMAGES
     assert found.lead > 0.1
     assert numbers == [NUM_IMAGES]
     theirs, ours = more
@@ -84,7 +84,7 @@ def test_both_are_judged_by_equal_rows_in_one_order(monkeypatch: pytest.MonkeyPa
     assert found is not None
     assert numbers == [NUM_IMAGES]
     assert found.own.mean() > 0.5
-    np.testing.assert_array_equal(found.probed.right, found.own)
+    np.testing.assert_array_equal(found.probed.correct, found.own)
 
 
 def test_time_bounds_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
