@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from benchmarks.case_runs import STRATEGIES
 from benchmarks.cases import Case
 
-FEW_TEST_IMAGES = 500  # below, an interval may reach 5 points to each side, else 3
+FEW_TEST_IMAGES = 500  # with fewer, an interval may reach 5 points on each side, else 3
 POINT = 0.01
 NEEDED = frozenset({"features", "svm", "logreg", "finetune"})  # a case counts without the others, but not in time
 
@@ -30,7 +30,7 @@ class Outcome(_Strict):
 
 
 class Advised(_Strict):
-    """What advice said, what it cost, and what its recommended command then measured."""
+    """What advice recommended, what it cost, and what its recommended command then measured."""
 
     command: str
     cpu_seconds: float
@@ -79,7 +79,7 @@ class CaseResult(_Strict):
 
     @property
     def reach(self) -> float | None:
-        """How far the interval reaches from the expected accuracy, to the farther side."""
+        """How far the interval reaches from the expected accuracy, to its farther end."""
         if self.advised is None:
             return None
         low, high = self.advised.interval
@@ -87,7 +87,7 @@ class CaseResult(_Strict):
 
     @property
     def narrow(self) -> bool | None:
-        """Whether it reaches no farther than it may."""
+        """Whether it reaches no farther than is allowed."""
         allowed = 0.05 if self.num_test < FEW_TEST_IMAGES else 0.03
         return self.reach and self.reach <= allowed + 1e-9
 
@@ -98,7 +98,7 @@ class CaseResult(_Strict):
 
     @property
     def share(self) -> float | None:
-        """Advice's time over that of all strategies; None where not all of them have been run."""
+        """Advice's time over that of all strategies; None if not all of them have been run."""
         whole = self.advised and len(self.strategies) == len(STRATEGIES)
         return self.advised.cpu_seconds / self.cpu_seconds if self.advised and whole else None
 

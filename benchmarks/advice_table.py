@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmarks.advice_results import CaseResult, CaseResults
 from benchmarks.case_runs import STRATEGIES
 from thaw.features.files.atomic import whole_path
-from thaw.pipeline.plots.charts import place_labels
+from thaw.pipeline.plots.labels import place_labels
 
 BEGIN, END = "<!-- advice cases -->", "<!-- end of advice cases -->"
 FROZEN = ("svm", "logreg", "knn", "ridge", "head")
@@ -17,7 +17,7 @@ CLOTHES = tuple(
 
 
 def markdown(results: CaseResults) -> str:
-    """Return the verdict on advice case by case, the totals, and every strategy's accuracy and minutes."""
+    """Return how good the advice was case by case, the totals, and every strategy's accuracy and minutes."""
     advised = [case for case in results.cases if case.advised]
     parts = [f"`{results.command}`; {results.machine}."]
     if advised:
@@ -116,7 +116,7 @@ def _grid(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def put_between(text: str, table: str) -> str:
-    """Return `text` with `table` between the two markers; ValueError where they are not there."""
+    """Return `text` with `table` between the two markers; ValueError if they are missing."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

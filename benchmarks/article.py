@@ -1,7 +1,7 @@
 """The article's two experiments end to end: its script with current Keras, beside `features`, `head` and `finetune`.
 
-Without --long only a few epochs are trained, which says where the time goes; the experiments as they are take most of
-an hour. Both sides run as whole processes, start-up and all, on the same images and with the same recipe, each with
+Without --long only a few epochs are trained, which shows what takes the time; the whole experiments take most of
+an hour. Both run as whole processes, start-up and all, on equal images and with equal recipes, each with
 TensorFlow's defaults and with oneDNN on. Both train everything that is not test, and their accuracies are compared.
 """
 
@@ -25,13 +25,13 @@ from benchmarks.settings import Settings
 SECTION = "article"
 SIZES, QUICK = {"train": 2000, "test": 1000}, {"train": 300, "test": 100}
 EPOCHS = {"head": 10, "finetune": 15}
-FEW = {"head": 2, "finetune": 3}  # unless --long: says where the time goes, not what the whole experiments take
+FEW = {"head": 2, "finetune": 3}  # unless --long: shows what takes the time, not how long the whole experiments take
 SCRIPT = ROOT / "benchmarks" / "article_script.py"
 SWITCHES = {"TensorFlow's defaults": (DEFAULTS, 8.0), "oneDNN on": ("1", 4.0)}
 
 
 def main(settings: Settings) -> Iterator[Figures]:
-    """Run both sides under each switch."""
+    """Run both under each switch."""
     sizes, epochs = QUICK if settings.quick else SIZES, EPOCHS if settings.long else FEW
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -111,7 +111,7 @@ def run_ours(folder: Path, onednn: str | None, epochs: dict[str, int]) -> dict[s
 
 
 def timed(arguments: list[str], onednn: str | None) -> tuple[float, str]:
-    """Run Python with the arguments; return the seconds and what it printed. Raises where it failed."""
+    """Run Python with the arguments; return the seconds and what it printed. Raises if it failed."""
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env=environment(onednn), capture_output=True, text=True, check=False

@@ -24,7 +24,7 @@ HEADINGS = (
 
 
 class Figures(BaseModel):
-    """One row, in fractions of `num_test` images; None where it was not run.
+    """One row, in fractions of `num_test` images; None if it was not run.
 
     `difference` is the accuracy less that of the article's own row, of the same experiment and images; its `_ci95` is
     `paired` unless it is not known any more which images each got right.
@@ -62,7 +62,7 @@ class Table(BaseModel):
 
 
 class Labelled(NamedTuple):
-    """Of N test images, in the order of their ids: (N,) bool rightly labelled, and how many classes were given."""
+    """Of N test images, in the order of their ids: (N,) bool correctly labelled, and how many classes were given."""
 
     ids: list[str]
     correct: np.ndarray
@@ -70,7 +70,7 @@ class Labelled(NamedTuple):
 
 
 def collect(rows: Iterable[tuple[Row, str]], runs: Path, old: Table | None) -> Table:
-    """Return the figures of the `rows`, each with its command; where a result is gone, those that `old` holds."""
+    """Return the figures of the `rows`, each with its command; if a result is gone, the figures in `old`."""
     kept = {figures.command: figures for figures in old.rows} if old else {}
     references: dict[tuple[str, str], Figures] = {}
     labelled: dict[str, Labelled] = {}
@@ -105,7 +105,7 @@ def measured(figures: Figures, labelled: Labelled) -> Figures:
 
 
 def compared(figures: Figures, reference: Figures, labelled: dict[str, Labelled]) -> Figures:
-    """Return the figures with the difference from those of `reference`, paired where both results are at hand."""
+    """Return the figures with the difference from `reference`, paired if both results are at hand."""
     if figures is reference or figures.accuracy is None or reference.accuracy is None:
         return figures
     ours, theirs = labelled.get(figures.command), labelled.get(reference.command)

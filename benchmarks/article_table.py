@@ -29,7 +29,7 @@ BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 def main(images: Path | None, runs: Path, out: Path, only: Sequence[str] | None) -> Table:
     """Run what has no figures yet and return all figures; `images` is a zip, a folder, an archive, or None: download.
 
-    `only` holds texts one of which a row's folder or command has; None: every row. Raises where a command failed.
+    `only` holds texts one of which a row's folder or command has; None: every row. Raises if a command failed.
     """
     table = update(out, runs)
     done = {figures.command for figures in table.rows if figures.accuracy is not None}
@@ -56,7 +56,7 @@ def command(row: Row) -> str:
 
 
 def run(row: Row, images: Path | None, runs: Path) -> None:
-    """Run a row's command, before it the features of its run where they are not there."""
+    """Run a row's command, before it the features of its run if they are missing."""
     folder = runs / row.run
     if not (folder / "features.h5").exists():
         options = RUNS[row.run][1].split()
@@ -65,7 +65,7 @@ def run(row: Row, images: Path | None, runs: Path) -> None:
 
 
 def dataset(which: str, images: Path | None, runs: Path) -> list[str]:
-    """Return the options that name the images, all of them or the subset, which is drawn where it is not there."""
+    """Return the options that name the images, all of them or the subset, which is drawn if it is missing."""
     zipped = images is not None and images.suffix == ".zip"
     if which != SUBSET:
         return ["--dataset", "cifar10", *(["--data", str(images)] if images else [])]

@@ -1,6 +1,6 @@
 """Image folders in a .zip for the cases that advice is judged on, made from what is at hand.
 
-Every picture is written as PNG, so that nothing is lost on the way; everything is drawn by a fixed seed.
+Every image is written as PNG, which loses nothing; everything is drawn by a fixed seed.
 """
 
 import io
@@ -17,12 +17,12 @@ from thaw.features.files.atomic import write_whole
 SEED = 3
 Picture = np.ndarray  # uint8 (H, W, 3)
 Change = Callable[[Picture, np.random.Generator], Picture]
-Labelled = Iterable[tuple[str, str, Picture]]  # side (train or test), class, picture
-Counts = Mapping[str, Mapping[str, int]]  # images of each class of each side
+Labelled = Iterable[tuple[str, str, Picture]]  # split (train or test), class, image
+Counts = Mapping[str, Mapping[str, int]]  # images of each class of each split
 
 
 def write_folder(target: Path, pictures: Labelled) -> None:
-    """Write `pictures` as `{train,test}/<class>/<number>.png` into the .zip `target`, which is whole or not there."""
+    """Write `pictures` as `{train,test}/<class>/<number>.png` into the .zip `target`, which is whole or missing."""
     numbers: dict[tuple[str, str], int] = defaultdict(int)
     with write_whole(target, "wb") as file, zipfile.ZipFile(file, "w") as archive:
         for side, label, picture in pictures:
@@ -34,7 +34,7 @@ def write_folder(target: Path, pictures: Labelled) -> None:
 
 
 def draw(images: Path, name: str, counts: Counts, change: Change | None = None) -> Iterator[tuple[str, str, Picture]]:
-    """Yield `counts`[side][class] pictures of the zipped image folder `images`, each changed by `change`.
+    """Yield `counts`[split][class] images of the zipped image folder `images`, each changed by `change`.
 
     Each `name` has a draw of its own: what chance does to one case then says nothing of the next.
     """
@@ -75,7 +75,7 @@ def falling_counts(classes: Sequence[str], train: int, test: int, ratio: float) 
 
 
 def permute_blocks(picture: Picture, _: np.random.Generator, side: int = 8) -> Picture:
-    """Return the picture with its blocks of `side` x `side` pixels in another order, the same for all pictures."""
+    """Return the image with its blocks of `side` x `side` pixels in another order, one order for all images."""
     rows, columns = picture.shape[0] // side, picture.shape[1] // side
     blocks = picture.reshape(rows, side, columns, side, 3).swapaxes(1, 2).reshape(rows * columns, side, side, 3)
     blocks = blocks[np.random.default_rng(SEED).permutation(len(blocks))]
@@ -83,7 +83,7 @@ def permute_blocks(picture: Picture, _: np.random.Generator, side: int = 8) -> P
 
 
 def permute_pixels(picture: Picture, generator: np.random.Generator) -> Picture:
-    """Return the picture with its pixels in another order, the same for all pictures."""
+    """Return the image with its pixels in another order, one order for all images."""
     return permute_blocks(picture, generator, side=1)
 
 
@@ -93,29 +93,29 @@ def invert(picture: Picture, _: np.random.Generator) -> Picture:
 
 
 def grey(picture: Picture, _: np.random.Generator) -> Picture:
-    """Return the picture without colours."""
+    """Return the image without colours."""
     return np.asarray(Image.fromarray(picture).convert("L").convert("RGB"))
 
 
 def swap_colours(picture: Picture, _: np.random.Generator) -> Picture:
-    """Return the picture with red and blue exchanged."""
+    """Return the image with red and blue exchanged."""
     return np.ascontiguousarray(picture[:, :, ::-1])
 
 
 def coarsen(picture: Picture, _: np.random.Generator, side: int = 2) -> Picture:
-    """Return the picture, of as many pixels, with the mean of each block of `side` x `side` in the block's place."""
+    """Return the image, of as many pixels, with each block of `side` x `side` replaced by its mean."""
     height, width = picture.shape[0] // side, picture.shape[1] // side
     means = picture.reshape(height, side, width, side, 3).mean(axis=(1, 3)).round().astype(np.uint8)
     return means.repeat(side, axis=0).repeat(side, axis=1)
 
 
 def quarter_turns(picture: Picture, generator: np.random.Generator) -> Picture:
-    """Return the picture turned by 0, 90, 180 or 270 degrees, drawn for each picture."""
+    """Return the image turned by 0, 90, 180 or 270 degrees, drawn for each image."""
     return np.ascontiguousarray(np.rot90(picture, generator.integers(4)))
 
 
 def upside_down(picture: Picture, _: np.random.Generator) -> Picture:
-    """Return the picture turned by 180 degrees."""
+    """Return the image turned by 180 degrees."""
     return np.ascontiguousarray(picture[::-1, ::-1])
 
 
@@ -133,7 +133,7 @@ def digits(train: int, test: int) -> Iterator[tuple[str, str, Picture]]:
 
 
 def photograph_parts(train: int, test: int, side: int = 24) -> Iterator[tuple[str, str, Picture]]:
-    """Yield patches of scikit-learn's two photographs, `side` pixels; the class is the quarter of which photograph."""
+    """Yield patches of scikit-learn's two photographs, `side` pixels; the class is a quarter of a photograph."""
     from sklearn.datasets import load_sample_image
 
     generator = np.random.default_rng(SEED)

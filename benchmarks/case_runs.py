@@ -1,6 +1,6 @@
 """Every command of a case, run as a user would type it, with its wall-clock time and the accuracy that it reports.
 
-What was measured lies in one JSON, so that a second call goes on where the first ended.
+What was measured lies in one JSON, so that a second call continues after the first.
 """
 
 import csv
@@ -77,7 +77,7 @@ def measure(words: Sequence[str], work: Path) -> Entry:
 
 
 def result_of(folder: Path) -> Entry:
-    """Return what report.json in `folder` says, and the seconds of an epoch where there is a learning curve."""
+    """Return what report.json in `folder` holds, and the seconds of an epoch if there is a learning curve."""
     report = json.loads((folder / "report.json").read_text("utf-8"))
     fields = ("accuracy", "accuracy_ci95", "layer", "num_train", "num_validation", "num_test")
     entry = {key: report[key] for key in fields}
@@ -130,7 +130,7 @@ def recommended_words(command: str) -> list[str]:
 
 
 def result_folder(words: Sequence[str], work: Path) -> Path:
-    """Return where the command with `words` writes its report."""
+    """Return the folder that the command with `words` writes its report to."""
     parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
     given = dict(pairwise(parts))
     return work / given["--run"] / given.get("--name", words[0])

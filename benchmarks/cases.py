@@ -1,10 +1,10 @@
-"""The cases that advice is judged on: data sets and sub-samples that fill all four cells of the rule of thumb.
+"""The cases that advice is judged on: datasets and sub-samples that fill all four cells of the rule of thumb.
 
-CIFAR-10's pictures have 32 x 32 pixels; most cases of them run at that size, which halves what they cost.
+CIFAR-10's images have 32 x 32 pixels; most cases of them run at that size, which halves what they cost.
 
-Their sizes follow from what they are to decide: whether intervals of 3 points to each side hold. Accuracies near 70 %,
+Their sizes follow from what they are to decide: whether intervals of 3 points on each side hold. Accuracies near 70 %,
 measured on n images and then on m others, differ by sqrt(0.21 / n + 0.21 / m) as one standard deviation: 2.0 points at
-1,000 and 1,000, where 3 points hold 86 % even of perfect estimates, and 1.2 at 2,500 and 3,000, where they hold 98 %.
+1,000 and 1,000: 3 points hold 86 % even of perfect estimates. It is 1.2 at 2,500 and 3,000: they hold 98 %.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +23,9 @@ LARGE = 11_200  # training images: at least 10,000 without the validation images
 
 @dataclass(frozen=True)
 class Case:
-    """One data set. `cell` is the one it is meant for; `make` yields its pictures from a zipped CIFAR-10.
+    """One dataset. `cell` is its intended cell; `make` yields its images from a zipped CIFAR-10.
 
-    Without `make` the data set is `options` alone. The strategies run at `image_size`; `size_given` says that advice
+    Without `make` the dataset is `options` alone. The strategies run at `image_size`; `size_given` says that advice
     is asked with it too, so that the size is not searched over. `few_epochs` shortens fine-tuning to that many epochs.
     """
 
@@ -40,7 +40,7 @@ class Case:
     scratch_epochs: int = 2
 
     def dataset(self, work: Path, images: Path) -> tuple[str, ...]:
-        """Return the options that name the data set, relative to `work`; its zip is made there if it is not there."""
+        """Return the options that name the dataset, relative to `work`; its zip is made there if it is missing."""
         if self.make is None:
             return self.options
         target = work / "data" / f"{self.name}.zip"
@@ -51,7 +51,7 @@ class Case:
 
 
 def _clothes() -> Iterator[Case]:
-    """CIFAR-10 in other clothes: the same classes and numbers of images throughout."""
+    """CIFAR-10 in other clothes, with equal classes and numbers of images throughout."""
     counts, similar, different = equal_counts(CIFAR, 250, 300), "small-similar", "small-different"
     for name, change, what, cell in (
         ("cifar", None, "250 training images a class", similar),
