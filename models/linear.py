@@ -18,7 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from thaw.models.calibration import logits_of
 from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, Known, signed_roots
 from thaw.models.solver.losses import Loss, SquaredHinge, logistic_loss
-from thaw.models.solver.objective import MAX_ITERATIONS, TOLERANCE, Fold, Problems, Rows, slope_at_zero, solve
+from thaw.models.solver.objective import MAX_ITERATIONS, TOLERANCE, Fold, KnownRows, Problems, slope_at_zero, solve
 
 DTYPES = (np.float32, np.float64)
 
@@ -63,7 +63,7 @@ class LinearModel(LinearClassifierMixin, BaseEstimator):
         weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y, sample_weight=sample_weight)
         problems = Problems(self.loss(num_classes), self.C, [Fold(None, weights)])
         with BlockPool(blocks) as pool:
-            rows = Rows(pool, Known(codes, weights=sample_weight))
+            rows = KnownRows(pool, Known(codes, weights=sample_weight))
             tolerances = self.tol * slope_at_zero(rows, problems)
             start = self._start(problems, blocks.shape[1])
             minimum = solve(rows, problems, tolerances, start, self.max_iter)

@@ -10,7 +10,7 @@ from thaw.models.neural.probe import ProbeShape
 ABSENT = -1e30  # the logit of a class without training images: its probability is 0
 
 
-class Graph(Protocol):
+class GraphNodes(Protocol):
     """A graph that is built, such as `thaw.features.onnx.builder.GraphBuilder`; a value is its name."""
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
@@ -26,7 +26,7 @@ class Graph(Protocol):
         """Add a node that returns the first of the sorted values, and their indices."""
 
 
-def probabilities(graph: Graph, features: str, model: Any, num_classes: int) -> str:
+def probabilities(graph: GraphNodes, features: str, model: Any, num_classes: int) -> str:
     """Return the probabilities of a fitted model, (N, num_classes) float32.
 
     Args:
@@ -63,24 +63,24 @@ def probabilities(graph: Graph, features: str, model: Any, num_classes: int) -> 
     return graph.add("Softmax", logits, axis=1)
 
 
-def affine(graph: Graph, inputs: str, kernel: np.ndarray, bias: np.ndarray) -> str:
+def affine(graph: GraphNodes, inputs: str, kernel: np.ndarray, bias: np.ndarray) -> str:
     """Return inputs (N, D) @ kernel (D, K) + bias (K,), float32."""
     product = graph.add("MatMul", inputs, graph.hold(kernel, np.float32))
     return graph.add("Add", product, graph.hold(bias, np.float32))
 
 
-def signed_roots(graph: Graph, values: str) -> str:
+def signed_roots(graph: GraphNodes, values: str) -> str:
     """Return sign(x) sqrt(|x|) of every value."""
     return graph.add("Mul", graph.add("Sign", values), graph.add("Sqrt", graph.add("Abs", values)))
 
 
-def standardized(graph: Graph, values: str, mean: np.ndarray, scale: np.ndarray) -> str:
+def standardized(graph: GraphNodes, values: str, mean: np.ndarray, scale: np.ndarray) -> str:
     """Return (x - mean) / scale of (N, D), float32."""
     centred = graph.add("Sub", values, graph.hold(mean, np.float32))
     return graph.add("Div", centred, graph.hold(scale, np.float32))
 
 
-def _step(graph: Graph, features: str, step: Any) -> str:
+def _step(graph: GraphNodes, features: str, step: Any) -> str:
     kind = type(step).__name__
     if kind == "PowerNormalizer":
         return signed_roots(graph, features)
@@ -93,7 +93,7 @@ def _step(graph: Graph, features: str, step: Any) -> str:
     raise InputError(f"a {kind} cannot be written as ONNX; export another strategy of the run")
 
 
-def _squared_distances(graph: Graph, features: str, others: np.ndarray) -> str:
+def _squared_distances(graph: GraphNodes, features: str, others: np.ndarray) -> str:
     """Return squared distances (N, M) to the rows of `others` (M, D), in float64 since their terms nearly cancel."""
     rows = graph.cast(features, np.float64)
     held = graph.cast(graph.hold(np.transpose(others), np.float32), np.float64)
@@ -104,13 +104,13 @@ def _squared_distances(graph: Graph, features: str, others: np.ndarray) -> str:
     return graph.add("Max", squares, graph.hold(0.0, np.float64))
 
 
-def _rbf(graph: Graph, features: str, others: np.ndarray, gamma: float) -> str:
+def _rbf(graph: GraphNodes, features: str, others: np.ndarray, gamma: float) -> str:
     """Return exp(-gamma |x - y|^2), (N, M) float64."""
     distances = _squared_distances(graph, features, others)
     return graph.add("Exp", graph.add("Mul", distances, graph.hold(-gamma, np.float64)))
 
 
-def _neighbours(graph: Graph, features: str, classifier: Any, num_classes: int) -> str:
+def _neighbours(graph: GraphNodes, features: str, classifier: Any, num_classes: int) -> str:
     """Return the shares (N, num_classes) of the classes among the nearest training rows, which all count alike."""
     distances = _squared_distances(graph, features, classifier._fit_X)
     count = graph.hold([classifier.n_neighbors], np.int64)
@@ -120,7 +120,7 @@ def _neighbours(graph: Graph, features: str, classifier: Any, num_classes: int) 
     return graph.add("ReduceMean", graph.add("Gather", graph.hold(votes), nearest, axis=0), axes=[1], keepdims=0)
 
 
-def _support_vectors(graph: Graph, features: str, machine: Any) -> str:
+def _support_vectors(graph: GraphNodes, features: str, machine: Any) -> str:
     """Return scikit-learn's scores: (N, 1) for two classes, else (N, K) from the votes and margins of all pairs."""
     kernel = _rbf(graph, features, machine.support_vectors_, machine._gamma)
     coefficients, first, second = _pairs(machine)
@@ -163,7 +163,7 @@ def _pairs(machine: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return coefficients, members[0], members[1]
 
 
-def probe_features(graph: Graph, pooled: str, shape: ProbeShape, model: Any) -> str:
+def probe_features(graph: GraphNodes, pooled: str, shape: ProbeShape, model: Any) -> str:
     """Return the probe's features (N, D): the pooled ones, transformed and standardised."""
     if shape.transform == "sqrt":
         pooled = signed_roots(graph, pooled)
@@ -171,7 +171,7 @@ def probe_features(graph: Graph, pooled: str, shape: ProbeShape, model: Any) -> 
     return standardized(graph, pooled, mean, scale)
 
 
-def network_probabilities(graph: Graph, flat: str, probe: str | None, model: Any) -> str:
+def network_probabilities(graph: GraphNodes, flat: str, probe: str | None, model: Any) -> str:
     """Return the probabilities of a trained network, (N, K) float32.
 
     Args:

@@ -46,7 +46,7 @@ class AveragedBlocks(OtherBlocks):
 
 
 @dataclass(frozen=True)
-class Nearest:
+class NearestRows:
     """For each of n rows, the most similar row among others.
 
     The similarity is the cosine of standardised features, from -1 to 1.
@@ -76,7 +76,7 @@ def equal_contents(queries: Sequence[bytes], others: Sequence[bytes]) -> np.ndar
     return np.array([indices.get(content, -1) for content in queries], np.int64)
 
 
-def nearest(queries: Blocks, others: Blocks) -> Nearest:
+def nearest(queries: Blocks, others: Blocks) -> NearestRows:
     """Return the most similar of the `others` (m, D) for each of the `queries` (n, D), m at least 1.
 
     Features are standardised over the others. Memory is bounded: the others are read twice for 65,536 queries.
@@ -90,7 +90,7 @@ def nearest(queries: Blocks, others: Blocks) -> Nearest:
         for rows in block_rows(others):
             _improve(held, _directions(others.read(rows), scaling), rows.start, (cosines[some], indices[some]))
     cosines = np.minimum(cosines, 1)  # rounding
-    return Nearest(indices, cosines.max(axis=1), cosines.min(axis=1))
+    return NearestRows(indices, cosines.max(axis=1), cosines.min(axis=1))
 
 
 def _moments(blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:

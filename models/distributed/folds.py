@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection._validation import _fit_and_predict
 
 from thaw.models.distributed.pool import ClusterBlocks
-from thaw.models.distributed.worker import Source
+from thaw.models.distributed.worker import FileSource
 
 
 def of_folds(blocks: ClusterBlocks, work: Callable[..., Any], given: Sequence[tuple]) -> list[Any]:
@@ -27,12 +27,12 @@ def of_folds(blocks: ClusterBlocks, work: Callable[..., Any], given: Sequence[tu
         work: called as `work(features, *arguments)`.
         given: the arguments of each call.
     """
-    source, indices = Source.of(blocks.blocks)
+    source, indices = FileSource.of(blocks.blocks)
     with parallel_config("dask", client=blocks.client):
         return Parallel()(delayed(_read_first)((work, source, indices, arguments)) for arguments in given)
 
 
-def _read_first(task: tuple[Callable[..., Any], Source, np.ndarray, tuple]) -> Any:
+def _read_first(task: tuple[Callable[..., Any], FileSource, np.ndarray, tuple]) -> Any:
     work, source, indices, arguments = task
     with parallel_config("sequential"):  # a fold stays on its worker
         return work(source.blocks(indices).read(slice(None)), *arguments)

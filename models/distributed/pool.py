@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from thaw.features.errors import InputError
-from thaw.models.distributed.worker import Share, Source, added, each, opened, same
+from thaw.models.distributed.worker import FileSource, RowShare, added, each, opened, same
 from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, Known, OtherBlocks, Result, block_rows
 
 if TYPE_CHECKING:
@@ -93,14 +93,14 @@ class ClusterPool:
     def _open(self, known: Known) -> None:
         """Let each worker open its shares, which are consecutive."""
         workers = sorted(self._client.nthreads())
-        source, indices = Source.of(self.blocks)
+        source, indices = FileSource.of(self.blocks)
         number = min(len(self.rows), SHARES * max(1, len(workers)))
         self._shares, self._workers, self._known = [], [], known
         for i in range(number):
             part = self.rows[i * len(self.rows) // number : (i + 1) * len(self.rows) // number]
             start, stop = part[0].start, part[-1].stop
             rows = [slice(block.start - start, block.stop - start) for block in part]
-            share = Share(source, indices[start:stop], rows, known[start:stop])
+            share = RowShare(source, indices[start:stop], rows, known[start:stop])
             self._workers.append(workers[i * len(workers) // number] if workers else "")
             self._shares.append(self._submit(opened, share, worker=self._workers[-1]))
 

@@ -20,7 +20,7 @@ _one_share = Lock()  # at a time in a process, with all its cores, so that memor
 
 
 @dataclass(frozen=True)
-class Source:
+class FileSource:
     """Rows of a feature file on storage that all workers share.
 
     Attributes:
@@ -36,7 +36,7 @@ class Source:
     roots: bool
 
     @classmethod
-    def of(cls, blocks: Blocks) -> tuple["Source", np.ndarray]:
+    def of(cls, blocks: Blocks) -> tuple["FileSource", np.ndarray]:
         """Return the source of blocks that are read from a file, and the indices (N,) of their rows in it."""
         roots = isinstance(blocks, SquareRoots)
         rows: Any = blocks.blocks if isinstance(blocks, SquareRoots) else blocks
@@ -66,7 +66,7 @@ def _where() -> str:
     return f"worker {get_worker().address}"
 
 
-class Share:
+class RowShare:
     """Some consecutive rows of a source, for one worker.
 
     A copy that is sent, or written to disk, is without the rows in memory and reads them again.
@@ -78,7 +78,7 @@ class Share:
         known: what is known of the rows.
     """
 
-    def __init__(self, source: Source, indices: np.ndarray, rows: list[slice], known: Known):
+    def __init__(self, source: FileSource, indices: np.ndarray, rows: list[slice], known: Known):
         self.source, self.indices, self.rows, self.known = source, indices, rows, known
         self._blocks: Blocks | None = None
 
@@ -108,7 +108,7 @@ class Share:
         return BlockPool(self._blocks, self.rows, cpu_count())
 
 
-def opened(share: Share) -> Share:
+def opened(share: RowShare) -> RowShare:
     """Return the share, with its rows in memory if the process then stays within MEMORY_SHARE of its limit."""
     from distributed import get_worker
 
@@ -124,14 +124,14 @@ def same(work: Result) -> Result:
     return work
 
 
-def each(share: Share, work: Callable[[np.ndarray, Known], Result]) -> list[Result]:
+def each(share: RowShare, work: Callable[[np.ndarray, Known], Result]) -> list[Result]:
     """Return the work's result of each block."""
     with _one_share, threadpool_limits(1, "blas"), share.pool() as pool:
         return list(pool.each(work, share.known))
 
 
 def added(
-    share: Share, work: Callable[[np.ndarray, Known], Sequence[np.ndarray]]
+    share: RowShare, work: Callable[[np.ndarray, Known], Sequence[np.ndarray]]
 ) -> tuple[list[Sequence[np.ndarray]], np.ndarray]:
     """Return each block's arrays without the last, and the float64 sum of the last ones, in the blocks' order.
 

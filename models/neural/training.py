@@ -177,15 +177,12 @@ class Training:
             figures = self.evaluate()
             self._finish_epoch(Epoch(0, 0.0, None, None, *figures, time.perf_counter() - began), on_epoch)
         while len(state.history) <= self.recipe.epochs and not state.stopped:
-            if max_minutes is not None and not self._fits(60 * max_minutes):
+            if max_minutes is not None and state.seconds + state.history[-1].seconds > 60 * max_minutes:
                 state.stopped, state.out_of_time = "no time was left for another epoch", True
                 break
             self._finish_epoch(self.train_epoch(len(state.history), progress), on_epoch)
         self.model.set_weights(state.best_weights)
         return state
-
-    def _fits(self, seconds: float) -> bool:
-        return self.state.seconds + self.state.history[-1].seconds <= seconds
 
     def train_epoch(self, epoch: int, progress: Callable[[int], None] = lambda count: None) -> Epoch:
         """Train one epoch, counted from 1, and return its row of the learning curve."""

@@ -12,7 +12,7 @@ from thaw.models.linear import LinearModel
 from thaw.models.solver.block_functions import NO_FOLD
 from thaw.models.solver.blocks import Known, Pool
 from thaw.models.solver.lbfgs import Minimum
-from thaw.models.solver.objective import TOLERANCE, Fold, Objective, Problems, Rows, measure, slope_at_zero, solve
+from thaw.models.solver.objective import TOLERANCE, Fold, KnownRows, Objective, Problems, measure, slope_at_zero, solve
 
 CHOOSING_TOLERANCE = 1e-3  # of the gradient at zero; it moves a fold's accuracy by a tenth of a point at most
 
@@ -51,7 +51,7 @@ class LinearPath:
             if len(fit_rows) + len(rows) != len(labels) or (held_out[rows] != NO_FOLD).any():
                 raise ValueError("expected folds that are fitted to all rows but those they hold out, each row once")
             held_out[rows] = number
-        self.rows, self._held_out = Rows(pool, Known(codes, held_out)), held_out
+        self.rows, self._held_out = KnownRows(pool, Known(codes, held_out)), held_out
         self.num_folds = len(folds)
         numbers = [*range(self.num_folds), None]
         scalings = measure(self.rows, numbers)

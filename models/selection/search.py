@@ -144,42 +144,34 @@ def _paths(strategy: Strategy, blocks: Blocks, labels: np.ndarray, folds: Folds,
     else:
         features = blocks.read(slice(None))
         with parallel_fits(options.jobs, len(folds)):
-            paths = [_Path(strategy, features, labels, fold, options) for fold in folds]
-            for value in strategy.values:
-                yield Parallel()(delayed(path.accuracy)(value) for path in paths)
+            paths = [_path(features, strategy, labels, fold, options) for fold in folds]
+            for _ in strategy.values:
+                yield Parallel()(delayed(next)(path) for path in paths)
 
 
-class _Path:
-    """One fold's classifier; each fit starts from the last solution if the classifier can.
+def _path(
+    features: np.ndarray, strategy: Strategy, labels: np.ndarray, fold: Any, options: FitOptions
+) -> Iterator[float]:
+    """Yield one fold's held-out accuracy at each value; a fit starts from the last solution if the classifier can.
 
     The steps before the classifier see only the fold's fit rows.
     """
-
-    def __init__(self, strategy: Strategy, features: np.ndarray, labels: np.ndarray, fold: Any, options: FitOptions):
-        self._fit_rows, self._held_out = fold
-        self._strategy, self._labels = strategy, labels
-        steps = preparation(strategy, len(self._fit_rows), features.shape[1], options.seed)
-        self._fitted = steps.fit_transform(features[self._fit_rows])
-        self._unseen = steps.transform(features[self._held_out])
-        self._classifier = strategy.classifier(strategy.values[0], options.seed, options.class_weight)
-        if "warm_start" in self._classifier.get_params():
-            self._classifier.set_params(warm_start=True)
-
-    def accuracy(self, value: float) -> float:
-        """Return the held-out accuracy at one value."""
-        self._classifier.set_params(**{self._strategy.parameter: value})
-        self._classifier.fit(self._fitted, self._labels[self._fit_rows])
-        return float(self._classifier.score(self._unseen, self._labels[self._held_out]))
+    fit_rows, held_out = fold
+    steps = preparation(strategy, len(fit_rows), features.shape[1], options.seed)
+    fitted, unseen = steps.fit_transform(features[fit_rows]), steps.transform(features[held_out])
+    classifier = strategy.classifier(strategy.values[0], options.seed, options.class_weight)
+    if "warm_start" in classifier.get_params():
+        classifier.set_params(warm_start=True)
+    for value in strategy.values:
+        classifier.set_params(**{strategy.parameter: value}).fit(fitted, labels[fit_rows])
+        yield float(classifier.score(unseen, labels[held_out]))
 
 
-def _whole_path(
-    features: np.ndarray, strategy: Strategy, labels: np.ndarray, fold: Any, options: FitOptions
-) -> list[float]:
-    """Return the accuracy of one fold at each of the values."""
+def _whole_path(*arguments: Any) -> list[float]:
+    """Return what `_path` yields, for a task of a cluster."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        path = _Path(strategy, features, labels, fold, options)
-        return [path.accuracy(value) for value in strategy.values]
+        return list(_path(*arguments))
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:

@@ -87,7 +87,7 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Probabilities:
+class ModelProbabilities:
     """The class probabilities of a fitted model."""
 
     model: Any

@@ -17,7 +17,7 @@ NOTHING = -2  # the rows that are held out from a fold with all rows
 
 
 @dataclass(frozen=True)
-class Rows:
+class KnownRows:
     """N rows of features, with what is known of each row."""
 
     pool: Pool
@@ -90,7 +90,7 @@ class Objective:
     float64.
     """
 
-    def __init__(self, rows: Rows, problems: Problems):
+    def __init__(self, rows: KnownRows, problems: Problems):
         self.rows, self.problems = rows, problems
         self.dtype = rows.pool.blocks.dtype
         self._costs = problems.costs.astype(self.dtype)
@@ -131,7 +131,7 @@ class Objective:
         return np.concatenate(list(self.rows.pool.each(work, self.rows.known))).astype(unknowns.dtype)
 
 
-def slope_at_zero(rows: Rows, problems: Problems) -> np.ndarray:
+def slope_at_zero(rows: KnownRows, problems: Problems) -> np.ndarray:
     """Return the largest entry of each problem's gradient at zero, (G,), which tolerances are relative to.
 
     Raises ValueError if a feature is not finite.
@@ -145,7 +145,7 @@ def slope_at_zero(rows: Rows, problems: Problems) -> np.ndarray:
 
 
 def solve(
-    rows: Rows,
+    rows: KnownRows,
     problems: Problems,
     tolerances: np.ndarray,
     start: np.ndarray | None = None,
@@ -166,7 +166,7 @@ def solve(
     return minimise(objective, start.astype(objective.dtype), tolerances, max_iterations)
 
 
-def measure(rows: Rows, folds: Sequence[int | None]) -> np.ndarray:
+def measure(rows: KnownRows, folds: Sequence[int | None]) -> np.ndarray:
     """Return mean and standard deviation of each fold's fit rows, (len(folds), 2, D) float64, in one pass.
 
     The deviation of a constant feature is 1. Sums are kept for the rows of each fold, and those of the fit rows are

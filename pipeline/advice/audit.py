@@ -127,7 +127,7 @@ def _thumbnails(images: Dataset, rows: np.ndarray) -> np.ndarray:
     return result
 
 
-def _nearest(settings: Shared, features: FeatureFile) -> duplicates.Nearest:
+def _nearest(settings: Shared, features: FeatureFile) -> duplicates.NearestRows:
     """Return the image most like each test image among the images that are not test."""
     names = [layer.name for layer in get_backbone(settings.backbone).layers]
     by_depth = sorted(features.layers, key=lambda layer: names.index(layer_and_pooling(layer, settings.pooling)[0]))

@@ -25,7 +25,7 @@ from thaw.models.selection.search import (
     make_folds,
     try_candidate,
 )
-from thaw.models.solver.block_functions import Probabilities
+from thaw.models.solver.block_functions import ModelProbabilities
 from thaw.models.solver.blocks import Blocks, Known, block_rows
 from thaw.models.strategies import Strategy, find_strategy
 from thaw.pipeline.cluster.client import connected
@@ -173,7 +173,7 @@ def _predict(model: Any, rows: FeatureRows, client: "Client | None") -> np.ndarr
     if client is None:
         return np.concatenate([model.predict_proba(rows.read(part)) for part in block_rows(rows)])
     with open_pool(ClusterBlocks(rows, client)) as pool:
-        return np.concatenate(list(pool.each(Probabilities(model), Known(np.zeros(rows.shape[0], np.int8)))))
+        return np.concatenate(list(pool.each(ModelProbabilities(model), Known(np.zeros(rows.shape[0], np.int8)))))
 
 
 def _among_values(settings: Linear, strategy: Strategy, num_rows: int) -> Strategy:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from thaw.models.audit.duplicates import (
     NEAR_COSINE,
     AveragedBlocks,
-    Nearest,
+    NearestRows,
     equal_contents,
     nearest,
     pixel_correlation,
@@ -63,7 +63,7 @@ def test_planted_copies_are_near_and_strangers_are_not() -> None:
 def test_a_row_is_near_where_it_stands_out() -> None:
     similarities = np.array([0.9, 0.9, 0.99, NEAR_COSINE - 0.01], np.float32)
     tenth = np.array([0.75, 0.85, 0.985, 0.2], np.float32)  # a crowd lies around the second and the third
-    assert Nearest(np.arange(4), similarities, tenth).is_near.tolist() == [True, False, False, False]
+    assert NearestRows(np.arange(4), similarities, tenth).is_near.tolist() == [True, False, False, False]
 
 
 def test_features_that_stand_still_do_not_count() -> None:

@@ -16,7 +16,7 @@ from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.distributed import pool as cluster_pool
 from thaw.models.distributed import worker
 from thaw.models.distributed.pool import ClusterBlocks, ClusterPool, open_pool
-from thaw.models.distributed.worker import Share, Source
+from thaw.models.distributed.worker import FileSource, RowShare
 from thaw.models.selection.final_fit import final_fit
 from thaw.models.selection.search import FitOptions, Trial, make_folds, try_candidate
 from thaw.models.solver import blocks as blocks_module
@@ -145,7 +145,9 @@ def test_a_worker_that_is_killed_changes_nothing(client: Any, tmp_path: Path, mo
 
 
 def held(dask_worker: Any) -> list[bool]:
-    return [isinstance(share._blocks, ArrayBlocks) for share in dask_worker.data.values() if isinstance(share, Share)]
+    return [
+        isinstance(share._blocks, ArrayBlocks) for share in dask_worker.data.values() if isinstance(share, RowShare)
+    ]
 
 
 def hold_up_to(share_of_limit: float) -> float:
@@ -183,7 +185,7 @@ def test_a_worker_holds_its_share_where_its_memory_limit_allows(client: Any, tmp
 
 def test_nothing_of_a_share_is_sent_but_what_opens_it_again(tmp_path: Path) -> None:
     data = opened(write(tmp_path / "features.h5"), "one")
-    share = Share(*Source.of(data.rows), block_rows(data.rows), Known(data.labels))
+    share = RowShare(*FileSource.of(data.rows), block_rows(data.rows), Known(data.labels))
     small = share.__sizeof__()
     share.open(float("inf"))
     assert share.__sizeof__() - small == data.memory.nbytes

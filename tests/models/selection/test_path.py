@@ -16,7 +16,7 @@ from thaw.models.linear import LinearModel, LinearSVM, SoftmaxRegression
 from thaw.models.selection.path import LinearPath
 from thaw.models.selection.search import make_folds
 from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Known
-from thaw.models.solver.objective import TOLERANCE, Fold, Problems, Rows, slope_at_zero, solve
+from thaw.models.solver.objective import TOLERANCE, Fold, KnownRows, Problems, slope_at_zero, solve
 
 PEERS = {
     LinearSVM: lambda C, weights: LinearSVC(C=C, class_weight=weights, dual=False, tol=1e-8, max_iter=10_000),
@@ -133,7 +133,7 @@ def test_more_c_buys_less_loss_for_more_penalty(kind: type[LinearModel], case: t
     X, y = random_rows(*case)
     values, penalties, minima = [1e-3, 1e-2, 1e-1, 1.0], [], []
     with BlockPool(ArrayBlocks(X)) as pool:
-        rows = Rows(pool, Known(y))
+        rows = KnownRows(pool, Known(y))
         for C in values:
             problems = Problems(kind.loss(len(set(y.tolist()))), C, [Fold(None, np.ones(case[3]))])
             minimum = solve(rows, problems, TOLERANCE * slope_at_zero(rows, problems))
@@ -154,7 +154,7 @@ def test_a_warm_start_ends_where_a_cold_one_ends(
 ) -> None:
     X, y = random_rows(*case)
     with BlockPool(ArrayBlocks(X)) as pool:
-        rows, start, ends = Rows(pool, Known(y)), None, []
+        rows, start, ends = KnownRows(pool, Known(y)), None, []
         for value in (C / 10, C):
             problems = Problems(kind.loss(case[3]), value, [Fold(None, np.ones(case[3]))])
             tolerances = 1e-2 * TOLERANCE * slope_at_zero(rows, problems)
