@@ -99,10 +99,7 @@ def _advise(survey: Survey, budget: float, began: float) -> Advice:
     recommended = recommend(candidates, forecasts)
     return Advice(
         schema_version=1,
-        dataset=settings.dataset,
-        backbone=settings.backbone,
-        image_size=settings.image_size,
-        seed=settings.seed,
+        **settings.model_dump(include={"dataset", "backbone", "image_size", "seed"}),
         split_sha256=str(features.attributes["split_sha256"]),
         features_sha256=str(features.attributes["values_sha256"]),
         size=size,

@@ -99,10 +99,8 @@ def _draw(survey: Survey, num_images: int) -> tuple[np.ndarray, np.ndarray]:
     total = len(survey.order)
     num_held_out = min(MOST_HELD_OUT, int(HELD_OUT_SHARE * total))
     num_watched = max(1, min(MOST_WATCHED, int(VALIDATION_SHARE * total)))
-    num_used = min(total, num_held_out + num_watched + num_images)
-    split = np.zeros(num_used, np.uint8)
-    split[:num_held_out], split[num_held_out : num_held_out + num_watched] = 2, 1
-    return survey.order[:num_used], split
+    counts = (num_held_out, num_watched, min(num_images, total - num_held_out - num_watched))
+    return survey.order[: sum(counts)], np.repeat(np.array([2, 1, 0], np.uint8), counts)
 
 
 def _input_layers(survey: Survey, cuts: Sequence[str]) -> list[str]:
@@ -128,8 +126,8 @@ def _run_trial(
     model = plan.build()
     sources = Sources(plan, files=[features]) if layer else Sources(plan, dataset=survey.dataset)
     start = _label(model, plan, sources) if plan.start and layer else None
-    samples = (sources.samples(mask, EVERYTHING_MB) for mask in (plan.training_rows, plan.watched_rows))
-    history = Training(model, plan.recipe, *samples, settings.seed).run().history
+    training, watched = (sources.samples(mask, EVERYTHING_MB) for mask in (plan.training_rows, plan.watched_rows))
+    history = Training(model, plan.recipe, training, watched, settings.seed).run().history
     correct = _label(model, plan, sources)
     num_images = int(plan.training_rows.sum())
     epochs = [row.seconds for row in history[1:]]

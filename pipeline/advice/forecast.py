@@ -167,6 +167,7 @@ def forecast_fine_tuning(
     base = own_accuracy - (law(len(survey.order)) - law(num_train))
     growth = GROWTH[cuts_of(survey.settings.backbone).index(trial.cut)] * doublings
     expected = float(np.clip(base + gain + growth, 0, 1))
+    expected_error = float(np.linalg.norm([own_error, error, GROWTH_ERROR * doublings]))
     return FineTuningForecast(
         unfreeze_from=trial.cut,
         num_images=trial.num_images,
@@ -177,9 +178,7 @@ def forecast_fine_tuning(
         gain=gain,
         gain_interval=[max(-1.0, gain - Z * error), min(1.0, gain + Z * error)],
         expected_accuracy=expected,
-        expected_interval=interval(
-            survey, expected, float(np.linalg.norm([own_error, error, GROWTH_ERROR * doublings]))
-        ),
+        expected_interval=interval(survey, expected, expected_error),
         minutes=_minutes(survey, trial, num_train),
         seconds=trial.seconds,
     )

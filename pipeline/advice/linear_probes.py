@@ -181,9 +181,8 @@ def _point(share: float, num_images: int, probed: Probed) -> CurvePoint:
 
 
 def _extrapolate(layer: str, points: list[CurvePoint], num_rows: int) -> tuple[LearningCurve, PowerLaw]:
-    sizes = np.array([float(point.num_images) for point in points])
-    accuracies = np.array([point.accuracy for point in points])
-    errors = np.array([point.standard_error for point in points])
+    measured = [(point.num_images, point.accuracy, point.standard_error) for point in points]
+    sizes, accuracies, errors = np.array(measured, float).T
     law = PowerLaw.fit(sizes, accuracies, errors)
     at_double, interval = extrapolate(sizes, accuracies, errors, 2 * num_rows)
     curve = LearningCurve(

@@ -230,10 +230,8 @@ def extract_more(survey: Survey, probes: SizeProbes, num_rows: int) -> None:
         return
     began = time.perf_counter()
     names = sorted({name for setting in probes.settings for name in setting.names})
-    path = survey.sample(
-        f"size{probes.image_size}-{len(probes.rows)}-{num_rows}", rows, names, image_size=probes.image_size
-    )
-    with FeatureFile(path) as features:
+    sample = f"size{probes.image_size}-{len(probes.rows)}-{num_rows}"
+    with FeatureFile(survey.sample(sample, rows, names, image_size=probes.image_size)) as features:
         everyone = np.ones(len(features.ids), bool)
         for name in names:
             parts = [probes.features[name]] if name in probes.features else []

@@ -63,10 +63,8 @@ def _layers(console: Console, advice: Advice) -> Table:
 
 def _table(console: Console, *texts: str, numbers: Sequence[str]) -> Table:
     table = empty_table(console)
-    for heading in texts:
-        table.add_column(heading)
-    for heading in numbers:
-        table.add_column(heading, justify="right")
+    for heading in (*texts, *numbers):
+        table.add_column(heading, justify="right" if heading in numbers else "left")
     return table
 
 
@@ -83,15 +81,10 @@ def _candidates(console: Console, candidates: Sequence[Candidate], recommended: 
     numbers = ("Pixels", escape("Expected % [interval]"), "Time")
     table = _table(console, "Strategy", "From layer", "Transform", numbers=numbers)
     for candidate in sorted(candidates, key=lambda c: -c.accuracy):
-        table.add_row(
-            candidate.strategy,
-            _layers_with_poolings(candidate),
-            candidate.transform,
-            str(candidate.image_size),
-            with_interval(candidate.accuracy, candidate.accuracy_interval),
-            _minutes(candidate.minutes),
-            style="bold green" if candidate is recommended else "",
-        )
+        cells = (candidate.strategy, _layers_with_poolings(candidate), candidate.transform, str(candidate.image_size))
+        expected = with_interval(candidate.accuracy, candidate.accuracy_interval)
+        style = "bold green" if candidate is recommended else ""
+        table.add_row(*cells, expected, _minutes(candidate.minutes), style=style)
     return table
 
 

@@ -1,4 +1,4 @@
-"""`advise` as a whole, on a small folder of pictures and a random network, and what it writes and prints."""
+"""`advise` as a whole, on a small folder of images and a random network, and what it writes and prints."""
 
 import json
 import shlex
@@ -28,7 +28,7 @@ def thaw(*arguments: object) -> int:
 
 @pytest.fixture(scope="module")
 def advised(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "pictures"
+    folder = tmp_path_factory.mktemp("runs") / "images"
     assert thaw("advise", "--dataset", f"folder:{image_folder}", "--run", folder, *FAST, "--budget", "0.05") == 0
     return folder
 
@@ -67,10 +67,10 @@ def test_every_pooling_layer_is_profiled_beside_a_random_network(advice: Advice)
 
 def test_each_cut_has_its_trial(advice: Advice) -> None:
     cuts = ["head", "block5_conv1", "block4_conv1", "block1_conv1"]
-    assert [pilot.unfreeze_from for pilot in advice.pilots] == cuts
-    for pilot in advice.pilots:
-        assert pilot.gain_interval[0] <= pilot.gain <= pilot.gain_interval[1]
-        assert pilot.minutes > 0
+    assert [forecast.unfreeze_from for forecast in advice.pilots] == cuts
+    for forecast in advice.pilots:
+        assert forecast.gain_interval[0] <= forecast.gain <= forecast.gain_interval[1]
+        assert forecast.minutes > 0
 
 
 def test_a_size_that_was_given_is_not_searched_over(advice: Advice) -> None:
@@ -111,11 +111,11 @@ def test_wrong_test_labels_change_no_advice(
 
 
 def accuracies(advice: Advice) -> list[object]:
-    """Return what does not depend on how fast the machine was: a search goes on as long as there is time."""
+    """Return what does not depend on the speed of the machine: a search continues as long as there is time."""
     return [
         *((layer.average_accuracy, layer.auto_accuracy, layer.random_accuracy) for layer in advice.layers),
         *(point.accuracy for point in advice.learning_curve.points),
-        *(pilot.accuracy for pilot in advice.pilots),
+        *(forecast.accuracy for forecast in advice.pilots),
         *(
             (one.strategy, one.layer, round(one.accuracy, 9)) for one in advice.candidates[:2]
         ),  # on the run's own features

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.weights
 SIDE = 32
 
 
-def picture(generator: np.random.Generator, kind: int) -> np.ndarray:
-    """A smooth random picture, uint8 (32, 32, 3); the kind is in its colours and stripes."""
+def random_image(generator: np.random.Generator, kind: int) -> np.ndarray:
+    """Return a smooth random image, uint8 (32, 32, 3), whose colours and stripes show its kind."""
     coarse = Image.fromarray(generator.integers(0, 256, (8, 8, 3)).astype(np.uint8))
     pixels = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).astype(float)
     pixels[:: kind + 2] *= 0.6
@@ -55,13 +55,13 @@ class Planted:
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     folder, generator = tmp_path_factory.mktemp("audited"), np.random.default_rng(0)
     kinds = ("blue", "green", "red")
-    pictures: dict[str, np.ndarray] = {}
+    images: dict[str, np.ndarray] = {}
     for kind, name in enumerate(kinds):
-        for side, count in (("train", 40), ("val", 4), ("test", 12)):
-            (folder / side / name).mkdir(parents=True)
+        for split, count in (("train", 40), ("val", 4), ("test", 12)):
+            (folder / split / name).mkdir(parents=True)
             for number in range(count):
-                pictures[f"{side}/{name}/{number:02d}.png"] = picture(generator, 2 - kind)
-    for id_, pixels in pictures.items():
+                images[f"{split}/{name}/{number:02d}.png"] = random_image(generator, 2 - kind)
+    for id_, pixels in images.items():
         (folder / id_).write_bytes(as_png(pixels))
     changes = {
         "test/blue/same.png": ("train/blue/03.png", as_png),
@@ -71,7 +71,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
         "test/red/brighter.png": ("train/red/09.png", lambda pixels: as_png((pixels * 0.95 + 12).astype(np.uint8))),
     }
     for id_, (source, change) in changes.items():
-        (folder / id_).write_bytes(change(pictures[source]))
+        (folder / id_).write_bytes(change(images[source]))
     settings = Shared(
         run=tmp_path_factory.mktemp("runs") / "audited",
         dataset=f"folder:{folder}",
@@ -158,9 +158,9 @@ def test_rows_that_labels_are_doubted_among(planted: Planted, monkeypatch: pytes
 
 
 def test_images_that_are_gone_are_named(planted: Planted, tmp_path: Path) -> None:
-    for side, name in (("train", "blue"), ("train", "green"), ("train", "red"), ("test", "red")):
-        (tmp_path / side / name).mkdir(parents=True, exist_ok=True)
-        (tmp_path / side / name / "00.png").write_bytes(as_png(picture(np.random.default_rng(0), 1)))
+    for split, name in (("train", "blue"), ("train", "green"), ("train", "red"), ("test", "red")):
+        (tmp_path / split / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / split / name / "00.png").write_bytes(as_png(random_image(np.random.default_rng(0), 1)))
     other = planted.settings.model_copy(update={"dataset": f"folder:{tmp_path}"})
     path = planted.settings.run_folder / "features.h5"
     with pytest.raises(InputError) as caught:
