@@ -27,7 +27,7 @@ class Architecture:
         num_classes: K.
         input_layer: the layer whose activations are the inputs, None for images.
         unfreeze_from: the first layer that is trained, None to train only the head.
-        probe: the place of the linear probe, None to build none.
+        probe: the layer of the linear probe, None to build none.
         units: the width of the hidden layer.
         dropout: the share of the hidden layer that is set to 0 in training.
         probe_dropout: the share of the images that are trained without the probe.

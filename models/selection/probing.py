@@ -16,7 +16,7 @@ SCREENING = (1e-4, 1e-3, 1e-2, 1e-1)  # values of C, since a probe need only com
 MAX_NARROW_FEATURES = 1536  # so few allow values that are a hundred times as large
 HELD_OUT_ROWS = 2000  # enough for a standard error of a point; more folds are not solved
 NUM_FOLDS = 5
-Z = 1.96  # standard errors to each side that hold 95 % of a normal distribution
+Z = 1.96  # 95 % of a normal distribution lie within so many standard errors of the mean
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class _Live:
     gradients: np.ndarray  # (g, k, D)
     steps: np.ndarray  # (MEMORY, g, k, D): past changes of the unknowns
     turns: np.ndarray  # and of the gradients
-    weights: np.ndarray  # (MEMORY, g): 1 / (step . turn), 0 where there is none
+    weights: np.ndarray  # (MEMORY, g): 1 / (step . turn), 0 for no step
     scale: np.ndarray  # (g,): of the inverse Hessian that the directions start from
     directions: np.ndarray  # (g, k, D)
     lengths: np.ndarray  # (g,): the part of the direction to be tried next

@@ -96,10 +96,10 @@ class Softmax(Loss):
         """See `Loss`."""
         rows = np.arange(len(codes))
         scores -= scores.max(axis=1, keepdims=True)
-        right = scores[:, codes, rows]
+        true_scores = scores[:, codes, rows]
         np.exp(scores, out=scores)
         total = scores.sum(axis=1)
-        loss = np.einsum("gn,gn->g", np.log(total) - right, costs, dtype=np.float64)
+        loss = np.einsum("gn,gn->g", np.log(total) - true_scores, costs, dtype=np.float64)
         scores *= (costs / total)[:, None]
         scores[:, codes, rows] -= costs
         return loss, scores

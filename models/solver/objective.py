@@ -51,8 +51,8 @@ class Problems:
         self.loss = loss
         self.costs = C * np.concatenate([loss.costs(fold.class_weights) for fold in folds])
         self.targets = np.tile(loss.targets, len(folds))
-        self.places = np.repeat(np.arange(len(folds)), len(loss.targets))
-        self.folds = np.array([NOTHING if fold.number is None else fold.number for fold in folds])[self.places]
+        self.fold_indices = np.repeat(np.arange(len(folds)), len(loss.targets))
+        self.folds = np.array([NOTHING if fold.number is None else fold.number for fold in folds])[self.fold_indices]
         scalings = [fold.scaling for fold in folds if fold.scaling is not None]
         self._scaling = np.stack(scalings, axis=1) if scalings else None
 
@@ -64,7 +64,7 @@ class Problems:
         coefficients, intercepts = unknowns[:, :, :-1], unknowns[:, :, -1]
         if self._scaling is None:
             return coefficients, intercepts
-        mean, deviation = self._scaling[:, self.places[live]]
+        mean, deviation = self._scaling[:, self.fold_indices[live]]
         coefficients = coefficients / deviation[:, None]
         return coefficients, intercepts - np.einsum("gkd,gd->gk", coefficients, mean)
 
@@ -77,7 +77,7 @@ class Problems:
             live: the numbers of the problems, (g,).
         """
         if self._scaling is not None:
-            mean, deviation = self._scaling[:, self.places[live]]
+            mean, deviation = self._scaling[:, self.fold_indices[live]]
             slopes -= totals[:, :, None] * mean[:, None]
             slopes /= deviation[:, None]
         return slopes

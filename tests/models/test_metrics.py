@@ -128,7 +128,7 @@ def test_calibration_error_agrees_with_the_paper_s_sum(case: tuple[np.ndarray, n
 def test_calibration_error_by_hand() -> None:
     probabilities = np.array([[0.7, 0.3], [0.72, 0.28], [0.6, 0.4], [0.1, 0.9]])
     labels = np.array([0, 1, 0, 1])
-    # Bins: (9/15, 10/15] none; (10/15, 11/15] holds 0.7 right, 0.72 wrong; (8/15, 9/15] 0.6; (13/15, 14/15] 0.9.
+    # Bins: (9/15, 10/15] none; (10/15, 11/15] holds 0.7 correct, 0.72 wrong; (8/15, 9/15] 0.6; (13/15, 14/15] 0.9.
     assert expected_calibration_error(labels, probabilities) == pytest.approx((abs(1 - 1.42) + 0.4 + 0.1) / 4)
 
 
@@ -308,7 +308,7 @@ def test_exact_coverage_of_the_paired_interval(num_images: int) -> None:
 
 def test_simulated_coverage_of_the_paired_interval_and_level_of_the_test() -> None:
     generator = np.random.default_rng(0)
-    chances = np.array([0.70, 0.08, 0.05, 0.17])  # both right, a alone, b alone, both wrong
+    chances = np.array([0.70, 0.08, 0.05, 0.17])  # both correct, a alone, b alone, both wrong
     inside, claims = 0, 0
     for _ in range(1000):
         cell = generator.choice(4, size=200, p=chances)

@@ -1,4 +1,4 @@
-"""models/audit/duplicates.py against whole products; planted copies, blocks, pictures in the mirror."""
+"""models/audit/duplicates.py against whole products; planted copies, blocks, mirrored images."""
 
 import numpy as np
 import pytest
@@ -60,13 +60,13 @@ def test_planted_copies_are_near_and_strangers_are_not() -> None:
     assert found.is_near.tolist() == [True] * 30 + [False] * 70
 
 
-def test_a_row_is_near_where_it_stands_out() -> None:
+def test_a_row_is_near_if_it_stands_out() -> None:
     similarities = np.array([0.9, 0.9, 0.99, NEAR_COSINE - 0.01], np.float32)
     tenth = np.array([0.75, 0.85, 0.985, 0.2], np.float32)  # a crowd lies around the second and the third
     assert NearestRows(np.arange(4), similarities, tenth).is_near.tolist() == [True, False, False, False]
 
 
-def test_features_that_stand_still_do_not_count() -> None:
+def test_constant_features_do_not_count() -> None:
     queries, others = features(0, 20), features(1, 50)
     constant = [np.hstack([rows, np.full((len(rows), 3), 0.1, np.float32)]) for rows in (queries, others)]
     constant[0][:, -1] = 5  # elsewhere it would outweigh all others
@@ -89,17 +89,17 @@ def test_maps_are_averaged_over_their_positions(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_equal_contents() -> None:
-    places = equal_contents([b"b", b"x", b"a"], [b"a", b"b", b"b"])
-    assert places.tolist() == [1, -1, 0]
+    indices = equal_contents([b"b", b"x", b"a"], [b"a", b"b", b"b"])
+    assert indices.tolist() == [1, -1, 0]
 
 
-def test_pictures_are_alike_when_mirrored_or_brighter() -> None:
-    pictures = np.random.default_rng(0).random((6, 8, 8))
-    assert pixel_correlation(pictures, pictures[:, :, ::-1]) == pytest.approx(np.ones(6))
-    assert pixel_correlation(pictures, 3 * pictures + 20) == pytest.approx(np.ones(6))
-    assert (pixel_correlation(pictures, np.roll(pictures, 1, axis=0)) < 0.6).all()
-    assert pixel_correlation(pictures[:1], np.full((1, 8, 8), 0.3)).tolist() == [0]
+def test_images_correlate_if_mirrored_or_brighter() -> None:
+    images = np.random.default_rng(0).random((6, 8, 8))
+    assert pixel_correlation(images, images[:, :, ::-1]) == pytest.approx(np.ones(6))
+    assert pixel_correlation(images, 3 * images + 20) == pytest.approx(np.ones(6))
+    assert (pixel_correlation(images, np.roll(images, 1, axis=0)) < 0.6).all()
+    assert pixel_correlation(images[:1], np.full((1, 8, 8), 0.3)).tolist() == [0]
 
 
-def test_no_pairs_of_pictures_have_no_likeness() -> None:
+def test_no_pairs_of_images_have_no_correlation() -> None:
     assert pixel_correlation(np.empty((0, 16, 16)), np.empty((0, 16, 16))).shape == (0,)

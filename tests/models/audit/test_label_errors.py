@@ -34,8 +34,8 @@ def test_planted_label_errors_are_found() -> None:
     assert found.mean() > 0.85
     assert found[: wrong.sum() // 2].mean() > 0.95  # the surest come first
     assert (np.diff(doubts.margins) <= 0).all()
-    right = load_digits().target[doubts.rows[found]]
-    assert (doubts.suggested[found] == right).mean() > 0.9
+    true = load_digits().target[doubts.rows[found]]
+    assert (doubts.suggested[found] == true).mean() > 0.9
 
 
 def test_labels_of_a_clean_set_are_hardly_doubted() -> None:

@@ -44,12 +44,12 @@ def clusters(seed: int, num_rows: int, num_features: int = 1200) -> tuple[np.nda
 def test_the_nearest_are_those_of_the_whole_product(seed: int, num_queries: int, num_rows: int, num: int) -> None:
     queries, rows = features(seed, num_queries), features(seed + 1, num_rows)
     expected = plain_cosines(queries, rows)
-    places, similarities = built(rows).find(queries, num)
-    assert places.shape == similarities.shape == (num_queries, min(num, num_rows))
-    assert (places.dtype, similarities.dtype) == (np.int64, np.float32)
+    indices, similarities = built(rows).find(queries, num)
+    assert indices.shape == similarities.shape == (num_queries, min(num, num_rows))
+    assert (indices.dtype, similarities.dtype) == (np.int64, np.float32)
     best = -np.sort(-expected, axis=1)[:, :num]
     np.testing.assert_allclose(similarities, best, atol=1e-4)
-    np.testing.assert_allclose(np.take_along_axis(expected, places, axis=1), best, atol=1e-4)
+    np.testing.assert_allclose(np.take_along_axis(expected, indices, axis=1), best, atol=1e-4)
 
 
 def test_parts_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,9 +65,9 @@ def test_parts_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_row_is_its_own_neighbour_beside_its_copy() -> None:
     rows = features(2, 50)
     rows[31] = rows[7]
-    places, similarities = built(rows).find(rows[[7, 20]], 2)
-    assert sorted(places[0].tolist()) == [7, 31]
-    assert places[1, 0] == 20
+    indices, similarities = built(rows).find(rows[[7, 20]], 2)
+    assert sorted(indices[0].tolist()) == [7, 31]
+    assert indices[1, 0] == 20
     assert similarities[:, 0] == pytest.approx([1, 1], abs=1e-6)
     assert similarities.max() <= 1
 
@@ -86,7 +86,7 @@ def test_many_rows_are_kept_projected_and_are_found_all_the_same(monkeypatch: py
     assert exact.is_exact
     assert not projected.is_exact
     assert projected._directions.nbytes == 4 * 3000 * 512
-    (places, similarities), (near, roughly) = exact.find(queries, 20), projected.find(queries, 20)
+    (indices, similarities), (near, roughly) = exact.find(queries, 20), projected.find(queries, 20)
     assert (projected.labels[near] == wanted[:, None]).mean() > 0.99
     assert abs(roughly - similarities).mean() < 0.1
     among = exact.find(queries, 100)[0]
@@ -94,7 +94,7 @@ def test_many_rows_are_kept_projected_and_are_found_all_the_same(monkeypatch: py
     again = built(rows, groups).find(queries, 20)
     np.testing.assert_array_equal(again[0], near)
     np.testing.assert_array_equal(again[1], roughly)
-    assert np.mean([np.isin(a, b).mean() for a, b in zip(places, near, strict=True)]) > 0.4  # all are much alike
+    assert np.mean([np.isin(a, b).mean() for a, b in zip(indices, near, strict=True)]) > 0.4  # all are much alike
 
 
 @pytest.mark.parametrize("num", [1, 3, 50])
@@ -128,9 +128,9 @@ def test_rows_come_from_a_feature_file_without_the_test_images(tmp_path: Path) -
         mask = opened.split != 2
         kept = [name for name, keep in zip(opened.ids, mask, strict=True) if keep]
         found = Neighbours(FeatureRows(opened, ["block5_pool"], mask), kept, opened.labels[mask])
-    places, similarities = found.find(values[[3]], 3)
-    assert found.ids[places[0, 0]] == "train/00003"
-    assert found.labels[places[0, 0]] == 3
+    indices, similarities = found.find(values[[3]], 3)
+    assert found.ids[indices[0, 0]] == "train/00003"
+    assert found.labels[indices[0, 0]] == 3
     np.testing.assert_allclose(similarities[0], -np.sort(-plain_cosines(values[[3]], values[mask]))[0, :3], atol=1e-4)
 
 

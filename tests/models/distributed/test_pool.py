@@ -164,7 +164,7 @@ class Sum:
 
 
 @pytest.mark.parametrize("limited", [False, True])
-def test_a_worker_holds_its_share_where_its_memory_limit_allows(client: Any, tmp_path: Path, limited: bool) -> None:
+def test_a_worker_holds_its_share_if_its_memory_limit_allows(client: Any, tmp_path: Path, limited: bool) -> None:
     data = opened(write(tmp_path / "features.h5"), "one+two")
     known = Known(np.ones(len(data.labels), int))
     before = client.run(hold_up_to, 0.0 if limited else worker.MEMORY_SHARE)

@@ -19,7 +19,7 @@ HOLES = np.arange(ROWS) % 7 % 3 != 1
 INFINITE = float("inf")
 EXAMPLES = settings(max_examples=60, deadline=None)
 
-# Every value tells its row and its place in it; the second view has the same values below zero.
+# Every value tells its row and its index in it; the values of the second view are below zero.
 VALUES = np.arange(4 * ROWS, dtype=np.float32).reshape(ROWS, *SHAPE)
 VIEWS = (VALUES, -VALUES - 1)
 
@@ -168,7 +168,7 @@ def test_one_view_alone_gives_the_images_as_they_are(files: list[FeatureFile]) -
 
 
 @pytest.mark.parametrize("num_views", [1, 2])
-def test_activations_stay_in_memory_where_they_fit_the_budget(files: list[FeatureFile], num_views: int) -> None:
+def test_activations_stay_in_memory_if_they_fit_the_budget(files: list[FeatureFile], num_views: int) -> None:
     needed = num_views * ROW_BYTES * int(HOLES.sum())
     assert cached(files[:num_views]).bytes == needed
     assert cached(files[:num_views], budget=needed).in_memory

@@ -108,7 +108,7 @@ def test_a_probe_beside_the_network_counts_too(transform: str) -> None:
     kernel = np.zeros((2048, 3), np.float32)
     kernel[:, 1] = 1
     model.get_layer("probe").set_weights([kernel, np.zeros(3, np.float32)])  # the head begins at zero
-    assert (given == 0).any()  # where a square root has no slope
+    assert (given == 0).any()  # there a square root has no slope
     maps = heat_maps(model, given, np.ones(4, np.int64))
     slopes = 1 / (2 * np.sqrt(np.where(given > 0, given, np.inf))) if transform == "sqrt" else np.ones_like(given)
     expected = (slopes.mean(axis=(1, 2), keepdims=True) * given).sum(axis=-1)

@@ -86,7 +86,7 @@ def test_the_tuned_batch_is_the_largest_that_gives_an_epoch_fifty_steps(num_trai
 
 
 @pytest.mark.parametrize(("num_training", "size"), [(1, 32), (3199, 32), (3200, 64), (12_799, 128), (12_800, 256)])
-def test_the_batch_halves_where_the_images_are_few(num_training: int, size: int) -> None:
+def test_the_batch_halves_if_the_images_are_few(num_training: int, size: int) -> None:
     assert find_recipe("tuned", "head", num_training).batch_size == size
     assert find_recipe("article", "head", num_training).batch_size == 256
 
@@ -96,7 +96,7 @@ def test_the_batch_halves_where_the_images_are_few(num_training: int, size: int)
     ("key", "value"),
     [("batch_size", 8), ("batch_size", 512), ("epochs", 3), ("learning_rate", 0.5), ("patience", 7), ("warmup", 0.0)],
 )
-def test_what_is_given_replaces_the_recipes_own_and_nothing_else(name: str, key: str, value: Any) -> None:
+def test_given_fields_replace_those_of_the_recipe_and_nothing_else(name: str, key: str, value: Any) -> None:
     expected = dataclasses.replace(find_recipe(name, "finetune", 100), **{key: value})
     assert find_recipe(name, "finetune", 100, **{key: value}) == expected
 

@@ -25,7 +25,7 @@ RECIPE = Recipe(1e-3, epochs=4, batch_size=16, weight_decay=1e-2, warmup=0.1, de
 
 
 class Memory:
-    """Samples in memory; `fail_at` (epoch, batch) is where reading breaks off, as a kill would."""
+    """Samples in memory; `fail_at` (epoch, batch) is the batch at which reading stops, as after a kill."""
 
     num_views = 1
     order = "all at once"
@@ -115,7 +115,7 @@ def test_without_patience_the_last_weights_are_kept() -> None:
     assert run.evaluate()[1] == state.history[-1].val_accuracy
 
 
-def test_the_weights_from_before_training_are_kept_where_training_only_harms() -> None:
+def test_the_weights_before_training_are_kept_if_training_only_harms() -> None:
     good = training()
     good.run()
     noise = Samples(Memory(np.zeros((90, 2, 2, 512), np.float32)), np.arange(90) % 3, 3)

@@ -149,7 +149,7 @@ def test_more_c_buys_less_loss_for_more_penalty(kind: type[LinearModel], case: t
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=8, deadline=None)
 @given(case=CASES, C=st.sampled_from([1e-3, 1e-2, 1e-1]))
-def test_a_warm_start_ends_where_a_cold_one_ends(
+def test_a_warm_start_ends_at_the_solution_of_a_cold_one(
     kind: type[LinearModel], case: tuple[int, int, int, int], C: float
 ) -> None:
     X, y = random_rows(*case)

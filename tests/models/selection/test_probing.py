@@ -64,7 +64,7 @@ def test_every_beginning_of_the_order_has_the_classes_own_shares(classes: list[i
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=300))
 def test_the_paired_error_is_that_of_the_paired_interval(pairs: list[tuple[bool, bool]]) -> None:
-    ours, theirs = (np.array(side) for side in zip(*pairs, strict=True))
+    ours, theirs = (np.array(column) for column in zip(*pairs, strict=True))
     low, high = paired_interval(int((ours & ~theirs).sum()), int((theirs & ~ours).sum()), len(ours))
     if low > -1 and high < 1:
         assert np.isclose((high - low) / 2, 1.959964 * paired_error(ours, theirs), rtol=1e-5)

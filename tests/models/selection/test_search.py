@@ -41,7 +41,7 @@ def test_folds_are_stratified_and_cover_every_row_once() -> None:
         assert np.bincount(labels[held_out]).tolist() == [2, 4, 6]
 
 
-def test_a_group_is_never_on_both_sides_of_a_fold() -> None:
+def test_a_group_is_never_in_both_parts_of_a_fold() -> None:
     labels, groups = np.tile([0, 1], 50), np.repeat(np.arange(20), 5)
     for fit_rows, held_out in make_folds(labels, groups, 5, 0):
         assert not set(groups[fit_rows]) & set(groups[held_out])
@@ -80,7 +80,7 @@ def test_held_out_rows_change_nothing_that_is_fitted(name: str, digits: tuple[np
 
 
 def test_a_plateau_at_the_majority_does_not_end_the_path() -> None:
-    """With few images of one class, the smoothest models all say the other; the path has to go on."""
+    """With few images of one class, the smoothest models all predict the other; the path has to continue."""
     generator = np.random.default_rng(0)
     y = np.repeat([0, 1], [190, 10])
     X = generator.standard_normal((200, 20)).astype(np.float32) + 4 * y[:, None] * (np.arange(20) == 3)
@@ -89,7 +89,7 @@ def test_a_plateau_at_the_majority_does_not_end_the_path() -> None:
     assert max(scores) > 0.96
 
 
-def test_the_path_goes_on_over_a_plateau_and_ends_after_a_fall(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_continues_over_a_plateau_and_ends_after_a_fall(monkeypatch: pytest.MonkeyPatch) -> None:
     def tried(accuracies: list[float]) -> int:
         monkeypatch.setattr(
             "thaw.models.selection.search._paths", lambda *_: iter([[accuracy] for accuracy in accuracies])

@@ -26,7 +26,7 @@ def evaluator(curvatures: np.ndarray, best: np.ndarray, calls: list[list[int]]):
 
 
 def check_minima(curvatures: np.ndarray, best: np.ndarray) -> None:
-    """Raise AssertionError where a problem ended further from its minimum than the rule of minimise allows.
+    """Raise AssertionError if a problem ended further from its minimum than the rule of minimise allows.
 
     Let e be the precision, f the objective, 1 at its minimum, A the curvatures and H the approximate inverse Hessian.
     A problem ends with a gradient g of 1e-8, so that what is left is g A^-1 g / 2 < 30 (1e-8)^2 / LEAST / 2 = 1.5e-13,
