@@ -19,8 +19,8 @@ DIRECTLY = {
     ("features/files/locks.py", "_sign", "write_text"): "who holds a lock is written by the holder alone",
     ("features/engines/mnn_engine.py", "_convert", "write_bytes"): "into a temporary folder",
     ("features/engines/mnn_engine.py", "_native_output_dropped", "open"): "it writes nowhere",
-    ("features/store.py", "create_feature_file", "File"): "its callers give it the path of a whole_path",
-    ("pipeline/training/outcome.py", "write_outcome", "save"): "a function of ours, which writes whole files",
+    ("features/schema.py", "create_feature_file", "File"): "its callers give it the path of a whole_path",
+    ("pipeline/training/outcome.py", "save_model", "save"): "a function of ours, which writes whole files",
     ("pipeline/training/train_network.py", "train", "save"): "a function of ours, which writes whole files",
 }
 

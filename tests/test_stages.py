@@ -517,7 +517,7 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], tmp_path:
 
 def test_a_run_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert message(capsys, "svm", "--run", tmp_path / "flower") == (
-        f"error: there is no run in {tmp_path / 'flower'}; correct the name, or begin it: {program()} features "
+        f"error: there is no run in {tmp_path / 'flower'}; fix the name, or begin it: {program()} features "
         f"--dataset ... --run {tmp_path / 'flower'}"
     )
     assert not (tmp_path / "flower").exists()

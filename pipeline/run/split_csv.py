@@ -70,7 +70,7 @@ def _given_split(dataset: Dataset) -> list[str]:
         if name and splits.setdefault(group, name) != name:
             raise InputError(
                 f"group {group!r} of {dataset.name} is in {splits[group]} and in {name}; expected all images of a "
-                "group in one split: correct the split column, or leave it out"
+                "group in one split: fix the split column, or leave it out"
             )
     return [splits.get(group, "") for group in dataset.groups]
 

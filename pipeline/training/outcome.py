@@ -47,8 +47,8 @@ class Origin:
         """Return the origin of a model that is trained on a layer of a feature file."""
         given = features.attributes
         layers = dict.fromkeys(layer_and_pooling(name, "")[0] for name in given["layers"].split(","))
-        names = ("values_sha256", "weights_sha256", "device", "engine")
-        return cls(given["backbone"], layer, *(given[name] for name in names), tuple(layers))
+        same = {name: given[name] for name in ("backbone", "weights_sha256", "device", "engine")}
+        return cls(layer=layer, features_sha256=given["values_sha256"], engine_layers=tuple(layers), **same)
 
 
 @dataclass(frozen=True)

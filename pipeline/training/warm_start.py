@@ -151,7 +151,7 @@ def _pooling(settings: Finetune, features: FeatureFile, layer: str) -> str:
 
 
 def _write(path: Path, start: WarmStart, made_for: dict[str, Any]) -> None:
-    content = {"made_for": made_for, "shape": asdict(start.shape)}
+    content: dict[str, Any] = {"made_for": made_for, "shape": asdict(start.shape)}
     content |= {"value": start.value, "chosen_by": start.chosen_by, "seconds": start.seconds}
     with write_whole(path, "wb") as file:
         np.savez(file, content=np.array(json.dumps(content)), **asdict(start.probe))

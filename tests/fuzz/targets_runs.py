@@ -18,9 +18,9 @@ from thaw.models import artifacts
 from thaw.models.neural import checkpoints, saved_network
 from thaw.pipeline.config import Shared
 from thaw.pipeline.inference.classifier import load_classifier
-from thaw.pipeline.report.html import classes
 from thaw.pipeline.run import advice_json, export_json, predictions_csv, report_json, run_json, sha256sums, split_csv
 from thaw.pipeline.run.model_record import NEEDED
+from thaw.pipeline.training import learning_curve_csv
 from thaw.pipeline.training import warm_start as warm
 from thaw.pipeline.verify import verify
 
@@ -95,7 +95,7 @@ def run_targets(folder: Path) -> Iterator[Target]:
         ("svm/report.json", report_json.read_report, 90),
         ("svm/export.json", lambda path: export_json.read_exports(path.parent), 90),
         ("svm/predictions.csv", lambda path: predictions_csv.read_predictions(path, CLASSES), 120),
-        ("svm/learning_curve.csv", classes.read_curve, 120),
+        ("svm/learning_curve.csv", learning_curve_csv.read_curve, 120),
         ("svm/SHA256SUMS", lambda path: sha256sums.changed_files(path.parent), 140),
         ("run.json", lambda path: list(verify.findings(path.parent)), 5),
         ("svm/report.json", lambda path: list(verify.findings(path.parent.parent)), 5),

@@ -27,10 +27,10 @@ def dataset(labels: list[int], given_split: list[str] | None = None, groups: lis
 @given(st.lists(st.integers(15, 60), min_size=2, max_size=5), st.integers(0, 99))
 def test_a_drawn_split_is_stratified_and_depends_on_the_seed_alone(counts: list[int], seed: int) -> None:
     labels = np.repeat(range(len(counts)), counts).tolist()
-    sides = split_csv.draw_split(dataset(labels), seed)
-    np.testing.assert_array_equal(sides, split_csv.draw_split(dataset(labels), seed))
+    splits = split_csv.draw_split(dataset(labels), seed)
+    np.testing.assert_array_equal(splits, split_csv.draw_split(dataset(labels), seed))
     for label, count in enumerate(counts):
-        of_class = sides[np.array(labels) == label]
+        of_class = splits[np.array(labels) == label]
         assert abs((of_class == 2).sum() - 0.2 * count) <= 1
         assert abs((of_class == 1).sum() - 0.08 * count) <= 1.2
 
@@ -40,26 +40,26 @@ def test_another_seed_draws_another_split() -> None:
     assert (split_csv.draw_split(dataset(labels), 0) != split_csv.draw_split(dataset(labels), 1)).any()
 
 
-def test_sides_that_come_with_the_data_are_kept() -> None:
+def test_splits_that_come_with_the_data_are_kept() -> None:
     given_split = ["train"] * 60 + ["test"] * 20 + ["validation"] * 10
-    sides = split_csv.draw_split(dataset([0, 1] * 45, given_split), 0)
-    assert sides.tolist() == [0] * 60 + [2] * 20 + [1] * 10
+    splits = split_csv.draw_split(dataset([0, 1] * 45, given_split), 0)
+    assert splits.tolist() == [0] * 60 + [2] * 20 + [1] * 10
 
 
 def test_validation_is_drawn_from_the_training_images_only() -> None:
     given_split = ["train"] * 60 + ["test"] * 30
-    sides = split_csv.draw_split(dataset([0, 1] * 45, given_split), 0)
-    assert (sides[60:] == 2).all()
-    assert np.bincount(sides[:60]).tolist() == [54, 6]
+    splits = split_csv.draw_split(dataset([0, 1] * 45, given_split), 0)
+    assert (splits[60:] == 2).all()
+    assert np.bincount(splits[:60]).tolist() == [54, 6]
 
 
 @given(st.integers(0, 99))
-def test_a_group_is_on_one_side_only(seed: int) -> None:
+def test_a_group_is_in_one_split_only(seed: int) -> None:
     groups = [f"patient {i // 4}" for i in range(120)]
-    sides = split_csv.draw_split(dataset([0, 1] * 60, groups=groups), seed)
+    splits = split_csv.draw_split(dataset([0, 1] * 60, groups=groups), seed)
     for group in set(groups):
-        assert len({side for side, name in zip(sides, groups, strict=True) if name == group}) == 1
-    assert 15 <= (sides == 2).sum() <= 33
+        assert len({index for index, name in zip(splits, groups, strict=True) if name == group}) == 1
+    assert 15 <= (splits == 2).sum() <= 33
 
 
 def test_too_few_images_of_a_class() -> None:
@@ -70,10 +70,10 @@ def test_too_few_images_of_a_class() -> None:
     )
 
 
-def test_few_groups_are_one_on_each_side_at_least() -> None:
+def test_few_groups_are_one_in_each_split_at_least() -> None:
     groups = [f"g{i % 3}" for i in range(30)]
-    sides = split_csv.draw_split(dataset([0, 1] * 15, groups=groups), 0)
-    assert sorted(np.bincount(sides).tolist()) == [10, 10, 10]
+    splits = split_csv.draw_split(dataset([0, 1] * 15, groups=groups), 0)
+    assert sorted(np.bincount(splits).tolist()) == [10, 10, 10]
 
 
 def test_too_few_groups() -> None:
@@ -92,7 +92,7 @@ def test_the_split_is_drawn_once_and_kept(tmp_path: Path) -> None:
     assert split_csv.digest(tmp_path) == digest
     lines = (tmp_path / "split.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "id,label,split"
-    assert lines[1:] == [f"{i:03d},{'ab'[i % 2]},{split_csv.SPLITS[side]}" for i, side in enumerate(first)]
+    assert lines[1:] == [f"{i:03d},{'ab'[i % 2]},{split_csv.SPLITS[index]}" for i, index in enumerate(first)]
 
 
 def test_names_with_commas_quotes_and_line_breaks_survive(tmp_path: Path) -> None:
@@ -115,29 +115,29 @@ def test_images_that_changed_since_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [3, 5, 9, 10])
-def test_ten_small_classes_have_an_image_of_each_on_every_side(count: int) -> None:
+def test_ten_small_classes_have_an_image_of_each_in_every_split(count: int) -> None:
     labels = np.repeat(range(8), count)
-    sides = split_csv.draw_split(dataset(labels.tolist()), 0)
-    for side in range(3):
-        assert set(labels[sides == side]) == set(range(8))
+    splits = split_csv.draw_split(dataset(labels.tolist()), 0)
+    for index in range(3):
+        assert set(labels[splits == index]) == set(range(8))
 
 
-def test_a_group_on_two_sides_is_refused() -> None:
+def test_a_group_in_two_splits_is_refused() -> None:
     given_split = ["train"] * 39 + ["test"]
     with pytest.raises(InputError) as error:
         split_csv.draw_split(dataset([0, 1] * 20, given_split, groups=[f"g{i % 20}" for i in range(40)]), 0)
     assert str(error.value) == (
-        "group 'g19' of here is in train and in test; expected all images of a group in one split: correct the split "
+        "group 'g19' of here is in train and in test; expected all images of a group in one split: fix the split "
         "column, or leave it out"
     )
 
 
-def test_what_is_drawn_keeps_the_groups_of_given_sides_whole() -> None:
+def test_what_is_drawn_keeps_the_groups_of_given_splits_whole() -> None:
     given_split = ["validation" if i < 8 else "" for i in range(120)]
     groups = [f"g{i // 4 if i else 29}" for i in range(120)]
-    sides = split_csv.draw_split(dataset([0, 1] * 60, given_split, groups), 0)
+    splits = split_csv.draw_split(dataset([0, 1] * 60, given_split, groups), 0)
     for group in set(groups):
-        assert len({side for side, name in zip(sides, groups, strict=True) if name == group}) == 1
+        assert len({index for index, name in zip(splits, groups, strict=True) if name == group}) == 1
 
 
 def test_images_that_changed_before_anything_was_made_are_drawn_again(tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ def test_images_that_changed_before_anything_was_made_are_drawn_again(tmp_path: 
 def test_groups_of_small_classes_are_drawn_without_a_warning() -> None:
     """Scikit-learn warns of a class with fewer images than folds, and refuses where all classes have fewer."""
     labels = np.repeat(range(5), 7).tolist()
-    sides = split_csv.draw_split(dataset(labels, groups=[f"g{i // 2}" for i in range(35)]), 0)
-    assert set(sides.tolist()) == {0, 1, 2}
+    splits = split_csv.draw_split(dataset(labels, groups=[f"g{i // 2}" for i in range(35)]), 0)
+    assert set(splits.tolist()) == {0, 1, 2}
 
 
 def test_groups_with_one_image_of_each_class() -> None:
@@ -164,40 +164,40 @@ def test_groups_with_one_image_of_each_class() -> None:
 
 @st.composite
 def any_datasets(draw: st.DrawFn) -> Dataset:
-    """Classes of any sizes in any order, in groups or not, some images with the side that came with them."""
+    """Classes of any sizes in any order, in groups or not, some images with the split that came with them."""
     counts, size = draw(st.lists(st.integers(8, 40), min_size=2, max_size=5)), draw(st.integers(0, 4))
     generator = np.random.default_rng(draw(st.integers(0, 2**31)))
     labels = generator.permutation(np.repeat(range(len(counts)), counts)).tolist()
     groups = [f"g{i // size}" for i in range(len(labels))] if size else None
-    sides = draw(st.sampled_from([("", ""), ("", "test"), ("", "validation"), ("train", "test")]))
-    chosen = {name: sides[int(generator.integers(4) == 0)] for name in groups or map(str, range(len(labels)))}
+    splits = draw(st.sampled_from([("", ""), ("", "test"), ("", "validation"), ("train", "test")]))
+    chosen = {name: splits[int(generator.integers(4) == 0)] for name in groups or map(str, range(len(labels)))}
     return dataset(labels, [chosen[name] for name in groups or map(str, range(len(labels)))], groups)
 
 
 @settings(max_examples=40, deadline=None)
 @given(any_datasets(), st.integers(0, 2**31))
-def test_whatever_is_drawn_every_image_has_one_side_and_given_sides_and_groups_hold(data: Dataset, seed: int) -> None:
+def test_whatever_is_drawn_every_image_has_one_split_and_given_splits_and_groups_hold(data: Dataset, seed: int) -> None:
     try:
-        sides = split_csv.draw_split(data, seed)
+        splits = split_csv.draw_split(data, seed)
     except InputError:
         reject()  # too few groups, or images of a class, are left to draw from
-    np.testing.assert_array_equal(sides, split_csv.draw_split(data, seed))
-    assert sides.shape == (len(data.ids),)
-    assert set(sides.tolist()) == {0, 1, 2}
-    for side, came in zip(sides, data.given_split, strict=True):
-        assert came in ("", "train") or split_csv.SPLITS[side] == came
+    np.testing.assert_array_equal(splits, split_csv.draw_split(data, seed))
+    assert splits.shape == (len(data.ids),)
+    assert set(splits.tolist()) == {0, 1, 2}
+    for index, came in zip(splits, data.given_split, strict=True):
+        assert came in ("", "train") or split_csv.SPLITS[index] == came
     if data.groups is not None:
-        assert len(set(zip(data.groups, sides.tolist(), strict=True))) == len(set(data.groups))
+        assert len(set(zip(data.groups, splits.tolist(), strict=True))) == len(set(data.groups))
         return
-    pool = np.array([side in ("", "train") for side in data.given_split])
-    for side in (2, 1):
-        if split_csv.SPLITS[side] in data.given_split:
+    pool = np.array([index in ("", "train") for index in data.given_split])
+    for index in (2, 1):
+        if split_csv.SPLITS[index] in data.given_split:
             continue
-        drawn = sides[pool] == side
+        drawn = splits[pool] == index
         for label in np.unique(data.labels[pool]):
             of_class = data.labels[pool] == label
             assert abs(drawn[of_class].sum() - of_class.sum() * drawn.sum() / len(drawn)) <= 1
-        pool &= sides != side
+        pool &= splits != index
 
 
 @settings(max_examples=15, deadline=None)
