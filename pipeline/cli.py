@@ -194,7 +194,7 @@ def run(arguments: Sequence[str]) -> int:
         message = f"{message}; {similar}--help shows the stages, and after a stage its options"
         return _fail(WRONG_USAGE, message, arguments)
     except KeyboardInterrupt:
-        message = "interrupted; what was finished is kept, and the same command goes on from there"
+        message = "interrupted; what was finished is kept, and the same command continues from there"
         return _fail(FAILED, message, arguments)
     except BrokenPipeError:  # whoever read the output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -61,7 +61,11 @@ def _differing(settings: Shared) -> dict[str, Any]:
 
 
 def beside(settings: Shared, **changed: Any) -> Shared:
-    """Return the settings of a run beside this one that differs in `changed`, its folder named by what differs."""
+    """Return the settings of a run beside this one that differs in `changed`, its folder named by what differs.
+
+    >>> beside(Shared(), image_size=96).run_folder.as_posix()
+    'runs/digits-96'
+    """
     marks = [str(value).replace(",", "+") for name, value in changed.items() if getattr(settings, name) != value]
     run = settings.run_folder
     return settings.model_copy(update={**changed, "run": Path("-".join([str(run), *marks]))})

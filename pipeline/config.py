@@ -17,7 +17,7 @@ USUAL_BACKBONE = "vgg16"
 PATH_KINDS = ("folder", "csv", "npz")
 SCHEDULER = r"((tcp|tls)://)?([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}"
 
-# What determines the values of a run: kept in run.json, and refused where a later command says otherwise.
+# What determines the values of a run: kept in run.json, and refused if a later command contradicts it.
 FIXED_FIELDS = (
     *("dataset", "data", "target", "seed", "image_size", "resize", "normalize", "layers", "pooling", "dtype"),
     *("backbone", "weights", "engine", "engine_precision"),
@@ -27,7 +27,7 @@ RUN_FIELDS = (*FIXED_FIELDS, "batch_size", "skip_bad", "max_pixels")
 
 
 def _absolute(path: str | Path) -> Path:
-    """Return a path as every working directory has it; raises ValueError where it names a user that is none."""
+    """Return the absolute path; raises ValueError if it names an unknown user."""
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError as error:
@@ -35,7 +35,7 @@ def _absolute(path: str | Path) -> Path:
 
 
 def _network(given: Mapping[str, Any]) -> Backbone:
-    """Return the network that defaults follow; for a name that is none, which the stage refuses, the usual one."""
+    """Return the network that defaults follow; the usual one for an unknown name, since the stage refuses that."""
     return BACKBONES.get(given.get("backbone", USUAL_BACKBONE), BACKBONES[USUAL_BACKBONE])
 
 
@@ -45,7 +45,7 @@ def _networks(attribute: str) -> Any:
     def default(given: dict[str, Any]) -> Any:
         return getattr(_network(given), attribute)
 
-    default.__qualname__ = "the network's own"  # --help says so
+    default.__qualname__ = "the network's own"  # as --help shows it
     return default
 
 
@@ -60,20 +60,20 @@ class Options(BaseModel):
 class Common(Options):
     """The settings that every stage of a run shares, apart from the batch size of the extraction."""
 
-    run: Path | None = Field(None, description="run directory; runs/ plus the data set's word unless given")
+    run: Path | None = Field(None, description="run directory; runs/ plus the dataset's word unless given")
     dataset: str = Field(
         "digits",
         description="digits, elpv, cifar10, cifar100, folder:PATH, csv:PATH or npz:PATH (folder: takes a zip or a URL "
         "of fsspec)",
     )
-    data: Path | None = Field(None, description="archive or image folder of cifar10 and cifar100, where at hand")
+    data: Path | None = Field(None, description="archive or image folder of cifar10 and cifar100, if at hand")
     target: Literal["four"] | None = Field(None, description="elpv: the four degrees instead of defective or not")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the split, of random weights and of the solvers")
     backbone: str = Field(USUAL_BACKBONE, description=f"the network: {', '.join(BACKBONES)}")
     image_size: int = Field(
         default_factory=_networks("default_image_size"),
         ge=1,
-        description="side in pixels that images are resized to; 48, or the network's least where that is more, unless "
+        description="side in pixels that images are resized to; 48, or the network's least if that is more, unless "
         "given",
     )
     resize: Literal["bilinear", "bicubic", "area", "article"] = Field("bilinear", description="how images are resized")
@@ -93,19 +93,19 @@ class Common(Options):
     weights: str = Field("imagenet", description="imagenet, random, or the path of a weights file")
     engine: Literal["auto", "keras", "mnn"] = Field(
         "auto",
-        description="what runs the frozen network: auto (keras on a GPU if there is one, else mnn where it is "
+        description="what runs the frozen network: auto (keras on a GPU if there is one, else mnn if it is "
         "installed), keras, or mnn (Winograd convolutions on a CPU, about twice as fast)",
     )
     engine_precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32",
         description="arithmetic of the frozen network; 16 bits are for a GPU, and change the features a little",
     )
-    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where the network runs")
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="what the network runs on")
     memory: int | None = Field(
         None, ge=1, description="MB that a stage may use; three quarters of the machine's unless given"
     )
     skip_bad: CliImplicitFlag[bool] = Field(
-        False, description="record images that cannot be read in skipped.csv and go on"
+        False, description="leave out images that cannot be read, and list them in skipped.csv"
     )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="refuse images with more pixels")
     workers: int | None = Field(
@@ -168,7 +168,11 @@ class Common(Options):
 
     @property
     def run_folder(self) -> Path:
-        """The run directory, from the data set's word where none is given."""
+        """The run directory, from the dataset's word if none is given.
+
+        >>> Shared(dataset="folder:/photos/flowers.zip").run_folder.as_posix()
+        'runs/flowers'
+        """
         if self.run:
             return self.run
         name = Path(os.path.normpath(self.dataset.partition(":")[2] or self.dataset)).name
@@ -194,7 +198,7 @@ class Strategy(Common):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="folder of the result; the strategy's name unless given",
     )
-    class_weight: Literal["balanced"] | None = Field(None, description="balanced: each class counts the same")
+    class_weight: Literal["balanced"] | None = Field(None, description="balanced: every class has equal weight")
 
 
 def _is_positive(text: str) -> bool:
@@ -223,7 +227,7 @@ class Linear(Strategy, Shared):
         description="values of C (knn: numbers of neighbours, ridge: alpha) to choose among, joined by commas, for "
         "example 0.001,0.01,0.1; for C half decades from 0.00001 to 100 unless given",
     )
-    jobs: int = Field(-1, description="fits at once where they are not solved together; -1 is one per core")
+    jobs: int = Field(-1, description="fits at once if they are not solved together; -1 is one per core")
 
     @field_validator("values")
     @classmethod
@@ -280,7 +284,7 @@ class Neural(Strategy):
     precision: Literal["auto", "float32", "mixed", "bfloat16", "float16"] = Field(
         "auto",
         description="auto is mixed (16-bit arithmetic, 32-bit weights) on a GPU with --recipe tuned, else float32; "
-        "bfloat16 and float16 say which 16 bits, where mixed takes float16 on a GPU and bfloat16 on a CPU",
+        "mixed takes float16 on a GPU and bfloat16 on a CPU, bfloat16 and float16 choose",
     )
     find_lr: CliImplicitFlag[bool] = Field(
         False, description="measure first which learning rates work, on a copy of the network; changes nothing else"
@@ -318,11 +322,11 @@ class OfRun(Options):
     """What the stages accept that use what a run has."""
 
     run: Path | None = Field(None, description="run directory; runs/digits unless given")
-    dataset: str = Field("digits", description="the data set's word, in place of --run")
+    dataset: str = Field("digits", description="the dataset's word, in place of --run")
 
     @property
     def run_folder(self) -> Path:
-        """The run directory, from the data set's word where none is given."""
+        """The run directory, from the dataset's word if none is given."""
         return self.run or Shared(dataset=self.dataset).run_folder
 
 
@@ -337,8 +341,9 @@ class Trained(OfRun):
 
     strategy: str = Field("best", description="the result's name; best takes the highest accuracy on held-out images")
     engine: Literal["auto", "keras", "mnn"] = Field("auto", description="auto takes what made the features")
-    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where the network runs")
-    weights: str | None = Field(None, description="the weights file of the training, where it lies elsewhere now")
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="what the network runs on")
+    weights: str | None = Field(None, description="the weights file of the training, if it was moved")
+    reject: float | None = Field(None, gt=0, le=1, description="label unsure below this probability, from 0 to 1")
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="refuse images with more pixels")
 
 
@@ -347,7 +352,6 @@ class Predict(Trained):
 
     images: CliPositionalArg[list[str]] = Field([], description="files, folders, patterns; - reads a list")
     top: int = Field(1, ge=1, description="how many of the most probable classes to name")
-    reject: float | None = Field(None, gt=0, le=1, description="say unsure below this probability, from 0 to 1")
     format: Literal["table", "csv", "jsonl"] = Field("table", description="table, csv, or JSON lines")
 
 
@@ -360,7 +364,6 @@ class Verify(Options):
 class Serve(Trained):
     """What the local page accepts."""
 
-    reject: float | None = Field(None, gt=0, le=1, description="say unsure below this probability, from 0 to 1")
     host: str = Field("127.0.0.1", min_length=1, description="address to listen at; another than this has no password")
     port: int = Field(8000, ge=0, le=65535, description="port to listen at; 0 takes a free one")
     max_mb: float = Field(20, gt=0, le=1000, description="MB of an image that is sent, at most")
@@ -389,8 +392,8 @@ class Export(Options):
     format: Literal["onnx", "keras", "savedmodel", "bundle"] = Field(
         "onnx", description="onnx, keras, savedmodel (TensorFlow's), or bundle: a zip with ONNX, model card and example"
     )
-    out: Path | None = Field(None, description="where to write it; in the result's folder unless given")
-    weights: str | None = Field(None, description="the weights file of the training, where it lies elsewhere now")
+    out: Path | None = Field(None, description="path to write to; in the result's folder unless given")
+    weights: str | None = Field(None, description="the weights file of the training, if it was moved")
 
 
 class Weights(Options):
