@@ -12,7 +12,6 @@ from thaw.pipeline.run.predictions_csv import read_predictions
 from thaw.pipeline.templating import source
 from thaw.pipeline.versions import installed_version
 
-DATE = (1980, 1, 1, 0, 0, 0)  # the same content gives the same bytes
 PACKAGES = ("numpy", "onnxruntime", "pillow")
 
 
@@ -45,7 +44,7 @@ def write_bundle(path: Path, classifier: Classifier, model: bytes) -> None:
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, DATE)
+    entry = zipfile.ZipInfo(name)  # of 1980, so that the same content gives the same bytes
     entry.external_attr = 0o644 << 16
     return entry
 

@@ -1,4 +1,4 @@
-"""The export stage: a trained strategy -> one file that needs nothing of this project, its size and its latency."""
+"""Stage `export`: write a trained model as one file that needs nothing of this project, with its size and latency."""
 
 import json
 import logging
@@ -19,6 +19,7 @@ from thaw.features.files.atomic import whole_folder, whole_path, write_whole
 from thaw.features.processor import num_cores
 from thaw.pipeline.commands import running_command
 from thaw.pipeline.config import Export
+from thaw.pipeline.export.bundle import write_bundle
 from thaw.pipeline.export.onnx_model import INPUT, onnx_classifier
 from thaw.pipeline.formatting import size
 from thaw.pipeline.inference.classifier import Classifier, load_classifier
@@ -32,15 +33,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("thaw")
 
 FILES = {"onnx": "model.onnx", "keras": "model.keras", "savedmodel": "savedmodel", "bundle": "bundle.zip"}
-TIMED_SECONDS, MOST_TIMED = 2.0, 30  # a latency is the median of as many calls as fit
+TIMED_SECONDS, MAX_TIMED_CALLS = 2.0, 30  # a latency is the median of as many calls as fit
 
 Run = Callable[[np.ndarray], Any]
 
 
 def main(settings: Export) -> Path:
-    """Write the model, print its path, size and latency, note them in export.json; return the path.
+    """Write the model, print its path, size and latency, note them in export.json, and return the path.
 
-    Raises InputError where the run has no such model, where the format cannot hold it, or where it cannot be written.
+    Raises InputError if the run has no such model, the format cannot hold it, or the path cannot be written.
     """
     folder = find_result(settings.run, settings.name)
     path = settings.out or folder / FILES[settings.format]
@@ -53,11 +54,11 @@ def main(settings: Export) -> Path:
 
 def _export(settings: Export, folder: Path, path: Path) -> Exported:
     run, runtime = _write(settings.format, path, load_classifier(folder, None), settings.weights)
-    one, many = (_latency(run, count) if run else None for count in (1, BATCH_SIZE))
+    one, many = (_latency(run, num_images) if run else None for num_images in (1, BATCH_SIZE))
     exported = Exported(
         format=settings.format,
         path=str(path.absolute() if settings.out else path.name),
-        bytes=_size(path),
+        bytes=sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file()),
         runtime=runtime,
         cores=num_cores(),
         image_side=IMAGE_SIDE,
@@ -71,41 +72,46 @@ def _export(settings: Export, folder: Path, path: Path) -> Exported:
 
 
 def latencies(exported: Exported) -> list[str]:
-    """Return lines on how long an image and a batch take, none where that was not measured."""
+    """Return a line on the time of one image and a line on the time of a batch; none if no time was measured."""
     one, many = exported.milliseconds_one, exported.milliseconds_batch
     if one is None or many is None:
         return []
-    where = f"of {exported.image_side}x{exported.image_side} pixels, {exported.runtime}, {exported.cores} cores"
-    return [f"{one:.1f} ms for one image {where}", f"{many:.1f} ms for {exported.batch_size} images at once"]
+    side, runtime = exported.image_side, f"{exported.runtime}, {exported.cores} cores"
+    return [
+        f"{one:.1f} ms for one image of {side}x{side} pixels, {runtime}",
+        f"{many:.1f} ms for {exported.batch_size} images at once",
+    ]
 
 
 def _check_path(path: Path, form: str) -> None:
-    """Raise InputError where the file cannot be written, before anything is computed."""
+    """Raise InputError if the file cannot be written, before anything is computed."""
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise InputError(f"--out {path}: {path.parent} is no folder that can be written into; choose another place")
+    if form == "savedmodel" and backend_name() != "tensorflow":
+        raise InputError(
+            f"--format savedmodel is TensorFlow's own, and Keras runs on {backend_name()} here; type "
+            "KERAS_BACKEND=tensorflow before the command, or --format onnx or keras"
+        )
+    expected = None
     if form == "savedmodel":
-        if backend_name() != "tensorflow":
-            raise InputError(
-                f"--format savedmodel is TensorFlow's own, and Keras runs on {backend_name()} here; type "
-                "KERAS_BACKEND=tensorflow before the command, or --format onnx or keras"
-            )
-        taken = path.exists() and not (path / "saved_model.pb").is_file()
-        wanted = "the name of a folder that is not there yet, or of an earlier export"
-    else:
-        taken, wanted = path.is_dir(), f"the name of a file, for example {path / FILES[form]}"
-        if form == "keras" and path.suffix != ".keras":
-            taken, wanted = True, "a name that ends in .keras"
-    if taken:
-        raise InputError(f"--out {path}: expected {wanted}")
+        if path.exists() and not (path / "saved_model.pb").is_file():
+            expected = "the name of a folder that is not there yet, or of an earlier export"
+    elif form == "keras" and path.suffix != ".keras":
+        expected = "a name that ends in .keras"
+    elif path.is_dir():
+        expected = f"the name of a file, for example {path / FILES[form]}"
+    if expected:
+        raise InputError(f"--out {path}: expected {expected}")
 
 
 def _write(form: str, path: Path, classifier: Classifier, weights: str | None) -> tuple[Run | None, str | None]:
-    """Write the file and return a function that runs the exported model, and the name of what runs it."""
+    """Write the file; return a function that runs the exported model and the name of the runtime.
+
+    Both are None without ONNX Runtime.
+    """
     if form in ("onnx", "bundle"):
         content = onnx_classifier(classifier, weights)
         if form == "bundle":
-            from thaw.pipeline.export.bundle import write_bundle
-
             write_bundle(path, classifier, content)
         else:
             with write_whole(path, "wb") as file:
@@ -116,10 +122,7 @@ def _write(form: str, path: Path, classifier: Classifier, weights: str | None) -
     from thaw.pipeline.export.keras_model import keras_classifier
 
     model, class_names = keras_classifier(classifier, weights), json.dumps(classifier.class_names, ensure_ascii=False)
-    if form == "keras":
-        _save_keras(path, model, class_names)
-    else:
-        _save_savedmodel(path, model, class_names)
+    (_save_keras if form == "keras" else _save_savedmodel)(path, model, class_names)
     return model.predict_on_batch, f"Keras {keras.__version__} on {keras.backend.backend()}"
 
 
@@ -151,17 +154,12 @@ def _onnx_runtime(model: bytes) -> tuple[Run | None, str | None]:
     return lambda images: session.run(None, {INPUT: images}), f"ONNX Runtime {onnxruntime.__version__}"
 
 
-def _size(path: Path) -> int:
-    """Return the bytes of a file, or of all files in a folder."""
-    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
-
-
-def _latency(run: Run, count: int) -> float:
-    """Return the median milliseconds that `count` images of noise take at once, after one call to warm up."""
-    images = np.random.default_rng(0).integers(0, 256, (count, IMAGE_SIDE, IMAGE_SIDE, 3)).astype(np.uint8)
+def _latency(run: Run, num_images: int) -> float:
+    """Return the median milliseconds that images of noise take at once, after one call to warm up."""
+    images = np.random.default_rng(0).integers(0, 256, (num_images, IMAGE_SIDE, IMAGE_SIDE, 3)).astype(np.uint8)
     run(images)
     seconds: list[float] = []
-    while len(seconds) < MOST_TIMED and (not seconds or sum(seconds) < TIMED_SECONDS):
+    while len(seconds) < MAX_TIMED_CALLS and (not seconds or sum(seconds) < TIMED_SECONDS):
         began = time.perf_counter()
         run(images)
         seconds.append(time.perf_counter() - began)

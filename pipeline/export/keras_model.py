@@ -29,8 +29,7 @@ def keras_classifier(classifier: Classifier, weights_source: str | None = None) 
     check(classifier)
     record = classifier.record
     images = keras.Input((None, None, 3), dtype="uint8", name=INPUT)
-    squares = _resized(images, record["image_size"], record["resize"])
-    inputs = _normalized(squares, record["normalize"])
+    inputs = _prepared(images, record["image_size"], record["resize"], record["normalize"])
     if record["views"] == 2:
         inputs = keras.ops.concatenate([inputs, keras.ops.flip(inputs, axis=2)], axis=0)
     features = _head_features(classifier, weights_source, inputs)
@@ -67,20 +66,15 @@ def _has_layers(steps: dict[str, Any]) -> bool:
     return is_linear and set(steps) <= {"power", "scale", "classify"}
 
 
-def _resized(images: Any, size: int, method: str) -> Any:
+def _prepared(images: Any, size: int, resize: str, normalize: str) -> Any:
+    """Return network input (N, S, S, 3) float32 of images (N, H, W, 3) uint8."""
     import keras
 
+    order, scale, offset = channels_of(normalize)
     floats = keras.ops.cast(images, "float32")
-    return keras.layers.Resizing(size, size, interpolation=method, antialias=True, name="resize")(floats)
-
-
-def _normalized(images: Any, method: str) -> Any:
-    import keras
-
-    order, scale, offset = channels_of(method)
-    if order == [2, 1, 0]:
-        images = keras.ops.flip(images, axis=-1)
-    return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name="normalize")(images)
+    inputs = keras.layers.Resizing(size, size, interpolation=resize, antialias=True, name="resize")(floats)
+    inputs = keras.ops.flip(inputs, axis=-1) if order == [2, 1, 0] else inputs
+    return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name="normalize")(inputs)
 
 
 def _head_features(classifier: Classifier, weights_source: str | None, inputs: Any) -> list[Any]:
@@ -104,7 +98,7 @@ def _linear_logits(classifier: LinearClassifier, parts: list[Any]) -> Any:
     steps, model = classifier.steps, classifier.model
     features = _signed_roots(features) if "power" in steps else features
     fitted = from_fitted(getattr(model, "estimator", model), len(classifier.class_names))
-    scores = _dense(_standardized(features, fitted.mean, fitted.scale), fitted.kernel, fitted.bias, "scores")
+    scores = _dense(_standardized(features, fitted.mean, fitted.scale), [fitted.kernel, fitted.bias], "scores")
     if getattr(model, "margins", False) and len(model.classes_) > 2:
         scores = keras.ops.log_sigmoid(scores)
     return scores * (1 / getattr(model, "temperature_", 1.0))
@@ -119,10 +113,10 @@ def _network_logits(classifier: NeuralClassifier, parts: list[Any]) -> Any:
         features = _signed_roots(probed[0]) if probe.transform == "sqrt" else probed[0]
         features = _standardized(features, *model.get_layer("probe_scale").get_weights())
         hidden = keras.ops.concatenate([hidden, features], axis=1)
-    hidden = _copied(hidden, model.get_layer("fc1"), "relu")
-    logits = _copied(hidden, model.get_layer("predictions"))
+    hidden = _dense(hidden, model.get_layer("fc1").get_weights(), "fc1", "relu")
+    logits = _dense(hidden, model.get_layer("predictions").get_weights(), "predictions")
     if probe:
-        logits = keras.ops.add(logits, _copied(features, model.get_layer("probe")))
+        logits = keras.ops.add(logits, _dense(features, model.get_layer("probe").get_weights(), "probe"))
     power = model.get_layer("probabilities").power
     if power != 1:
         margins = keras.ops.max(logits, axis=1, keepdims=True) - logits
@@ -154,16 +148,11 @@ def _standardized(values: Any, mean: np.ndarray, scale: np.ndarray) -> Any:
     return layer(values)
 
 
-def _copied(inputs: Any, layer: Any, activation: str | None = None) -> Any:
-    """Return the outputs of a dense layer with the name and the weights of another."""
-    kernel, bias = layer.get_weights()
-    return _dense(inputs, kernel, bias, layer.name, activation)
-
-
-def _dense(inputs: Any, kernel: np.ndarray, bias: np.ndarray, name: str, activation: str | None = None) -> Any:
+def _dense(inputs: Any, weights: list[np.ndarray], name: str, activation: str | None = None) -> Any:
+    """Return the outputs of a dense layer with the kernel (D, K) and the bias (K,) in `weights`."""
     import keras
 
-    layer = keras.layers.Dense(len(bias), activation=activation, name=name)
+    layer = keras.layers.Dense(len(weights[1]), activation=activation, name=name)
     outputs = layer(inputs)
-    layer.set_weights([kernel, bias])
+    layer.set_weights(weights)
     return outputs

@@ -15,7 +15,8 @@ from thaw.features.errors import InputError
 from thaw.features.extraction.spec import Engine, Preprocessing
 from thaw.features.pooling import layer_and_pooling, pool
 from thaw.models.artifacts import load_model, load_record
-from thaw.pipeline.inference.frozen_network import AS_TRAINED, EngineOptions, frozen_weights, start_engine
+from thaw.pipeline.config import Trained
+from thaw.pipeline.inference.frozen_network import AS_TRAINED, frozen_weights, start_engine
 from thaw.pipeline.inference.trained import check_record
 from thaw.pipeline.run.report_json import NEURAL, Report, read_report, remedy
 
@@ -45,11 +46,6 @@ class Classifier(ABC):
     record: dict[str, Any]
     engine: Engine | None = field(repr=False)
 
-    @classmethod
-    @abstractmethod
-    def load(cls, path: Path, report: Report, options: EngineOptions | None) -> Self:
-        """Return the classifier whose model is the file at `path`; without `options` it has no engine."""
-
     @property
     @abstractmethod
     def layers(self) -> tuple[str, ...]:
@@ -68,9 +64,9 @@ class Classifier(ABC):
     def label(self, activations: np.ndarray) -> np.ndarray:
         """Return class probabilities (n, K) float64 for what `activations` returned; each row's sum is 1."""
 
-    @abstractmethod
     def whole_weights(self, source: str | None) -> Weights:
-        """Return the weights of the whole network; the frozen ones are read from `source` if that is given."""
+        """Return the weights of the whole network; the frozen ones are read from `source` if it is given."""
+        return frozen_weights(self.folder, self.record, source)
 
     @property
     def class_names(self) -> list[str]:
@@ -96,10 +92,6 @@ class Classifier(ABC):
         """Return class probabilities (n, K) float64, the mean over the views."""
         return np.mean([self.label(view) for view in views], axis=0)
 
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Return class probabilities (n, K) float64 for network input (n, S, S, 3) float32, n at most `batch_size`."""
-        return self.average(self.views(inputs))
-
     def _frozen(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
         if self.engine is None:
             raise RuntimeError("the classifier was loaded for its model alone")
@@ -114,7 +106,7 @@ class LinearClassifier(Classifier):
     model: "TemperatureScaled | Pipeline"
 
     @classmethod
-    def load(cls, path: Path, report: Report, options: EngineOptions | None) -> Self:
+    def load(cls, path: Path, report: Report, options: Trained | None) -> Self:
         """Return the classifier; the model is read while the engine starts, since both take seconds."""
         record = load_record(path)
         check_record(path, report, record)
@@ -151,10 +143,6 @@ class LinearClassifier(Classifier):
         probabilities[:, self.model.classes_] = self.model.predict_proba(activations)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
-    def whole_weights(self, source: str | None) -> Weights:
-        """Return the frozen network's weights."""
-        return frozen_weights(self.folder, self.record, source)
-
 
 @dataclass(frozen=True)
 class NeuralClassifier(Classifier):
@@ -165,7 +153,7 @@ class NeuralClassifier(Classifier):
     architecture: "Architecture"
 
     @classmethod
-    def load(cls, path: Path, report: Report, options: EngineOptions | None) -> Self:
+    def load(cls, path: Path, report: Report, options: Trained | None) -> Self:
         """Return the classifier, its network built anew and given its weights."""
         from thaw.models.neural.saved_network import load
 
@@ -197,12 +185,11 @@ class NeuralClassifier(Classifier):
 
     def whole_weights(self, source: str | None) -> Weights:
         """Return the trained layers' weights from the model, the others from the frozen network."""
-        of_model = Weights({}, f"the model in {self.folder}", "")
-        frozen = frozen_weights(self.folder, self.record, source) if self.layers else of_model
+        frozen = super().whole_weights(source) if self.layers else Weights({}, f"the model in {self.folder}", "")
         return taken_from(self.model, frozen, get_backbone(self.record["backbone"]))
 
 
-def load_classifier(folder: Path, options: EngineOptions | None = AS_TRAINED) -> Classifier:
+def load_classifier(folder: Path, options: Trained | None = AS_TRAINED) -> Classifier:
     """Return the classifier of a result's folder, RUN/<name>; with `options` None only to use its model.
 
     Raises InputError if its model is missing, damaged or of another version of this program, or if the weights of the

@@ -1,7 +1,6 @@
 """The frozen network below a trained model: started as it ran in the training, or on another engine."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,16 @@ from thaw.features.engines.network import Network
 from thaw.features.errors import InputError
 from thaw.features.extraction.choice import agreed_engine, choose_engine
 from thaw.features.extraction.spec import Engine
+from thaw.pipeline.config import Trained
 
 log = logging.getLogger("thaw")
 
 
-@dataclass(frozen=True)
-class EngineOptions:
-    """What may differ from the training: the engine, its device, and the file of the frozen network's weights."""
-
-    engine: str = "auto"
-    device: str = "auto"
-    weights: str | None = None
+AS_TRAINED = Trained()
+"""The options of a stage that uses a model, if nothing is to differ from the training."""
 
 
-AS_TRAINED = EngineOptions()
-
-
-def start_engine(folder: Path, record: dict[str, Any], options: EngineOptions) -> Engine:
+def start_engine(folder: Path, record: dict[str, Any], options: Trained) -> Engine:
     """Return the engine that made the features, or if it is not there another one with the same output."""
     # A network that was converted before, for these very weights, is run without reading them again.
     tensors = TensorsLater(lambda: frozen_weights(folder, record, options.weights).tensors)

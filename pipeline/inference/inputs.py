@@ -27,26 +27,29 @@ def list_images(words: Sequence[str], lines: Iterable[str]) -> Iterator[Path]:
             'no image was named; type make predict IMAGES="photo.jpg folder", or make predict IMAGES=- to read a list'
         )
     for word in words:
-        if word == STANDARD_INPUT:
-            named = (Path(name) for line in lines if (name := line.rstrip("\r\n")))
-            yield from _not_none(named, "standard input names no image")
-        else:
-            yield from _of_word(word)
+        paths, problem = _named_by(word, lines)
+        first = next(paths, None)
+        if first is None:
+            raise InputError(f"{problem}; expected JPEG, PNG or other image files: fix the name")
+        yield first
+        yield from paths
 
 
-def _of_word(word: str) -> Iterator[Path]:
+def _named_by(word: str, lines: Iterable[str]) -> tuple[Iterator[Path], str]:
+    """Return the paths that a word names, and the error if there are none."""
+    if word == STANDARD_INPUT:
+        return (Path(name) for line in lines if (name := line.rstrip("\r\n"))), "standard input names no image"
     try:
         path = Path(word).expanduser()
     except RuntimeError as error:
         raise InputError(f"{shown(word)}: {error} Expected a file, a folder or a pattern: fix the name") from None
     if path.is_dir():
-        yield from _not_none(_in_folder(path), f"{shown(path)} holds no image file")
-    elif not os.path.lexists(path) and glob.has_magic(word):
-        matched = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207, an absolute pattern too
-        files = (file for name in matched for file in (_in_folder(name) if name.is_dir() else [name]))
-        yield from _not_none(files, f"nothing matches {shown(word)}")
-    else:
-        yield path
+        return _in_folder(path), f"{shown(path)} holds no image file"
+    if os.path.lexists(path) or not glob.has_magic(word):
+        return iter([path]), ""
+    matched = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207, an absolute pattern too
+    files = (file for name in matched for file in (_in_folder(name) if name.is_dir() else [name]))
+    return files, f"nothing matches {shown(word)}"
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
@@ -56,11 +59,3 @@ def _in_folder(folder: Path) -> Iterator[Path]:
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
                 yield Path(at) / name
-
-
-def _not_none(paths: Iterator[Path], problem: str) -> Iterator[Path]:
-    first = next(paths, None)
-    if first is None:
-        raise InputError(f"{problem}; expected JPEG, PNG or other image files: fix the name")
-    yield first
-    yield from paths

@@ -18,7 +18,6 @@ from thaw.features.images.decode import decode
 from thaw.features.prefetch import Behind, load_ahead
 from thaw.pipeline.config import Predict
 from thaw.pipeline.inference.classifier import Classifier, load_classifier
-from thaw.pipeline.inference.frozen_network import EngineOptions
 from thaw.pipeline.inference.inputs import list_images
 from thaw.pipeline.inference.trained import find_result
 from thaw.pipeline.inference.writers import FORMATS, Answer
@@ -44,15 +43,15 @@ def main(settings: Predict, lines: Iterable[str] | None = None, out: TextIO | No
     folder = find_result(settings.run_folder, settings.strategy)
     paths = list_images(settings.images, sys.stdin if lines is None else lines)
     first = next(paths)  # a missing image is an error before the model is loaded
-    classifier = load_classifier(folder, EngineOptions(settings.engine, settings.device, settings.weights))
+    classifier = load_classifier(folder, settings)
     out = out or sys.stdout
-    writer = FORMATS[settings.format](out, classifier.class_names, settings.top)
+    write = FORMATS[settings.format](out, classifier.class_names, min(settings.top, len(classifier.class_names)))
 
-    def write(batch: _Batch, views: list[np.ndarray]) -> None:
+    def write_batch(batch: _Batch, views: list[np.ndarray]) -> None:
         probabilities = iter(classifier.average(views) if views else [])
         for index, path in enumerate(batch.paths):
             error = batch.errors.get(index)
-            writer.write(Answer(path, np.empty(0) if error else next(probabilities), settings.reject, error))
+            write(Answer(path, np.empty(0) if error else next(probabilities), settings.reject, error))
         out.flush()
 
     began, num_images, num_errors = time.perf_counter(), 0, 0
@@ -63,7 +62,7 @@ def main(settings: Predict, lines: Iterable[str] | None = None, out: TextIO | No
         closing(_batches(classifier, chain([first], paths), settings.max_pixels)) as batches,
     ):
         for batch in batches:
-            behind.hand(write, batch, classifier.views(batch.inputs) if len(batch.inputs) else [])
+            behind.hand(write_batch, batch, classifier.views(batch.inputs) if len(batch.inputs) else [])
             num_images, num_errors = num_images + len(batch.paths), num_errors + len(batch.errors)
     seconds = time.perf_counter() - began
     log.info("%s images in %.1f s, %.0f a second", f"{num_images:,}", seconds, num_images / max(seconds, 1e-9))

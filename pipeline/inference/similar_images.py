@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw.features.backbones.registry import get_backbone
 from thaw.features.errors import InputError
-from thaw.features.pooling import pooled_shape
 from thaw.features.store import SPLITS, FeatureFile, FeatureRows
 from thaw.models.audit.similarity_search import Likeness, Neighbours
-from thaw.pipeline.inference.classifier import Classifier, LinearClassifier
+from thaw.pipeline.inference.classifier import Classifier, LinearClassifier, NeuralClassifier
 from thaw.pipeline.run.run_json import read_run_settings
 from thaw.pipeline.thumbnails import Pictures, open_pictures
 
@@ -74,16 +72,14 @@ def _check(features: FeatureFile, classifier: Classifier) -> None:
     missing = [name for name in classifier.layers if name not in features.layers]
     if missing or not classifier.layers:
         raise InputError(f"{features.path} does not have what the model sees ({', '.join(missing) or 'images'})")
-    record, pools = classifier.record, isinstance(classifier, LinearClassifier)
-    compared = (*SETTINGS_COMPARED, *(("pooling",) if pools else ()))
-    differing = [name for name in compared if features.attributes.get(name) != record[name]]
+    compared = (*SETTINGS_COMPARED, *(("pooling",) if isinstance(classifier, LinearClassifier) else ()))
+    differing = [name for name in compared if features.attributes.get(name) != classifier.record[name]]
     if differing or features.class_names != tuple(classifier.class_names):
         raise InputError(f"{features.path} was made otherwise than the model ({', '.join(differing) or 'classes'})")
-    backbone, pooling = get_backbone(record["backbone"]), record["pooling"] if pools else "none"
-    for name in classifier.layers:
-        shape = pooled_shape(pooling, backbone.output_shape(name, record["image_size"]))
-        if np.prod(shape) != np.prod(features.layers[name][1:]):
-            raise InputError(f"{features.path} has {name} pooled, and the model sees the whole of it")
+    if isinstance(classifier, NeuralClassifier):
+        [layer] = classifier.layers
+        if np.prod(classifier.architecture.input_shape) != np.prod(features.layers[layer][1:]):
+            raise InputError(f"{features.path} has {layer} pooled, and the model sees the whole of it")
 
 
 def _pictures(run_folder: Path) -> Pictures | None:

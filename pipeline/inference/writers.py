@@ -2,8 +2,7 @@
 
 import csv
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -40,67 +39,57 @@ class Answer:
         return [(class_names[k], float(self.probabilities[k])) for k in order]
 
 
-class Writer(ABC):
-    """Writes answers to `out`, one after the other, with the `top` most probable classes of each."""
-
-    def __init__(self, out: TextIO, class_names: Sequence[str], top: int):
-        self.out, self.class_names, self.top = out, class_names, min(top, len(class_names))
-        self.begin()
-
-    @abstractmethod
-    def begin(self) -> None:
-        """Write what comes before all answers."""
-
-    @abstractmethod
-    def write(self, answer: Answer) -> None:
-        """Write one answer."""
+Write = Callable[[Answer], None]
 
 
-class _Table(Writer):
-    """Aligned lines for people; names come last, since they may be long."""
+def write_table(out: TextIO, class_names: Sequence[str], top: int) -> Write:
+    """Begin a table of aligned lines for people; names come last, since they may be long."""
+    width = max(len(shown(name)) for name in (*class_names, UNSURE, "error"))
+    others = f"  {'then':<{(top - 1) * (width + 9) - 2}}" if top > 1 else ""
+    out.write(f"{'label':<{width}}  prob. %{others}  image\n")
 
-    def begin(self) -> None:
-        self.width = max(len(shown(name)) for name in (*self.class_names, UNSURE, "error"))
-        others = f"  {'then':<{(self.top - 1) * (self.width + 9) - 2}}" if self.top > 1 else ""
-        self.out.write(f"{'label':<{self.width}}  prob. %{others}  image\n")
-
-    def write(self, answer: Answer) -> None:
+    def write(answer: Answer) -> None:
         if answer.error:
-            self.out.write(f"{'error':<{self.width}}  {'-':>7}  {answer.error}\n")
+            out.write(f"{'error':<{width}}  {'-':>7}  {answer.error}\n")
             return
-        (first, highest), *others = answer.best(self.class_names, self.top)
+        (first, highest), *others = answer.best(class_names, top)
         label = UNSURE if answer.status == UNSURE else shown(first)
-        then = "".join(f"  {shown(name):<{self.width}} {100 * p:>6.1f}" for name, p in others)
-        self.out.write(f"{label:<{self.width}}  {100 * highest:>7.1f}{then}  {shown(answer.path)}\n")
+        then = "".join(f"  {shown(name):<{width}} {100 * p:>6.1f}" for name, p in others)
+        out.write(f"{label:<{width}}  {100 * highest:>7.1f}{then}  {shown(answer.path)}\n")
+
+    return write
 
 
-class _CSV(Writer):
-    """Columns image, status, label, probability, then label_2, probability_2 and so on up to `top`, and error."""
+def write_csv(out: TextIO, class_names: Sequence[str], top: int) -> Write:
+    """Begin CSV: image, status, label, probability, then label_2, probability_2 and so on up to `top`, and error."""
+    table = csv.writer(out, lineterminator="\n")
+    more = [f"{column}_{rank}" for rank in range(2, top + 1) for column in ("label", "probability")]
+    table.writerow(["image", "status", "label", "probability", *more, "error"])
 
-    def begin(self) -> None:
-        self.writer = csv.writer(self.out, lineterminator="\n")
-        more = [f"{what}_{rank}" for rank in range(2, self.top + 1) for what in ("label", "probability")]
-        self.writer.writerow(["image", "status", "label", "probability", *more, "error"])
-
-    def write(self, answer: Answer) -> None:
-        best = answer.best(self.class_names, self.top)
-        cells = [cell for name, p in best for cell in (name, repr(p))] or [""] * (2 * self.top)
+    def write(answer: Answer) -> None:
+        cells = [cell for name, p in answer.best(class_names, top) for cell in (name, repr(p))] or [""] * (2 * top)
         if answer.status == UNSURE:
             cells[0] = UNSURE
-        self.writer.writerow([str(answer.path), answer.status, *cells, answer.error or ""])
+        table.writerow([str(answer.path), answer.status, *cells, answer.error or ""])
+
+    return write
 
 
-class _JSONLines(Writer):
-    """An object a line: image, status, label (null if unsure), top (a list of label and probability), error."""
+def write_json_lines(out: TextIO, class_names: Sequence[str], top: int) -> Write:
+    """Begin an object a line: image, status, label (null if unsure), top (a list of label and probability), error."""
 
-    def begin(self) -> None:
-        pass
-
-    def write(self, answer: Answer) -> None:
-        best = [{"label": name, "probability": p} for name, p in answer.best(self.class_names, self.top)]
+    def write(answer: Answer) -> None:
+        best = [{"label": name, "probability": p} for name, p in answer.best(class_names, top)]
         label = best[0]["label"] if answer.status == "ok" else None
         line = {"image": str(answer.path), "status": answer.status, "label": label, "top": best, "error": answer.error}
-        self.out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        out.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    return write
 
 
-FORMATS: dict[str, type[Writer]] = {"table": _Table, "csv": _CSV, "jsonl": _JSONLines}
+FORMATS: dict[str, Callable[[TextIO, Sequence[str], int], Write]] = {
+    "table": write_table,
+    "csv": write_csv,
+    "jsonl": write_json_lines,
+}
+"""The formats: each begins its output for the `top` most probable classes and returns the function for an answer."""

@@ -1,4 +1,4 @@
-"""Who is let in to the local page, and how often: its host's name, its own pages, so many requests a second."""
+"""Which requests the local page accepts: for its own host name, from its own pages, so many a second."""
 
 import ipaddress
 import math
@@ -24,11 +24,10 @@ HEADERS = {
 
 
 class Gate:
-    """An ASGI application around another: refuses with 403 who comes by another name or from another site's page.
+    """An ASGI application around another: refuses requests for another host name or of another site's page with 403.
 
     A web page anywhere can have the browser send requests to this machine. It cannot choose their Host and Origin,
-    which are those of its own name, even where that name is made to point here (DNS rebinding). Every answer gets
-    `HEADERS`.
+    which hold its own name, even if that name is made to point here (DNS rebinding). Every answer gets `HEADERS`.
     """
 
     def __init__(self, app: ASGIApp, host: str):
@@ -50,11 +49,11 @@ class Gate:
                     headers.setdefault(name, value)
             await send(message)
 
-        fault = self._fault(scope["method"], Headers(scope=scope))
-        answer = JSONResponse({"detail": fault}, 403) if fault else self._app
+        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        answer = JSONResponse({"detail": refusal}, 403) if refusal else self._app
         await answer(scope, receive, send_with_headers)
 
-    def _fault(self, method: str, headers: Headers) -> str | None:
+    def _refusal(self, method: str, headers: Headers) -> str | None:
         host = headers.get("host", "")
         if not self._knows(host):
             return f"this page is not called {host[:80]!r}; open it by the address that make serve printed"
@@ -62,7 +61,7 @@ class Gate:
             return None
         origin = headers.get("origin")
         same_site = headers.get("sec-fetch-site", "none") in ("same-origin", "none")
-        if same_site and (origin is None or _place(origin) == host.lower()):
+        if same_site and (origin is None or origin.lower().partition("://")[2] == host.lower()):
             return None
         return "the request comes from another site's page; only this page and programs may send images"
 
@@ -72,14 +71,6 @@ class Gate:
         except ValueError:
             return False
         return name in self._names or (self._any_address and _is_address(name))
-
-
-def _place(origin: str) -> str | None:
-    """Return the host and port of an Origin header, None where it is not one."""
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return None
 
 
 def _is_address(name: str) -> bool:
@@ -103,7 +94,7 @@ def is_loopback(host: str) -> bool:
 class Buckets:
     """A token bucket per client: `burst` requests at once, refilled by `rate` a second.
 
-    The clients that came last are remembered; one that is forgotten begins anew with a full bucket.
+    The last clients are remembered; a client that was forgotten has a full bucket again.
     """
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic):
@@ -111,19 +102,19 @@ class Buckets:
         self._clients: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait(self, client: str) -> int:
-        """Return 0 and count the request where it is let in, else the whole seconds after which one would be."""
+        """Return 0 and count the request if it is accepted, else the whole seconds until one is accepted."""
         now = self._clock()
         tokens, before = self._clients.pop(client, (self._burst, now))
         tokens = min(self._burst, tokens + self._rate * (now - before))
-        let_in = tokens >= 1
-        self._clients[client] = (tokens - let_in, now)
+        is_accepted = tokens >= 1
+        self._clients[client] = (tokens - is_accepted, now)
         if len(self._clients) > MOST_CLIENTS:
             self._clients.popitem(last=False)
-        return 0 if let_in else max(1, math.ceil((1 - tokens) / self._rate))
+        return 0 if is_accepted else max(1, math.ceil((1 - tokens) / self._rate))
 
 
 def matches(content_type: str, accepted: Iterable[str]) -> bool:
-    """Return whether a Content-Type is one of those accepted, of which `image/*` is any image's."""
+    """Return whether a Content-Type is accepted; `image/*` accepts any image's."""
     kind = content_type.partition(";")[0].strip().lower()
     family, _, rest = kind.partition("/")
     return bool(rest) and any(one in (kind, f"{family}/*") for one in accepted)

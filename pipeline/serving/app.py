@@ -3,8 +3,8 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,37 +24,25 @@ from thaw.pipeline.serving.batching import Labelled, Labeller
 from thaw.pipeline.serving.page import page
 
 ACCEPTED = ("application/octet-stream", "image/*")
-MOST_INSIDE = 16  # requests that are read or wait for their label
+MAX_AT_ONCE = 16  # requests that are read or wait for their label, so that memory stays bounded
 UPLOAD_SECONDS = 30.0
-MOST_TOP = 100
+MAX_TOP = 100
 
 router = APIRouter()
 
 
 class Service:
-    """What the requests share: the model, who may ask how often, and how many are inside."""
+    """The things that requests share: the model, the rate limit, and a limited number of requests at once."""
 
     def __init__(self, classifier: Classifier, nearest: Nearest | None, settings: Serve):
         self.labeller = Labeller(classifier, nearest, settings.max_pixels)
         self.model = Model.of(classifier, settings, nearest is not None)
         self.buckets = Buckets(settings.rate, 2 * settings.rate)
-        self.settings, self._inside = settings, 0
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Take one of the places, so that memory stays bounded; raises 503 where there is none."""
-        if self._inside >= MOST_INSIDE:
-            detail = f"{self._inside} images are being labelled already; send this one again in a second"
-            raise HTTPException(503, detail, {"retry-after": "1"})
-        self._inside += 1
-        try:
-            yield
-        finally:
-            self._inside -= 1
+        self.settings, self.free = settings, asyncio.Semaphore(MAX_AT_ONCE)
 
 
 def create_app(classifier: Classifier, nearest: Nearest | None, settings: Serve) -> FastAPI:
-    """Return the application; it writes no file, and keeps nothing of an image once its answer is given."""
+    """Return the application; it writes no file, and keeps nothing of an image after its answer."""
     service = Service(classifier, nearest, settings)
 
     @asynccontextmanager
@@ -73,7 +61,7 @@ def create_app(classifier: Classifier, nearest: Nearest | None, settings: Serve)
     app.state.service = service
     app.add_middleware(Gate, host=settings.host)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)
-    app.add_exception_handler(Exception, _own_fault)
+    app.add_exception_handler(Exception, _program_error)
     app.include_router(router)
     return app
 
@@ -102,7 +90,7 @@ async def health() -> Health:
 
 @router.get("/api/model", responses=faults(403))
 async def describe_model(request: Request) -> Model:
-    """Tell of the model: its classes, its accuracy on test images with the 95 % interval, and the limits."""
+    """Describe the model: its classes, its accuracy on test images with the 95 % interval, and the limits."""
     return _service(request).model
 
 
@@ -116,13 +104,16 @@ _BODY = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
 )
 async def predict(
     request: Request,
-    top: Annotated[int, Query(ge=1, le=MOST_TOP, description="how many classes to name, the most probable first")] = 3,
+    top: Annotated[int, Query(ge=1, le=MAX_TOP, description="how many classes to name, the most probable first")] = 3,
     neighbours: Annotated[int, Query(ge=0, le=MOST_NEIGHBOURS, description="how many training images to show")] = 3,
 ) -> Prediction:
     """Label one image, which is the body of the request: JPEG, PNG, GIF, BMP, TIFF, WebP, JPEG 2000, AVIF or PNM."""
     began, service = time.perf_counter(), _service(request)
     _check_sender(request, service)
-    with service.place():
+    if service.free.locked():
+        detail = f"{MAX_AT_ONCE} images are being labelled already; send this one again in a second"
+        raise HTTPException(503, detail, {"retry-after": "1"})
+    async with service.free:
         body = await _read_body(request, service.settings.max_bytes)
         try:
             labelled = await service.labeller.label(body)
@@ -143,7 +134,7 @@ def _answer(service: Service, labelled: Labelled, top: int, found: list[Neighbou
 
 
 def _check_sender(request: Request, service: Service) -> None:
-    """Raise 429 for who sends too often, 415 for what is no image by its own account."""
+    """Raise 429 if the sender sends too often, 415 if the Content-Type is not that of an image."""
     if wait := service.buckets.wait(request.client.host if request.client else ""):
         detail = f"more than {service.settings.rate:g} images a second; send this one again in {wait} s"
         raise HTTPException(429, detail, {"retry-after": str(wait)})
@@ -155,7 +146,7 @@ def _check_sender(request: Request, service: Service) -> None:
 
 
 async def _read_body(request: Request, max_bytes: int) -> bytes:
-    """Return the body; raises 413 where it is too long, by its own account or in truth, 400 where it is empty."""
+    """Return the body; raises 413 if it is too long, by its header or when it is read, 400 if it is empty."""
     too_long = HTTPException(413, f"the image has more than {max_bytes / 1e6:g} MB, which is what is accepted")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
@@ -182,5 +173,5 @@ async def _wrong_parameter(_: Request, error: Any) -> JSONResponse:
     return JSONResponse({"detail": f"{name} received {received}: {first['msg'].lower()}"}, 422)
 
 
-async def _own_fault(_: Request, error: Exception) -> JSONResponse:
+async def _program_error(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": f"the program failed ({type(error).__name__}); its terminal says more"}, 500)

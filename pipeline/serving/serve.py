@@ -1,8 +1,9 @@
-"""The serve stage: a trained model behind a local page and a JSON API, until it is stopped."""
+"""Stage `serve`: offer a trained model on a local page and by a JSON API, until it is stopped."""
 
 import contextlib
 import errno
 import logging
+import os
 import socket
 import webbrowser
 from typing import TYPE_CHECKING
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING
 from thaw.features.errors import InputError
 from thaw.pipeline.config import Serve
 from thaw.pipeline.inference.classifier import load_classifier
-from thaw.pipeline.inference.frozen_network import EngineOptions
 from thaw.pipeline.inference.trained import find_result
 from thaw.pipeline.serving.access import is_loopback
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("thaw")
 
-WAITING = 128  # connections that are not accepted yet
-STOPPING = 3  # seconds that requests have to end in
-CONNECTIONS = 256
+MAX_PENDING = 128  # connections that are not accepted yet
+SECONDS_TO_STOP = 3  # seconds that requests have to end in
+MAX_CONNECTIONS = 256
 
 
 def main(settings: Serve) -> None:
     """Serve the model that the settings name, and print the page's address once it answers; return on Ctrl-C.
 
-    Raises InputError where the port is in use or not to be had, or the model cannot be used.
+    Raises InputError if the port is in use or not allowed, or if the model cannot be used.
     """
     folder = find_result(settings.run_folder, settings.strategy)
-    with listen(settings.host, settings.port) as listening:  # what is in use is said before the model is loaded
+    with listen(settings.host, settings.port) as listening:  # a port in use is an error before the model is loaded
         from thaw.pipeline.inference.similar_images import open_nearest
         from thaw.pipeline.serving.app import create_app
 
-        classifier = load_classifier(folder, EngineOptions(settings.engine, settings.device, settings.weights))
+        classifier = load_classifier(folder, settings)
         app = create_app(classifier, open_nearest(settings.run_folder, classifier), settings)
         if not is_loopback(settings.host):
             log.warning(
@@ -48,7 +48,7 @@ def main(settings: Serve) -> None:
         log.info("serving %s; Ctrl-C stops it", folder)
         if settings.open:
             webbrowser.open(address)
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it anew once all is closed
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after all is closed
             server.run(sockets=[listening])
         log.info("stopped")
 
@@ -62,44 +62,39 @@ def make_server(app: "FastAPI") -> "uvicorn.Server":
             app,
             log_config=None,
             access_log=False,
-            proxy_headers=False,  # the address that a request says it was forwarded for would pass by the rate limit
+            proxy_headers=False,  # the address that a request claims to come from would evade the rate limit
             server_header=False,
             ws="none",
-            limit_concurrency=CONNECTIONS,
-            timeout_graceful_shutdown=STOPPING,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_graceful_shutdown=SECONDS_TO_STOP,
         )
     )
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at `host` and `port`; raises InputError where it cannot."""
+    """Return a socket that listens at `host` and `port`; raises InputError if it cannot."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, protocol)
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise InputError(f"--host {host} is no address ({_reason(error)}); type --host 127.0.0.1") from None
+        raise InputError(f"--host {host} is no address ({_one_line(error)}); type --host 127.0.0.1") from None
+    family, *_, address = found[0]
+    both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of a server that has ended
-        listening.bind(address)
-        listening.listen(WAITING)
+        return socket.create_server(address, family=family, backlog=MAX_PENDING, dualstack_ipv6=both)
     except OSError as error:
-        listening.close()
-        raise InputError(_fault(host, port, error)) from None
-    return listening
+        raise InputError(_reason(host, port, error)) from None
 
 
-def _fault(host: str, port: int, error: OSError) -> str:
+def _reason(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         other = port + 1 if port < 65535 else 0
         return f"port {port} of {host} is in use, perhaps by another make serve; type --port {other}"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"port {port} of {host} is not for everybody; type --port 8000, or another above 1023"
-    return f"--host {host} cannot be listened at ({_reason(error)}); type --host 127.0.0.1"
+    return f"--host {host} cannot be listened at ({os.strerror(error.errno or 0)}); type --host 127.0.0.1"
 
 
-def _reason(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(getattr(error, "strerror", None) or error).split())
 
 

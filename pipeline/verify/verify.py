@@ -1,10 +1,10 @@
-"""The verify stage: is everything in a run directory whole, and does it belong together?"""
+"""Stage `verify`: check that every file of a run is whole, and that all files belong together."""
 
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile
@@ -19,17 +19,10 @@ from thaw.pipeline.run.sha256sums import changed_files
 log = logging.getLogger("thaw")
 
 
-class Finding(NamedTuple):
-    """One artifact: its path below the run, and what is wrong with it, None where it is whole."""
-
-    name: str
-    problem: str | None
-
-
 def main(run: Path) -> int:
     """Check every artifact of a run, print a line for each and return how many are not whole.
 
-    Raises InputError where there is no run.
+    Raises InputError if there is no run.
     """
     num_problems = 0
     for name, problem in findings(run):
@@ -40,35 +33,38 @@ def main(run: Path) -> int:
     return num_problems
 
 
-def findings(run: Path) -> Iterator[Finding]:
-    """Yield what is found of run.json, split.csv, every feature file, every result, and the advice.
+def findings(run: Path) -> Iterator[tuple[str, str | None]]:
+    """Yield run.json, split.csv, every feature file, every result, and the advice: its name and its error, if any.
 
-    Raises InputError where run.json is missing or damaged, since all else is held against it.
+    A name is the path within the run. Raises InputError if run.json is missing or damaged, since all other files have
+    to agree with it.
     """
     settings = read_run_settings(run)
     if settings is None:
-        raise InputError(f"there is no run in {run}; expected a folder with a run.json: mend the name")
-    yield Finding("run.json", None)
-    yield _checked("split.csv", partial(split_csv.read_table, run / "split.csv"))
+        raise InputError(f"there is no run in {run}; expected a folder with a run.json: fix the name")
+    yield "run.json", None
+    for name, check in _checks(run, settings):
+        try:
+            check()
+        except (InputError, OSError) as error:
+            yield name, " ".join(str(error).split())
+        else:
+            yield name, None
+
+
+def _checks(run: Path, settings: dict[str, Any]) -> Iterator[tuple[str, Callable[[], object]]]:
+    yield "split.csv", partial(split_csv.read_table, run / "split.csv")
     for path in sorted((*run.glob("*.h5"), *run.glob("*/*.h5"))):
         if not path.name.endswith(".weights.h5") and path.parent.suffix != ".parts":
-            yield _checked(str(path.relative_to(run)), partial(_check_features, run, settings, path))
+            yield str(path.relative_to(run)), partial(_check_features, run, settings, path)
     for path in sorted(run.glob("*/report.json")):
-        yield _checked(str(path.parent.relative_to(run)), partial(_check_result, run, settings, path.parent))
+        yield path.parent.name, partial(_check_result, run, settings, path.parent)
     if (run / "advice.json").exists():
-        yield _checked("advice.json", partial(_check_advice, run))
-
-
-def _checked(name: str, check: Callable[[], object]) -> Finding:
-    try:
-        check()
-    except (InputError, OSError) as error:
-        return Finding(name, " ".join(str(error).split()))
-    return Finding(name, None)
+        yield "advice.json", partial(_check_advice, run)
 
 
 def _check_features(run: Path, settings: dict[str, Any], path: Path) -> None:
-    """Check a feature file's values against its digests, and that it is of this run's split and settings."""
+    """Raise InputError if a feature file changed, or if it is not of this run's split and settings."""
     with FeatureFile(path) as features:
         features.check_digests()
         given = features.attributes
@@ -84,7 +80,7 @@ def _check_features(run: Path, settings: dict[str, Any], path: Path) -> None:
 
 
 def _check_result(run: Path, settings: dict[str, Any], folder: Path) -> None:
-    """Check a result's files against SHA256SUMS, its report against its predictions, and both against the split."""
+    """Raise InputError if a result's files changed, or its report does not agree with its predictions and the split."""
     report = read_report(folder / "report.json")
     load_entry(folder / "report.json", report)
     again = remedy(folder / "report.json", report.strategy)

@@ -26,8 +26,8 @@ from thaw.models.neural.prediction import predict
 from thaw.models.neural.recipes import Recipe
 from thaw.models.neural.training import Samples, Training, compile_model
 from thaw.pipeline.cli import run
+from thaw.pipeline.config import Trained
 from thaw.pipeline.inference.classifier import load_classifier
-from thaw.pipeline.inference.frozen_network import EngineOptions
 
 FAST = ["--image-size", "32", "--weights", "random", "--engine", "keras", "--layers", "block3_pool,block5_pool"]
 TRAINED = ("logreg", "head", "finetune", "scratch", "random")
@@ -159,8 +159,10 @@ def labelled(run_folder: Path) -> dict[str, np.ndarray]:
     """Return the probabilities that each trained model gives two images of an odd size."""
     found = {}
     for name in TRAINED:
-        classifier = load_classifier(run_folder / name, EngineOptions("keras", "cpu"))
-        found[name] = classifier(np.stack([classifier.preprocessing.prepare(image) for image in ODD]))
+        classifier = load_classifier(run_folder / name, Trained(engine="keras", device="cpu"))
+        found[name] = classifier.average(
+            classifier.views(np.stack([classifier.preprocessing.prepare(image) for image in ODD]))
+        )
     return found
 
 

@@ -41,8 +41,8 @@ def web_targets(folder: Path) -> Iterator[Target]:
 def _application(folder: Path) -> Any:
     report = Report.model_validate(fields("svm", probabilities_with([0]), CLASSES))
     stub = SimpleNamespace(
-        report=report, class_names=CLASSES, record={"image_size": 8}, least_side=None, batch_size=4,
-        prepare=lambda image: np.zeros((8, 8, 3), np.float32),
+        report=report, class_names=CLASSES, record={"image_size": 8}, batch_size=4,
+        preprocessing=SimpleNamespace(least_side=None, prepare=lambda image: np.zeros((8, 8, 3), np.float32)),
         views=lambda inputs: [inputs],
         average=lambda views: np.full((len(views[0]), 3), 1 / 3),
     )  # fmt: skip

@@ -17,11 +17,11 @@ from thaw.features.datasets.dataset import load_dataset
 from thaw.models.artifacts import load_model, save_model
 from thaw.pipeline.cli import run
 from thaw.pipeline.commands import program
+from thaw.pipeline.config import Trained
 from thaw.pipeline.export import export
 from thaw.pipeline.export.bundle import example
 from thaw.pipeline.export.keras_model import keras_classifier
-from thaw.pipeline.inference.classifier import load_classifier
-from thaw.pipeline.inference.frozen_network import EngineOptions
+from thaw.pipeline.inference.classifier import Classifier, load_classifier
 from thaw.pipeline.run.export_json import read_exports
 from thaw.pipeline.run.predictions_csv import read_predictions
 from thaw.pipeline.run.report_json import read_report
@@ -80,6 +80,12 @@ def test_images_of(folder: Path, name: str) -> tuple[list[np.ndarray], np.ndarra
 test_images_of.__test__ = False  # type: ignore[attr-defined]
 
 
+def probabilities_of(classifier: Classifier) -> np.ndarray:
+    """The probabilities of the odd images by the classifier of the run."""
+    inputs = np.stack([classifier.preprocessing.prepare(image) for image in ODD])
+    return classifier.average(classifier.views(inputs))
+
+
 def session_of(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
@@ -103,8 +109,8 @@ def test_onnx_gives_the_predictions_of_the_run(trained: Path, name: str, capsys:
     assert received.dtype == np.float32
     np.testing.assert_allclose(received, expected, atol=1e-4)
     np.testing.assert_array_equal(received.argmax(axis=1), expected.argmax(axis=1))
-    classifier = load_classifier(trained / name, EngineOptions("keras"))
-    wanted = classifier(np.stack([classifier.preprocessing.prepare(image) for image in ODD]))
+    classifier = load_classifier(trained / name, Trained(engine="keras"))
+    wanted = probabilities_of(classifier)
     np.testing.assert_allclose(label(session, ODD), wanted, atol=1e-4)
 
 
@@ -115,10 +121,10 @@ def test_a_calibrated_network_keeps_its_power_everywhere(trained: Path, tmp_path
     content = json.loads(path.read_text())
     content["architecture"]["power"] = 0.7
     path.write_text(json.dumps(content))
-    classifier = load_classifier(path.parent, EngineOptions("keras"))
-    wanted = classifier(np.stack([classifier.preprocessing.prepare(image) for image in ODD]))
-    plain = load_classifier(trained / "head", EngineOptions("keras"))
-    assert np.abs(wanted - plain(np.stack([plain.preprocessing.prepare(image) for image in ODD]))).max() > 1e-3
+    classifier = load_classifier(path.parent, Trained(engine="keras"))
+    wanted = probabilities_of(classifier)
+    plain = load_classifier(trained / "head", Trained(engine="keras"))
+    assert np.abs(wanted - probabilities_of(plain)).max() > 1e-3
     assert thaw("export", tmp_path / "run", "--name", "head") == 0
     np.testing.assert_allclose(label(session_of(path.parent / "model.onnx"), ODD), wanted, atol=1e-4)
     received = keras_classifier(load_classifier(path.parent, None)).predict_on_batch(ODD)
@@ -166,8 +172,8 @@ def test_keras_layers_give_the_predictions_of_the_run(trained: Path, name: str) 
     images, expected = test_images_of(trained, name)
     model = keras_classifier(load_classifier(trained / name, None))
     np.testing.assert_allclose(model.predict_on_batch(np.stack(images)), expected, atol=1e-4)
-    classifier = load_classifier(trained / name, EngineOptions("keras"))
-    wanted = classifier(np.stack([classifier.preprocessing.prepare(image) for image in ODD]))
+    classifier = load_classifier(trained / name, Trained(engine="keras"))
+    wanted = probabilities_of(classifier)
     np.testing.assert_allclose(model.predict_on_batch(ODD), wanted, atol=1e-4)
 
 

@@ -130,9 +130,9 @@ def test_an_image_the_training_never_allowed_is_refused(
 @pytest.mark.parametrize("form", FORMATS)
 def test_below_the_threshold_the_answer_is_unsure(form: str) -> None:
     out = io.StringIO()
-    writer = FORMATS[form](out, ["ant", "bee"], 2)
-    writer.write(Answer(Path("a.png"), np.array([0.4, 0.6]), 0.7))
-    writer.write(Answer(Path("b.png"), np.array([0.3, 0.7]), 0.7))
+    write = FORMATS[form](out, ["ant", "bee"], 2)
+    write(Answer(Path("a.png"), np.array([0.4, 0.6]), 0.7))
+    write(Answer(Path("b.png"), np.array([0.3, 0.7]), 0.7))
     unsure, sure = out.getvalue().splitlines()[-2:]
     assert "unsure" in unsure
     assert "unsure" not in sure

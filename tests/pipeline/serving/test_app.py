@@ -20,7 +20,7 @@ from PIL import Image
 from thaw.features.datasets.dataset import load_dataset
 from thaw.pipeline.cli import run
 from thaw.pipeline.serving.access import Buckets
-from thaw.pipeline.serving.app import MOST_INSIDE
+from thaw.pipeline.serving.app import MAX_AT_ONCE
 
 from tests.builders.server import FAST, Server, serving
 
@@ -99,7 +99,7 @@ def test_digits_are_labelled_as_in_the_test_split(tmp_path: Path) -> None:
     assert run(["features", *FAST, *quick, "--run", str(tmp_path)]) == 0
     assert run(["logreg", "--values", "1", "--run", str(tmp_path)]) == 0
     digits, rows = load_dataset("digits"), predictions(tmp_path / "logreg")
-    with serving(tmp_path, "logreg") as one, ThreadPoolExecutor(MOST_INSIDE) as clients:
+    with serving(tmp_path, "logreg") as one, ThreadPoolExecutor(MAX_AT_ONCE) as clients:
         bodies = [png(digits.read(digits.row_of[row["id"]])) for row in rows]
         answers = [reply.json for reply in clients.map(lambda body: one.predict(body, "?top=10"), bodies)]
     assert len(rows) == 360
@@ -265,12 +265,12 @@ def test_requests_beyond_the_places_are_told_to_come_again(server: Server, pictu
         go_on.wait(60)
         yield picture[10:]
 
-    with ThreadPoolExecutor(MOST_INSIDE) as clients:
-        inside = [clients.submit(server.predict, slow_body()) for _ in range(MOST_INSIDE)]
+    with ThreadPoolExecutor(MAX_AT_ONCE) as clients:
+        inside = [clients.submit(server.predict, slow_body()) for _ in range(MAX_AT_ONCE)]
         try:
             for _ in inside:
                 assert arrived.acquire(timeout=60)
-            wait_for(lambda: server.service._inside == MOST_INSIDE)
+            wait_for(lambda: server.service.free.locked())
             refused = server.predict(picture)
         finally:
             go_on.set()
@@ -321,7 +321,7 @@ def test_an_image_that_does_not_arrive_is_given_up(
         yield picture[10:]
 
     assert server.predict(never_whole()).status == 408
-    assert server.service._inside == 0
+    assert server.service.free._value == MAX_AT_ONCE
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -36,7 +36,7 @@ def test_a_whole_run_is_whole(whole: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert thaw("verify", tmp_path) == 1
     assert capsys.readouterr().err.strip() == (
-        f"error: there is no run in {tmp_path}; expected a folder with a run.json: mend the name"
+        f"error: there is no run in {tmp_path}; expected a folder with a run.json: fix the name"
     )
 
 
