@@ -1,24 +1,28 @@
-"""How figures are written, the same on the terminal and in report.md."""
+"""How numbers and texts are written, both on the terminal and in files."""
 
-from thaw.pipeline.run.report_json import Report
-from thaw.pipeline.run.results import SIGNIFICANCE
+import re
 
-WIDEST_POINTS = 20  # of an accuracy's 95 % interval, for saying which strategy is better
-
-
-def percent(value: float, report: Report) -> str:
-    """Return a fraction in percent, with as many digits as the number of test images bears."""
-    return f"{100 * value:.{2 if report.num_test >= 1000 else 1}f}"
+MAX_LABEL = 26
 
 
-def accuracy(report: Report) -> str:
-    """Return the accuracy and its 95 % interval in percent."""
-    low, high = (percent(value, report) for value in report.accuracy_ci95)
-    return f"{percent(report.accuracy, report)} [{low}, {high}]"
+def percent(value: float, num_images: int = 0) -> str:
+    """Return a fraction in percent: with two digits if it is of a thousand images or more, else with one."""
+    return f"{100 * value:.{2 if num_images >= 1000 else 1}f}"
+
+
+def with_interval(value: float, interval: list[float], num_images: int = 0) -> str:
+    """Return a fraction and its interval [low, high] in percent, with the digits of `percent`."""
+    low, high = (percent(end, num_images) for end in interval)
+    return f"{percent(value, num_images)} [{low}, {high}]"
+
+
+def in_points(low: float, high: float) -> str:
+    """Return the interval of a difference of two fractions, in points."""
+    return f"[{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration in the unit that reads best; - for None."""
+    """Return a duration in the unit that reads best, "-" for None."""
     if seconds is None:
         return "-"
     if 0 < seconds < 0.005:
@@ -28,19 +32,8 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
-def total_seconds(report: Report) -> float | None:
-    """Return the seconds of features, fit and predictions together; None where none is known."""
-    known = [value for value in report.seconds.model_dump().values() if value is not None]
-    return sum(known) if known else None
-
-
-def total(report: Report) -> str:
-    """Return the time of features, fit and predictions together."""
-    return duration(total_seconds(report))
-
-
 def size(num_bytes: float | None) -> str:
-    """Return bytes in the unit that reads best; - for None."""
+    """Return a number of bytes in the unit that reads best, "-" for None."""
     if num_bytes is None:
         return "-"
     units = ["B", "kB", "MB", "GB", "TB"]
@@ -50,31 +43,21 @@ def size(num_bytes: float | None) -> str:
     return f"{num_bytes:.{digits}f} {units[0]}"
 
 
-def memory(report: Report) -> str:
-    """Return the peak memory."""
-    return size(None if report.peak_memory_mb is None else report.peak_memory_mb * 1e6)
-
-
-def p_value(value: float) -> str:
-    """Return a p-value with three digits, or as many as show on which side of the level of significance it lies."""
-    telling = (digits for digits in range(3, 17) if round(value, digits) != SIGNIFICANCE or value == SIGNIFICANCE)
-    return "<0.001" if value < 0.001 else f"{value:.{next(telling, 17)}f}"
-
-
-# The order in which columns give way to a narrow terminal; the name and the accuracy never do.
-
-
-def width(report: Report) -> float:
-    """Return how many points wide the interval of the accuracy is."""
-    low, high = report.accuracy_ci95
-    return 100 * (high - low)
-
-
-def too_few(report: Report) -> bool:
-    """Say whether the test images are too few for a meaningful interval."""
-    return width(report) > WIDEST_POINTS
-
-
 def plain(text: str) -> str:
-    """Replace what could steer a terminal or break a line."""
+    """Return a text without the characters that could steer a terminal, turn the reading direction or break a line."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def shortened(text: str, length: int = MAX_LABEL) -> str:
+    """Return a text as one printable line of at most `length` characters; a longer one loses its middle."""
+    text = plain(text).strip() or "(no name)"
+    if len(text) <= length:
+        return text
+    return f"{text[: (length - 1) // 2]}…{text[len(text) - length // 2 :]}"
+
+
+def escape_markdown(text: str) -> str:
+    """Return a text that GitHub's Markdown shows as it is, also in a table."""
+    text = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\\", "&#92;")
+    # An underscore within a word, as in block5_pool, needs no escape.
+    return re.sub(r"([|`*~\[\]$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)

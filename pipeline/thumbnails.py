@@ -22,7 +22,6 @@ class Pictures:
 
     def __init__(self, dataset: Dataset):
         self._dataset = dataset
-        self._indices = {name: index for index, name in enumerate(dataset.ids)}
 
     def pixels(self, name: str, label: str | None = None, least_side: int | None = LONGEST_SIDE) -> np.ndarray | None:
         """Return an image as uint8 (H, W, 3), None if it is gone, damaged, or has another label.
@@ -32,11 +31,11 @@ class Pictures:
             label: The label that it must have, if one is given.
             least_side: What `Dataset.read` takes.
         """
-        index = self._indices.get(name)
-        if index is None or label not in (None, self._dataset.class_names[self._dataset.labels[index]]):
+        row = self._dataset.row_of.get(name)
+        if row is None or label not in (None, self._dataset.class_names[self._dataset.labels[row]]):
             return None
         try:
-            return self._dataset.read(index, least_side)
+            return self._dataset.read(row, least_side)
         except (InputError, OSError):
             return None
 

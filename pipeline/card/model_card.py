@@ -1,25 +1,32 @@
-"""`model_card.md`: what a trained strategy is for, how good it is and where not, for who has only the model."""
+"""`model_card.md`: the purpose, the accuracy and the limits of a trained strategy, for a reader of the model alone."""
 
-import csv
 import json
 import shlex
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from thaw.features.errors import InputError
 from thaw.features.files.atomic import write_whole
 from thaw.features.store import SPLITS
-from thaw.models.metrics import reliability, wilson_interval
+from thaw.models.metrics import reliability, top_confusions, wilson_interval, worst_classes
 from thaw.models.strategies import STRATEGIES
 from thaw.pipeline.card.licences import data_licence, licence_lines
-from thaw.pipeline.formatting import accuracy, duration, percent, plain, size, too_few, width
-from thaw.pipeline.run.predictions_csv import Predictions, read_predictions
-from thaw.pipeline.run.report_json import Report, read_report
-from thaw.pipeline.run.run_json import read_run_settings
+from thaw.pipeline.formatting import duration, escape_markdown, percent, plain, size, with_interval
+from thaw.pipeline.plots import charts
+from thaw.pipeline.plots.svg import draw
+from thaw.pipeline.run.predictions_csv import Predictions
+from thaw.pipeline.run.report_json import ClassFigures, Report
+from thaw.pipeline.run.split_csv import read_table
+from thaw.pipeline.templating import environment
 
 FILE = "model_card.md"
 NUM_BINS = 10
 NUM_WEAKEST, NUM_CONFUSIONS = 3, 10
-FEW_IMAGES = 30  # test images of a class, below which its recall is hardly known
+FEW_IMAGES = 30  # test images of a class; its recall is hardly known with fewer
 CHART_HEIGHT = 4.2  # inches
 HUB_DATASETS = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 _NETWORKS = {
@@ -30,74 +37,54 @@ _NETWORKS = {
 }
 
 
-def write(folder: Path) -> Path:
-    """Write the model card of the result in `folder`, RUN/<name>, with its chart reliability.png, and return its path.
+def write(folder: Path, report: Report, predictions: Predictions, record: dict[str, Any]) -> Path:
+    """Write the model card of a result, with its chart reliability.png.
 
-    All of it is taken from the run's files. Raises InputError where report.json or predictions.csv are missing or
-    damaged.
+    Args:
+        folder: The folder of the result, RUN/<name>; split.csv beside it gives the images of each class.
+        report: The report of the result.
+        predictions: Its predictions for the test images.
+        record: The record of its model, as `thaw.pipeline.run.model_record` has it.
+
+    Returns:
+        The path of the model card.
     """
-    report = read_report(folder / "report.json")
-    predictions = read_predictions(folder / "predictions.csv", report.class_names)
     bins = reliability(predictions.labels, predictions.probabilities, NUM_BINS)
-    _draw(folder, bins)
-    text = _render(
-        {
-            **_front(report),
-            **_data(folder, report),
-            **_quality(report, bins),
-            "limits": _limits(report, predictions),
-            **_use(folder, report),
-        }
-    )
+    alt = "; ".join(f"{one['count']} images of {100 * one['confidence']:.0f} %" for one in bins if one["count"])
+    draw(folder, "reliability", f"Reliability: {alt}", CHART_HEIGHT, lambda figure: charts.reliability(figure, bins))
+    context = {
+        **_front(report),
+        **_figures(report),
+        **_use(folder, report, record),
+        "counts": _counts(folder.parent / "split.csv", report.class_names),
+        "bins": [_bin_row(one) for one in bins],
+        "limits": _limits(report, predictions),
+    }
     path = folder / FILE
     with write_whole(path) as file:
-        file.write(text)
+        file.write(_render(context))
     return path
 
 
 def _render(context: dict[str, Any]) -> str:
-    """Return the card; what is not ours goes through `md` in the text and `quoted` in the metadata."""
-    import jinja2
-
-    from thaw.pipeline.report.markdown import escape
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("thaw.pipeline"),
-        autoescape=False,  # noqa: S701 (Markdown: see the filters)
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"md": _inline(escape), "quoted": _quoted, "thousands": lambda number: f"{number:,}"}
-    return environment.get_template("model_card.md").render(context)
+    """Return the card; names go through the filter `md` in its text and through `quoted` in its metadata."""
+    markdown = environment(autoescape=False)
+    markdown.filters |= {"md": _inline, "quoted": _quoted, "thousands": lambda number: f"{number:,}"}
+    return f"{markdown.get_template('model_card.md').render(context)}\n"
 
 
-def _inline(escape: Any) -> Any:
-    """Return the filter that writes a text inside a line: spaces within it are one, as Markdown shows them anyway."""
-    return lambda text: escape(" ".join(plain(str(text)).split()) or "(no name)")
+def _inline(text: object) -> str:
+    """Return a text for the inside of a line of Markdown; spaces in a row become one, as Markdown shows them."""
+    return escape_markdown(" ".join(plain(str(text)).split()) or "(no name)")
 
 
 def _quoted(text: object) -> str:
-    """Return a text as YAML's double-quoted scalar, which JSON's string is once nothing unprintable is in it."""
+    """Return a text as a double-quoted scalar of YAML; a JSON string is one if every character is printable."""
     return json.dumps(plain(str(text)), ensure_ascii=False)
 
 
-def _draw(folder: Path, bins: list[dict[str, Any]]) -> None:
-    from thaw.pipeline.plots import charts
-    from thaw.pipeline.plots.svg import draw
-
-    said = "; ".join(f"{one['count']} images of {100 * one['confidence']:.0f} %" for one in bins if one["count"])
-    draw(folder, "reliability", f"Reliability: {said}", CHART_HEIGHT, lambda figure: charts.reliability(figure, bins))
-
-
-def _word(dataset: str) -> str:
-    """Return a data set's word without the folders before a file's or folder's own name."""
-    kind, separator, path = dataset.partition(":")
-    return f"{kind}:{Path(path).name}" if separator else dataset
-
-
 def _front(report: Report) -> dict[str, Any]:
+    """Return what the metadata and the first paragraphs show."""
     values = (
         ("accuracy", "Accuracy", report.accuracy),
         ("balanced_accuracy", "Balanced accuracy", report.balanced_accuracy),
@@ -106,45 +93,36 @@ def _front(report: Report) -> dict[str, Any]:
         ("ece", "Expected calibration error", report.ece),
         ("roc_auc", "ROC AUC", report.roc_auc),
     )
-    what = STRATEGIES[report.strategy].summary if report.strategy in STRATEGIES else _NETWORKS[report.strategy]
+    kind, separator, path = report.dataset.partition(":")
+    dataset = f"{kind}:{Path(path).name}" if separator else report.dataset  # without the user's folders
     article = report.hyperparameters.get("recipe") == "article"
     return {
         "report": report,
         "license": data_licence(report.dataset).identifier,
         "tags": ["image-classification", "transfer-learning", "onnx", report.strategy, report.backbone or "vgg16"],
-        "dataset": HUB_DATASETS.get(report.dataset, _word(report.dataset)),
+        "dataset": HUB_DATASETS.get(report.dataset, dataset),
         "metrics": [(kind, name, f"{value:.6f}") for kind, name, value in values if value is not None],
-        "what": what,
-        "accuracy": f"{accuracy(report)} %",
+        "what": STRATEGIES[report.strategy].summary if report.strategy in STRATEGIES else _NETWORKS[report.strategy],
         "article_remark": ", though its learning curve was drawn on the test images, as in the article" * article,
-    }
-
-
-def _data(folder: Path, report: Report) -> dict[str, Any]:
-    return {
         "images": report.num_train + report.num_validation + report.num_test,
-        "counts": _counts(folder.parent / "split.csv", report),
     }
 
 
-def _counts(path: Path, report: Report) -> list[tuple[str, list[int]]]:
-    """Return each class with its images of the three sides, [] where split.csv is not there or is of other classes."""
-    counts = {name: [0, 0, 0] for name in report.class_names}
+def _counts(path: Path, class_names: Sequence[str]) -> list[tuple[str, list[int]]]:
+    """Return the images of each class in the three splits, [] if split.csv cannot be read."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                counts[row["label"]][SPLITS.index(row["split"])] += 1
-    except (OSError, KeyError, ValueError, csv.Error):
+        counts = Counter((label, split) for _, label, split in read_table(path))
+    except (OSError, InputError):
         return []
-    return list(counts.items())
+    return [(name, [counts[name, split] for split in SPLITS]) for name in class_names]
 
 
-def _quality(report: Report, bins: list[dict[str, Any]]) -> dict[str, Any]:
-    from thaw.pipeline.report.html.classes import top_confusions
-
+def _figures(report: Report) -> dict[str, Any]:
+    """Return the accuracies of all classes and of each, and the confusions."""
+    accuracy = with_interval(report.accuracy, report.accuracy_ci95, report.num_test)
     figures = [
-        ("Accuracy %", accuracy(report)),
-        ("Balanced accuracy % (mean recall)", percent(report.balanced_accuracy, report)),
+        ("Accuracy %", accuracy),
+        ("Balanced accuracy % (mean recall)", percent(report.balanced_accuracy, report.num_test)),
         ("Macro F1", f"{report.macro_f1:.3f}"),
         ("Log loss", f"{report.log_loss:.3f}"),
         ("Expected calibration error", f"{report.ece:.3f}"),
@@ -152,50 +130,44 @@ def _quality(report: Report, bins: list[dict[str, Any]]) -> dict[str, Any]:
     if report.roc_auc is not None:
         figures.append(("ROC AUC", f"{report.roc_auc:.3f}"))
     return {
+        "accuracy": f"{accuracy} %",
         "figures": figures,
-        "classes": [_class_row(report, number) for number in range(len(report.class_names))],
-        "confusions": top_confusions(report, NUM_CONFUSIONS),
-        "bins": [_bin_row(one) for one in bins],
-        "ece": f"{report.ece:.4f}",
+        "classes": [
+            [row.class_name, _recall(row), percent(row.precision, report.num_test), f"{row.f1:.3f}", row.support]
+            for row in report.per_class
+        ],
+        "confusions": top_confusions(np.array(report.confusion_matrix), report.class_names, NUM_CONFUSIONS),
     }
 
 
-def _class_row(report: Report, number: int) -> list[Any]:
-    row = report.per_class[number]
-    figures = [percent(row.precision, report), f"{row.f1:.3f}", row.support]
-    return [row.class_name, _recall(report, number), *figures]
-
-
-def _recall(report: Report, number: int) -> str:
-    support, right = report.per_class[number].support, report.confusion_matrix[number][number]
-    if not support:
+def _recall(row: ClassFigures) -> str:
+    """Return the recall of a class and its interval in percent."""
+    if not row.support:
         return "-"
-    low, high = (f"{100 * value:.1f}" for value in wilson_interval(right, support))
-    return f"{100 * right / support:.1f} [{low}, {high}]"
+    return with_interval(row.recall, wilson_interval(round(row.recall * row.support), row.support))
 
 
 def _bin_row(one: dict[str, Any]) -> list[Any]:
     edges = f"{100 * one['low']:.0f} to {100 * one['high']:.0f} %"
     if not one["count"]:
         return [edges, 0, "-", "-"]
-    return [edges, one["count"], f"{100 * one['confidence']:.1f}", f"{100 * one['accuracy']:.1f}"]
+    return [edges, one["count"], percent(one["confidence"]), percent(one["accuracy"])]
 
 
 def _limits(report: Report, predictions: Predictions) -> list[str]:
-    """Return sentences on where the model is weak or its figures are."""
-    from thaw.pipeline.report.html.classes import worst_classes
-
-    places = {name: number for number, name in enumerate(report.class_names)}
-    weakest = [row.class_name for row in worst_classes(report, NUM_WEAKEST) if row.recall < 1]
-    lines = [f"Weakest class: {name}, recall {_recall(report, places[name])} %." for name in weakest]
+    """Return sentences on the classes that the model labels badly, and on figures that are uncertain."""
+    weakest = [report.per_class[k] for k in worst_classes(np.array(report.confusion_matrix), NUM_WEAKEST)]
+    lines = [f"Weakest class: {row.class_name}, recall {_recall(row)} %." for row in weakest if row.recall < 1]
     few = [row.class_name for row in report.per_class if 0 < row.support < FEW_IMAGES]
     if few:
         names = ", ".join(few[:NUM_CONFUSIONS]) + (" and others" if len(few) > NUM_CONFUSIONS else "")
         lines.append(f"Fewer than {FEW_IMAGES} test images, so that the recall is hardly known: {names}.")
     if absent := [row.class_name for row in report.per_class if not row.support]:
         lines.append(f"No test image, so that nothing is known: {', '.join(absent[:NUM_CONFUSIONS])}.")
-    if too_few(report):
-        lines.append(f"The accuracy is known to {width(report):.0f} points only: there are too few test images.")
+    if report.has_too_few_images:
+        lines.append(
+            f"The accuracy is known to {report.interval_width:.0f} points only: there are too few test images."
+        )
     sure = predictions.probabilities.max(axis=1) >= 0.9
     wrong = int((sure & (predictions.probabilities.argmax(axis=1) != predictions.labels)).sum())
     lines.append(f"Of the {int(sure.sum()):,} test images with a probability of 90 % or more, {wrong:,} are wrong.")
@@ -203,16 +175,16 @@ def _limits(report: Report, predictions: Predictions) -> list[str]:
     return lines
 
 
-def _use(folder: Path, report: Report) -> dict[str, Any]:
-    run = read_run_settings(folder.parent) or {}
-    place, name = shlex.quote(str(folder.parent)), shlex.quote(report.name)
-    given = ("backbone", "layer", "device", "weights_sha256", "features_sha256")
-    made = [(key, str(value)) for key in given if (value := getattr(report, key)) is not None]
-    made += [(key, str(run[key])) for key in ("image_size", "resize", "normalize", "engine") if key in run]
+def _use(folder: Path, report: Report, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the commands that use the model, its licences, and how it was made."""
+    run, name = shlex.quote(str(folder.parent)), shlex.quote(report.name)
+    reported = ("backbone", "layer", "device", "weights_sha256", "features_sha256")
+    made = [(key, str(value)) for key in reported if (value := getattr(report, key)) is not None]
+    made += [(key, str(record[key])) for key in ("image_size", "resize", "normalize", "engine") if key in record]
     made += [("fit took", duration(report.seconds.fit)), ("model's size", size(report.model_bytes))]
     return {
-        "predict_command": f"make predict RUN={place} STRATEGY={name} IMAGES=PATH",
-        "export_command": f"thaw export {place} --name {name} --format bundle",
-        "licences": licence_lines(report, run),
+        "predict_command": f"make predict RUN={run} STRATEGY={name} IMAGES=PATH",
+        "export_command": f"thaw export {run} --name {name} --format bundle",
+        "licences": licence_lines(report, record),
         "made": [*made, *((f"version of {plain(library)}", text) for library, text in report.versions.items())],
     }

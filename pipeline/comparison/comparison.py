@@ -1,22 +1,48 @@
-"""All strategies of a run: reading their results, checking that they can be compared, comparing each pair."""
+"""All strategies of a run: read their results, check that they can be compared, and compare each pair."""
 
 import logging
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import file_digest
 from thaw.models.metrics import compare, holm
 from thaw.pipeline.run.report_json import Report, read_report, remedy
-from thaw.pipeline.run.results import Comparison, Entry, load_entry
+from thaw.pipeline.run.results import Entry, load_entry
 
 log = logging.getLogger("thaw")
 
+SIGNIFICANCE = 0.05
+
+
+class Comparison(NamedTuple):
+    """Strategy `a` against `b`, in fractions; `holm_p` is `mcnemar_p` adjusted for the number of pairs."""
+
+    a: str
+    b: str
+    difference: float
+    ci95: list[float]
+    mcnemar_p: float
+    holm_p: float
+
+    @property
+    def verdict(self) -> str:
+        """Say in words which of the two is better, at 5 % for all pairs together."""
+        if self.holm_p >= SIGNIFICANCE:
+            return f"no significant difference between {self.a} and {self.b}"
+        return f"{self.a} beats {self.b}" if self.difference > 0 else f"{self.b} beats {self.a}"
+
+    @property
+    def brief_verdict(self) -> str:
+        """Say it without naming `a`, which is at least as accurate as `b`."""
+        return f"no significant difference from {self.b}" if self.holm_p >= SIGNIFICANCE else f"beats {self.b}"
+
 
 def load_run(run: Path) -> list[Entry]:
-    """Read, check and order (best first: accuracy, then log loss, then name) all reports of a run."""
+    """Read and check all results of a run; return them best first, by accuracy, then log loss, then name."""
     paths = sorted(path for path in run.glob("*/report.json") if not path.parent.name.startswith("."))
     if not paths:
         expected = f"expected at least one {run}/<name>/report.json"
@@ -30,7 +56,7 @@ def load_run(run: Path) -> list[Entry]:
 
 
 def _check_splits(run: Path, reports: Sequence[tuple[Path, Report]]) -> None:
-    """Refuse a report that was made on another split than split.csv's, or failing that than most others'."""
+    """Raise InputError for a report on another split than split.csv, or than most others if split.csv has none."""
     counts = Counter(report.split_sha256 for _, report in reports)
     file = run / "split.csv"
     digest = file_digest(file) if file.exists() else ""
@@ -47,18 +73,15 @@ def _check_same_images(first: Entry, other: Entry) -> None:
     images, others = (set(zip(e.ids, e.classes, strict=True)) for e in (first, other))
     if images != others:
         image, label = min(images ^ others)
-        where = f"{image!r} as {label!r} is in one only"
-        paths = [str(entry.path.with_name("predictions.csv")) for entry in (other, first)]
+        difference = f"{image!r} as {label!r} is in one only"
+        path, first_path = (entry.path.with_name("predictions.csv") for entry in (other, first))
         again = f"expected the same test images; type: {remedy(other.path, other.report.strategy)}"
-        raise InputError(f"{paths[0]} and {paths[1]} differ in their images ({where}); {again}")
+        raise InputError(f"{path} and {first_path} differ in their images ({difference}); {again}")
 
 
 def compare_all(entries: Sequence[Entry]) -> list[Comparison]:
-    """Compare each pair of strategies, in their order, on the images that both labelled."""
-    pairs = list(combinations(entries, 2))
-    results = [compare(a.correct, b.correct) for a, b in pairs]
+    """Compare each pair of strategies on their test images, in the order of the strategies."""
+    names = combinations([entry.report.name for entry in entries], 2)
+    results = [compare(a, b) for a, b in combinations([entry.correct for entry in entries], 2)]
     adjusted = holm([result["mcnemar_p"] for result in results])
-    return [
-        Comparison(a.report.name, b.report.name, **result, holm_p=p)
-        for (a, b), result, p in zip(pairs, results, adjusted, strict=True)
-    ]
+    return [Comparison(a, b, **result, holm_p=p) for (a, b), result, p in zip(names, results, adjusted, strict=True)]

@@ -1,10 +1,11 @@
-"""A figure -> two files, and the same as SVG inside a page, in the page's own colours."""
+"""A figure -> an SVG and a PNG file, and SVG for the inside of a page in the page's own colours."""
 
 import hashlib
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -16,12 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, PAPER = "#1c1e21", "#ffffff"
+# After Okabe and Ito: colour-blind readers see them as different, and their contrast on white is at least 3.
 BLUE, ORANGE, GREEN, PURPLE, GREY = SERIES = ("#0072b2", "#c04d00", "#00805d", "#a6528a", "#6f757d")
-"""Told apart by colour-blind readers (after Okabe and Ito), at a contrast of 3 or more on white; the page maps them."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-WIDTH = 5.0  # inches; at 72 dots an inch this is a phone's screen, so that text is not shrunk there
+WIDTH = 5.0  # inches; 360 points fit a phone's screen, so that it does not shrink the text
 PNG_DPI = 160
-MAX_LABEL = 26
 
 _SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 _STYLE: dict[str, Any] = {
@@ -56,34 +56,66 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def draw(folder: Path, name: str, alt: str, height: float, paint: Callable[["Figure"], None]) -> str:
-    """Let `paint` fill a figure of `height` inches; write `folder`/`name`.svg and .png; return SVG for a page.
+Paint = Callable[["Figure"], None]
 
-    The SVG in the page takes its ink, paper and series colours from the page's style sheet, so that it follows its
-    theme; `alt` is what it says to who does not see it. Nothing of matplotlib's state is left changed.
+
+def draw(folder: Path, name: str, alt: str, height: float, paint: Paint) -> str:
+    """Write a chart as SVG and PNG, and return it as SVG for a page.
+
+    The SVG for a page has the page's own colours, so that it follows the page's theme.
+
+    Args:
+        folder: The folder of the two files, made if it is missing.
+        name: Their name without the ending.
+        alt: What the chart shows, for a reader who cannot see it.
+        height: The height of the figure in inches.
+        paint: Fills the figure.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     folder.mkdir(parents=True, exist_ok=True)
     svg = io.StringIO()
-    style: Any = _STYLE  # its type names every key of matplotlib's
-    with rc_context(style), warnings.catch_warnings():
-        # Of glyphs that the font in the PNG lacks; the SVG leaves them to the reader's own fonts.
-        warnings.simplefilter("ignore", UserWarning)
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        paint(figure)
+    with _painted(height, paint) as figure:
         figure.savefig(svg, format="svg", dpi=PNG_DPI, metadata={"Date": None})
         figure.set_layout_engine("none")
-        with whole_path(folder / f"{name}.png") as path:
-            figure.savefig(path, format="png", dpi=PNG_DPI)
+        _save_png(figure, folder / f"{name}.png")
     with write_whole(folder / f"{name}.svg") as file:
         file.write(svg.getvalue())
     return inline(svg.getvalue(), name, alt)
 
 
+def draw_png(path: Path, height: float, paint: Paint) -> None:
+    """Write a chart as PNG alone; the arguments are those of `draw`."""
+    with _painted(height, paint) as figure:
+        _save_png(figure, path)
+
+
+@contextmanager
+def _painted(height: float, paint: Paint) -> Iterator["Figure"]:
+    """Yield a filled figure in the style of this project; matplotlib's own settings are not changed."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    style: Any = _STYLE  # its type names every key of matplotlib's
+    with rc_context(style), warnings.catch_warnings():
+        # The font of the PNG lacks some glyphs; the SVG is shown in the reader's own fonts.
+        warnings.simplefilter("ignore", UserWarning)
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        paint(figure)
+        yield figure
+
+
+def _save_png(figure: "Figure", path: Path) -> None:
+    with whole_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=PNG_DPI)
+
+
 def inline(svg: str, name: str, alt: str) -> str:
-    """Return matplotlib's `svg` for the inside of a page: themed, labelled `alt`, its ids told from other figures'."""
+    """Return the SVG for the inside of a page, with the page's colours, a description, and ids of its own.
+
+    Args:
+        svg: The SVG that matplotlib wrote.
+        name: The name of the chart; it tells the ids of this chart from those of other charts on the page.
+        alt: The description.
+    """
     ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     root = ElementTree.fromstring(svg)  # noqa: S314 (written by matplotlib a moment ago)
@@ -102,7 +134,7 @@ def inline(svg: str, name: str, alt: str) -> str:
 
 
 def _theme(element: ElementTree.Element, prefix: str, used: set[str]) -> None:
-    """Give one element of a figure the page's colours and fonts, and the figure's own ids."""
+    """Give an element the page's colours and fonts, and ids that begin with `prefix` if they are `used`."""
     given = element.attrib
     name = given.pop("id", None)
     if name in used:
@@ -127,11 +159,3 @@ def _themed(colour: str) -> str:
     if colour == PAPER:
         return "var(--card)"
     return f"var(--series-{SERIES.index(colour) + 1})" if colour in SERIES else colour
-
-
-def label(text: str, length: int = MAX_LABEL) -> str:
-    """Return `text` as one printable line of at most `length` characters, its middle left out where it is longer."""
-    text = plain(text).strip() or "(no name)"
-    if len(text) <= length:
-        return text
-    return f"{text[: (length - 1) // 2]}…{text[len(text) - length // 2 :]}"

@@ -2,107 +2,82 @@
 
 import json
 import logging
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from thaw.features.errors import InputError
 from thaw.features.files.atomic import write_whole
 from thaw.features.files.locks import held
-from thaw.pipeline.comparison.advice_outcome import all_made, judge, sentence
-from thaw.pipeline.comparison.comparison import compare_all, load_run
-from thaw.pipeline.comparison.summary import COLUMNS, GIVE_WAY, TEXT_COLUMNS, conclusion, facts, notes, points
-from thaw.pipeline.formatting import p_value, plain
+from thaw.pipeline.comparison.comparison import SIGNIFICANCE, Comparison
+from thaw.pipeline.comparison.summary import (
+    COLUMNS,
+    LEFT_OUT_FIRST,
+    TEXT_COLUMNS,
+    conclusion,
+    facts,
+    notes,
+    p_value,
+    points,
+)
+from thaw.pipeline.formatting import plain
 from thaw.pipeline.report.html.page import write_html
-from thaw.pipeline.report.html.parts import Run
+from thaw.pipeline.report.inputs import ReportInputs, read_inputs
 from thaw.pipeline.report.markdown import markdown
-from thaw.pipeline.run.advice_json import Advice, read_advice
-from thaw.pipeline.run.export_json import export_rows
 from thaw.pipeline.run.report_json import BASELINES, Report
-from thaw.pipeline.run.results import SIGNIFICANCE, Comparison
-from thaw.pipeline.run.run_json import read_run_settings
 from thaw.pipeline.terminal import console_for, empty_table, first_fitting, say
 
 log = logging.getLogger("thaw")
 
 
 def main(run: Path, as_json: bool = False, console: Console | None = None) -> Path:
-    """Compare all `run`/<name>/report.json, write `run`/report.md and report.html, and return the former's path.
+    """Compare all results of a run and write report.md and report.html.
 
-    The comparison goes to standard output: tables for a reader (on `console` if given), or with `as_json` one
-    JSON object, and then no report.html, whose pictures take longer. Raises InputError where there is no report,
-    where a report or its predictions are missing or damaged, or where two of them were not made on the same split.
+    Args:
+        run: The folder of the run.
+        as_json: Print one JSON object instead of tables, and write no report.html, whose pictures take longer.
+        console: Where the tables are printed; standard output if it is None.
+
+    Returns:
+        The path of report.md.
+
+    Raises:
+        InputError: If there is no report, if a report or its predictions are missing or damaged, or if two of them
+            were made on different splits.
     """
-    entries = load_run(run)
-    reports = [entry.report for entry in entries]
-    comparisons = compare_all(entries)
-    advice, missing = _advice(run, reports[0])
-    hindsight = _hindsight(run, reports, advice) if advice else None
-    exports = export_rows(run, [report.name for report in reports])
+    inputs = read_inputs(run)
     path = run / "report.md"
     with write_whole(path) as file:
-        file.write("\n".join(markdown(reports, comparisons, hindsight, exports)) + "\n")
+        file.writelines(f"{line}\n" for line in markdown(inputs))
     if as_json:
-        print(json.dumps(_as_json(reports, comparisons), indent=2))
-        log.info("compared %d strategies; wrote %s", len(reports), path)
+        print(json.dumps(_as_json(inputs), indent=2))
+        log.info("compared %d strategies; wrote %s", len(inputs.entries), path)
         return path
-    _print(console or console_for(), reports, comparisons, hindsight)
-    with held(run / "report.html", wait=True):  # and the plots
-        page = write_html(Run(run, entries, comparisons, advice, missing, hindsight, _settings(run)))
-    log.info("compared %d strategies; wrote %s and %s", len(reports), path, page)
+    _print(console or console_for(), inputs)
+    with held(run / "report.html", wait=True):  # the charts in plots/ too
+        page = write_html(inputs)
+    log.info("compared %d strategies; wrote %s and %s", len(inputs.entries), path, page)
     return path
 
 
-def _settings(run: Path) -> dict[str, Any] | None:
-    """Return run.json's settings, None where it is missing or damaged: the tables need it not."""
-    try:
-        return read_run_settings(run)
-    except InputError as error:
-        log.warning("%s", error)
-        return None
-
-
-def _advice(run: Path, best: Report) -> tuple[Advice | None, str]:
-    """Return the run's advice, or None and why there is none: it is missing, damaged, or of another split."""
-    again = f"make advise RUN={shlex.quote(str(run))}"
-    try:
-        advice = read_advice(run)
-    except InputError as error:
-        log.warning("%s", error)
-        return None, f"{error}."
-    if advice is None:
-        return None, f"Not measured yet; type: {again}"
-    if advice.split_sha256 != best.split_sha256:
-        return None, f"advice.json was made on another split than the strategies; type: {again}"
-    return advice, ""
-
-
-def _hindsight(run: Path, reports: Sequence[Report], advice: Advice) -> str:
-    return sentence(judge(advice.recommended, all_made(run, reports, advice), reports[0]), reports[0])
-
-
-def _as_json(reports: Sequence[Report], comparisons: Sequence[Comparison]) -> dict[str, object]:
-    pairs = [comparison._asdict() for comparison in comparisons]
+def _as_json(inputs: ReportInputs) -> dict[str, object]:
+    pairs = [comparison._asdict() for comparison in inputs.comparisons]
     for pair in pairs:
         del pair["holm_p"]
-    return {"strategies": [r.model_dump(mode="json", by_alias=True) for r in reports], "comparisons": pairs}
+    return {"strategies": [r.model_dump(mode="json", by_alias=True) for r in inputs.reports], "comparisons": pairs}
 
 
 # The terminal.
 
 
-def _print(
-    console: Console, reports: Sequence[Report], comparisons: Sequence[Comparison], hindsight: str | None
-) -> None:
+def _print(console: Console, inputs: ReportInputs) -> None:
+    reports = inputs.reports
     table = first_fitting(console, _strategy_tables(console, reports))
     shown = [column.header for column in table.columns]
     hidden = [" ".join(heading.split()) for heading in COLUMNS if heading not in shown]
-    remarks = ["* a baseline."] if any(r.strategy in BASELINES for r in reports) else []
+    remarks = ["* a baseline."] if any(report.strategy in BASELINES for report in reports) else []
     if hidden:
         remarks.append(f"Left out at this width: {', '.join(hidden)}; report.md has them.")
     say(console, facts(reports), "bold")
@@ -110,21 +85,21 @@ def _print(
     if remarks:
         say(console, " ".join(remarks), "dim")
     console.print()
-    if comparisons:
+    if inputs.comparisons:
         say(console, f"{reports[0].name} against each other strategy, in points of accuracy", "bold")
-        pairs = [pair for pair in comparisons if pair.a == reports[0].name]
+        pairs = [pair for pair in inputs.comparisons if pair.a == reports[0].name]
         console.print(first_fitting(console, (_pair_table(console, pairs, brief) for brief in (False, True))))
-        say(console, notes(len(comparisons)), "dim")
+        say(console, notes(len(inputs.comparisons)), "dim")
         console.print()
-    say(console, conclusion(reports, comparisons), "bold green")
-    if hindsight:
-        say(console, hindsight, "")
+    say(console, conclusion(reports, inputs.comparisons), "bold green")
+    if inputs.hindsight:
+        say(console, inputs.hindsight)
 
 
 def _strategy_tables(console: Console, reports: Sequence[Report]) -> Iterator[Table]:
-    """Yield the table of strategies ever narrower: joined layers one below the other, then fewer columns."""
-    for num_hidden in range(len(GIVE_WAY) + 1):
-        shown = [heading for heading in COLUMNS if heading not in GIVE_WAY[:num_hidden]]
+    """Yield the table of strategies, each narrower than the last: with joined layers in lines, then fewer columns."""
+    for num_hidden in range(len(LEFT_OUT_FIRST) + 1):
+        shown = [heading for heading in COLUMNS if heading not in LEFT_OUT_FIRST[:num_hidden]]
         for layer_end in ("+", "+\n"):
             yield _strategy_table(console, reports, shown, layer_end)
 
@@ -132,14 +107,13 @@ def _strategy_tables(console: Console, reports: Sequence[Report]) -> Iterator[Ta
 def _strategy_table(console: Console, reports: Sequence[Report], shown: Sequence[str], layer_end: str) -> Table:
     table = empty_table(console)
     for heading in shown:
-        text = heading in TEXT_COLUMNS
-        fold = heading == "Name"
-        table.add_column(heading, justify="left" if text else "right", no_wrap=not fold, overflow="fold")
+        alignment = "left" if heading in TEXT_COLUMNS else "right"
+        table.add_column(heading, justify=alignment, no_wrap=heading != "Name", overflow="fold")
     for rank, report in enumerate(reports):
         cells = [plain(COLUMNS[heading](report)) for heading in shown]
         if "Layer" in shown:
-            place = shown.index("Layer")
-            cells[place] = cells[place].replace("+", layer_end)
+            column = shown.index("Layer")
+            cells[column] = cells[column].replace("+", layer_end)
         style = "dim italic" if report.strategy in BASELINES else "bold green" if rank == 0 else ""
         table.add_row(*map(Text, cells), style=style)
     return table

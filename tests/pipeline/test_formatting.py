@@ -1,93 +1,40 @@
-"""What the verdict says: the best, what is not worse, what the test set is too small for, and what it costs."""
+"""How numbers and texts are written."""
 
-from typing import Any
-
-import numpy as np
 import pytest
 
-from thaw.models.metrics import compare, evaluate, holm
-from thaw.pipeline.comparison.summary import conclusion, cost, not_worse
-from thaw.pipeline.formatting import p_value, too_few, width
-from thaw.pipeline.run.report_json import Report
-from thaw.pipeline.run.results import Comparison
-
-CLASSES = ["cat", "dog"]
-
-
-def strategy(name: str, num_wrong: int, num_test: int, seconds: float | None = 60.0) -> tuple[Report, np.ndarray]:
-    labels = np.arange(num_test) % 2
-    right = np.arange(num_test) >= num_wrong
-    called = np.where(right, labels, 1 - labels)
-    probabilities = np.where(np.eye(2, dtype=bool)[called], 0.9, 0.1)
-    content: dict[str, Any] = {
-        "name": name, "strategy": name, "dataset": "d", "backbone": None, "layer": None, "class_names": CLASSES,
-        **evaluate(labels, probabilities, CLASSES), "num_train": 9, "num_validation": 1, "num_test": num_test,
-        "hyperparameters": {}, "seconds": {"features": None, "fit": seconds, "predict": None},
-        "peak_memory_mb": None, "model_bytes": None, "split_sha256": "a" * 64, "features_sha256": None,
-        "weights_sha256": None, "seed": 0, "device": None, "versions": {}, "command": "",
-    }  # fmt: skip
-    return Report.model_validate(content), right
-
-
-def verdict(*given: tuple[Report, np.ndarray]) -> tuple[list[Report], list[Comparison]]:
-    pairs = [(a, b) for k, a in enumerate(given) for b in given[k + 1 :]]
-    results = [compare(a[1], b[1]) for a, b in pairs]
-    adjusted = holm([result["mcnemar_p"] for result in results])
-    comparisons = [
-        Comparison(a[0].name, b[0].name, **result, holm_p=p)
-        for (a, b), result, p in zip(pairs, results, adjusted, strict=True)
-    ]
-    return [report for report, _ in given], comparisons
-
-
-def test_a_test_set_that_is_too_small_is_said_to_be() -> None:
-    given = verdict(strategy("svm", 1, 6), strategy("logreg", 2, 6), strategy("chance", 3, 6))
-    assert too_few(given[0][0])
-    assert conclusion(*given) == (
-        f"Best: svm, with 83.3 % of 6 test images right. 6 test images are too few to tell these apart (svm, logreg, "
-        f"chance): an interval of {width(given[0][0]):.0f} points; give more test images."
-    )
-
-
-@pytest.mark.parametrize(("num_test", "said"), [(1, "1 test image is"), (9, "9 test images are")])
-def test_a_single_strategy_on_too_small_a_test_set(num_test: int, said: str) -> None:
-    text = conclusion(*verdict(strategy("svm", 0, num_test)))
-    assert f" {said} too few for a meaningful figure: an interval of " in text
-
-
-def test_a_baseline_that_is_not_worse_means_too_few_images() -> None:
-    given = verdict(
-        strategy("svm", 2, 100), strategy("logreg", 3, 100), strategy("random", 4, 100), strategy("chance", 50, 100)
-    )
-    assert [report.name for report in not_worse(*given)] == ["logreg", "random"]
-    assert conclusion(*given) == (
-        "Best: svm, with 98.0 % of 100 test images right. Not significantly worse: logreg. 100 test images are too few "
-        "to tell it from a baseline, random; give more test images."
-    )
-
-
-def test_what_is_significantly_worse_is_not_mentioned() -> None:
-    given = verdict(strategy("svm", 2, 500), strategy("chance", 250, 500))
-    assert conclusion(*given) == "Best: svm, with 99.6 % of 500 test images right."
-
-
-def test_the_cost_names_the_quickest_that_is_not_worse() -> None:
-    finetune, svm = strategy("finetune", 2, 300, 600.0), strategy("svm", 3, 300, 30.0)
-    random = strategy("random", 4, 300, 1.0)
-    assert cost(*verdict(finetune, svm, random)) == (
-        "It took 10.0 min in all; svm, the quickest that is not significantly worse, 30.0 s."
-    )
-    assert cost(*verdict(svm, finetune)) == "It took 30.0 s in all."
-    assert cost(*verdict(strategy("svm", 0, 30, None))) == "What it took is not known."
-
-
-def test_the_cost_names_nothing_where_the_test_set_cannot_tell() -> None:
-    assert cost(*verdict(strategy("finetune", 1, 6, 600.0), strategy("svm", 2, 6, 30.0))) == "It took 10.0 min in all."
+from thaw.pipeline import formatting
+from thaw.pipeline.formatting import MAX_LABEL, shortened
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.0002, "<0.001"), (0.007, "0.007"), (0.0504, "0.0504"), (0.04996, "0.04996"), (0.05, "0.050"), (1.0, "1.000")],
+    ("seconds", "text"),
+    [(None, "-"), (0.0, "0.00 s"), (0.001, "<0.01 s"), (0.25, "0.25 s"), (59.0, "59.0 s"), (90.0, "1.5 min"),
+     (5400.0, "1.5 h")],
+)  # fmt: skip
+def test_durations(seconds: float | None, text: str) -> None:
+    assert formatting.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"),
+    [(None, "-"), (0, "0 B"), (999, "999 B"), (999.7, "1.0 kB"), (61_440, "61.4 kB"), (99_960, "100 kB"),
+     (999_900, "1.0 MB"), (5.6e9, "5.6 GB"), (3e15, "3000 TB")],
+)  # fmt: skip
+def test_sizes(num_bytes: float | None, text: str) -> None:
+    assert formatting.size(num_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [("cat", "cat"), ("x" * 26, "x" * 26), ("a" * 20 + "b" * 20, "a" * 12 + "…" + "b" * 13), (" \u202e", "(no name)")],
 )
-def test_a_p_value_shows_on_which_side_of_the_level_it_lies(value: float, text: str) -> None:
-    assert p_value(value) == text
+def test_long_names_lose_their_middle(text: str, short: str) -> None:
+    assert shortened(text) == short
+    assert len(short) <= MAX_LABEL
+
+
+@pytest.mark.parametrize(
+    ("num_images", "text"), [(0, "83.3 [41.2, 99.0]"), (999, "83.3 [41.2, 99.0]"), (1000, "83.33 [41.23, 99.00]")]
+)
+def test_a_fraction_has_the_digits_that_its_images_allow(num_images: int, text: str) -> None:
+    assert formatting.with_interval(5 / 6, [0.41234, 0.99], num_images) == text

@@ -1,86 +1,77 @@
-"""The page's verdict, its table of strategies, their pairs, and accuracy against cost."""
+"""The verdict on the page, the table of strategies, their pairs, and accuracy against cost."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from thaw.pipeline.comparison.summary import conclusion, cost, facts, not_worse, notes, points
-from thaw.pipeline.formatting import (
+from thaw.pipeline.comparison.comparison import SIGNIFICANCE, Comparison
+from thaw.pipeline.comparison.summary import (
+    COLUMNS,
     accuracy,
-    duration,
-    memory,
+    conclusion,
+    cost,
+    facts,
+    not_worse,
+    notes,
     p_value,
-    percent,
-    plain,
-    size,
-    too_few,
-    total,
-    total_seconds,
+    points,
 )
+from thaw.pipeline.formatting import duration, percent, plain
 from thaw.pipeline.plots import charts
-from thaw.pipeline.report.html.parts import Run, chart
+from thaw.pipeline.report.html.parts import chart
+from thaw.pipeline.report.inputs import ReportInputs
 from thaw.pipeline.run.report_json import BASELINES, Report, remedy
-from thaw.pipeline.run.results import SIGNIFICANCE, Comparison
 
 FOLD_PAIRS, MOST_PAIRS = 15, 300
-STRATEGY_HEADINGS = (
-    ("Name", "text"), ("Layer", "text"), ("Accuracy % [95 % interval]", "number"),
-    ("Against the best, points", "number"), ("Macro F1", "number"), ("Log loss", "number"), ("ECE", "number"),
-    ("Balanced %", "number"), ("Fit", "number"), ("Total", "number"), ("Memory", "number"), ("Model", "number"),
-)  # fmt: skip
-FRONTIER_HEADINGS = (("Strategy", "text"), ("Accuracy % [95 % interval]", "number"), ("Total", "number"))
-PAIR_HEADINGS = (
-    ("Verdict", "text"), ("Difference", "number"), ("95 % interval", "number"), ("McNemar p", "number"),
-    ("Holm p", "number"),
-)  # fmt: skip
+FIGURES = {  # a heading of COLUMNS -> the field of the report that its column sorts by
+    "Macro\nF1": "macro_f1", "Log\nloss": "log_loss", "ECE": "ece", "Balanced\nacc. %": "balanced_accuracy",
+    "Fit\ntime": "seconds.fit", "Total\ntime": "total_seconds", "Peak\nmemory": "peak_memory_mb",
+    "Model\nsize": "model_bytes",
+}  # fmt: skip
 
 
-def context(run: Run) -> dict[str, Any]:
+def context(inputs: ReportInputs) -> dict[str, Any]:
     """Return what the template comparison.html shows."""
-    reports, comparisons = [entry.report for entry in run.entries], run.comparisons
+    reports, comparisons = inputs.reports, inputs.comparisons
     best = reports[0]
     low, high, strategies = strategy_rows(reports, comparisons)
+    another = inputs.folder / ("logreg" if best.strategy == "svm" else "svm") / "report.json"
     return {
-        "dataset": _word(best.dataset),
+        "dataset": Path(best.dataset.partition(":")[2]).name or best.dataset,
         "num_strategies": f"{len(reports)} {'strategy' if len(reports) == 1 else 'strategies'}",
         "facts": facts(reports),
         "conclusion": conclusion(reports, comparisons),
         "cost": cost(reports, comparisons),
-        "hindsight": run.hindsight,
+        "hindsight": inputs.hindsight,
         "tiles": _tiles(reports, comparisons),
-        "strategy_headings": STRATEGY_HEADINGS,
         "strategies": strategies,
         "strip_note": f"Intervals are drawn from {low:.0f} to {high:.0f} %.",
-        "pairs": _pair_rows(comparisons)[:MOST_PAIRS],
+        "pairs": [_pair_row(pair) for pair in comparisons[:MOST_PAIRS]],
         "num_pairs": len(comparisons),
         "pairs_folded": len(comparisons) > FOLD_PAIRS,
         "pair_notes": notes(len(comparisons)),
-        "pair_headings": PAIR_HEADINGS,
-        "another_command": remedy(run.folder / ("logreg" if best.strategy == "svm" else "svm") / "report.json"),
-        "cost_chart": chart(run, "cost", _cost_alt(reports), 3.6, charts.accuracy_against_cost, reports),
-        "frontier_headings": FRONTIER_HEADINGS,
-        "frontier": [[report.name, accuracy(report), total(report)] for report in charts.frontier(reports)],
+        "another_command": remedy(another),
+        "cost_chart": chart(inputs.folder, "cost", _cost_alt(reports), 3.6, charts.accuracy_against_cost, reports),
+        "frontier": [[r.name, accuracy(r), duration(r.total_seconds)] for r in charts.frontier(reports)],
     }
-
-
-def _word(dataset: str) -> str:
-    kind, separator, path = dataset.partition(":")
-    return Path(path).name or dataset if separator else kind
 
 
 def _tiles(reports: Sequence[Report], comparisons: Sequence[Comparison]) -> list[tuple[str, str, str]]:
     best = reports[0]
-    low, high = (percent(value, best) for value in best.accuracy_ci95)
-    equals = [] if too_few(best) else [r.name for r in not_worse(reports, comparisons) if r.strategy not in BASELINES]
+    low, high = (percent(end, best.num_test) for end in best.accuracy_ci95)
     tiles = [
         ("Best strategy", best.name, f"on {best.layer}" if best.layer else ""),
-        ("Accuracy", f"{percent(best.accuracy, best)} %", f"95 % interval {low} to {high}"),
-        ("Time in all", total(best), f"fit {duration(best.seconds.fit)}"),
+        ("Accuracy", f"{percent(best.accuracy, best.num_test)} %", f"95 % interval {low} to {high}"),
+        ("Time in all", duration(best.total_seconds), f"fit {duration(best.seconds.fit)}"),
         ("Test images", f"{best.num_test:,}", f"{len(best.class_names):,} classes"),
     ]
-    return [*tiles, ("Not significantly worse", str(len(equals)), ", ".join(equals))] if equals else tiles
+    equals = [r.name for r in not_worse(reports, comparisons) if r.strategy not in BASELINES]
+    if equals and not best.has_too_few_images:
+        tiles.append(("Not significantly worse", str(len(equals)), ", ".join(equals)))
+    return tiles
 
 
 def strategy_rows(
@@ -95,7 +86,7 @@ def strategy_rows(
 
 
 def _strategy_row(report: Report, pair: Comparison | None, scale: tuple[float, float], best: bool) -> dict[str, Any]:
-    low, high = (100 * value for value in report.accuracy_ci95)
+    low, high = (100 * end for end in report.accuracy_ci95)
     span = scale[1] - scale[0] or 1
     strip = [round(100 * part / span, 1) for part in (low - scale[0], high - low, 100 * report.accuracy - scale[0])]
     verdict, difference = "the best" if best else "", ""
@@ -108,38 +99,30 @@ def _strategy_row(report: Report, pair: Comparison | None, scale: tuple[float, f
         "layer": report.layer or "-",
         "accuracy": accuracy(report),
         "value": report.accuracy,
-        "low": percent(low / 100, report),
-        "high": percent(high / 100, report),
+        "interval": " to ".join(percent(end, report.num_test) for end in report.accuracy_ci95),
         "strip": strip if strip[0] >= 0 else None,
         "verdict": verdict,
         "difference": difference,
         "points": 0 - pair.difference if pair else 0,
-        "figures": [
-            (f"{report.macro_f1:.3f}", report.macro_f1),
-            (f"{report.log_loss:.3f}", report.log_loss),
-            (f"{report.ece:.3f}", report.ece),
-            (percent(report.balanced_accuracy, report), report.balanced_accuracy),
-            (duration(report.seconds.fit), report.seconds.fit),
-            (total(report), total_seconds(report)),
-            (memory(report), report.peak_memory_mb),
-            (size(report.model_bytes), report.model_bytes),
-        ],
+        "figures": [(COLUMNS[heading](report), attrgetter(field)(report)) for heading, field in FIGURES.items()],
     }
 
 
-def _pair_rows(comparisons: Sequence[Comparison]) -> list[list[Any]]:
+def _pair_row(pair: Comparison) -> list[Any]:
+    difference, interval = points(pair)
     return [
-        [
-            (Markup.escape(plain(pair.verdict)), pair.verdict),  # a sentence is not shortened as a name is
-            (points(pair)[0], pair.difference),
-            (points(pair)[1], pair.ci95[0]),
-            (p_value(pair.mcnemar_p), pair.mcnemar_p),
-            (p_value(pair.holm_p), pair.holm_p),
-        ]
-        for pair in comparisons
+        (Markup.escape(plain(pair.verdict)), pair.verdict),  # a name would be shortened, a sentence is not
+        (difference, pair.difference),
+        (interval, pair.ci95[0]),
+        (p_value(pair.mcnemar_p), pair.mcnemar_p),
+        (p_value(pair.holm_p), pair.holm_p),
     ]
 
 
 def _cost_alt(reports: Sequence[Report]) -> str:
-    parts = [f"{r.name} {percent(r.accuracy, r)} % in {total(r)}" for r in reports[:20] if r.strategy != "chance"]
+    parts = [
+        f"{r.name} {percent(r.accuracy, r.num_test)} % in {duration(r.total_seconds)}"
+        for r in reports[:20]
+        if r.strategy != "chance"
+    ]
     return f"Accuracy against total time: {'; '.join(parts)}"

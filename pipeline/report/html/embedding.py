@@ -16,22 +16,28 @@ MOST_IMAGES = 2000
 MOST_COLOURS = 20
 NUM_COMPONENTS = 50
 LEAST_IMAGES = 20
-NUM_STEPS = 500  # half of scikit-learn's, which leaves the picture as it is
+NUM_STEPS = 500  # half of scikit-learn's default, which gives no other picture
 
 
 class FeatureMap(NamedTuple):
-    """`places` (N, 2) of N test images, their `groups` (N,): an index into `names`, the coloured classes, or -1."""
+    """The `positions` (N, 2) of test images, and their `groups` (N,): indices into `names`, -1 without a colour."""
 
     layer: str
-    places: np.ndarray
+    positions: np.ndarray
     groups: np.ndarray
     names: list[str]
 
 
 def of_run(run: Path, report: Report, seed: int) -> FeatureMap:
-    """Return the map of at most 2,000 test images by the features that `report`, of a linear strategy, was made from.
+    """Return the map of at most 2,000 test images by the features of a linear strategy.
 
-    Raises InputError where features.h5 is gone, is another than the report's, or has too few test images.
+    Args:
+        run: The folder of the run.
+        report: The report of the strategy.
+        seed: The seed of the sample and of the map.
+
+    Raises:
+        InputError: If features.h5 is gone, is not what the strategy was trained on, or has too few test images.
     """
     path = run / "features.h5"
     if not path.exists():
@@ -43,25 +49,22 @@ def of_run(run: Path, report: Report, seed: int) -> FeatureMap:
         if mask.sum() < LEAST_IMAGES:
             raise InputError(f"a map needs {LEAST_IMAGES} test images or more; the run has {int(mask.sum())}")
         values = features.read(report.layer.split("+"), mask)
-        labels = features.labels[mask]
-        class_names = features.class_names
+        labels, class_names = features.labels[mask], features.class_names
     if report.hyperparameters.get("transform") == "sqrt":
         signed_roots(values, out=values)
     return FeatureMap(report.layer, flatten(values, seed), *coloured(labels, class_names))
 
 
 def sample(test: np.ndarray, seed: int) -> np.ndarray:
-    """Return (N,) bool: at most 2,000 of the rows where `test` holds, drawn evenly."""
+    """Return a mask of at most 2,000 of the rows in the mask `test`, both bool (N,), drawn at random."""
     rows = np.flatnonzero(test)
     if len(rows) > MOST_IMAGES:
         rows = np.random.default_rng(seed).choice(rows, MOST_IMAGES, replace=False)
-    mask = np.zeros(len(test), dtype=bool)
-    mask[rows] = True
-    return mask
+    return np.isin(np.arange(len(test)), rows)
 
 
 def flatten(values: np.ndarray, seed: int) -> np.ndarray:
-    """Return (N, 2) from (N, D): principal components, then t-SNE (van der Maaten and Hinton, JMLR 9, 2008), seeded."""
+    """Return (N, 2) from (N, D): principal components, then t-SNE (van der Maaten and Hinton, JMLR 9, 2008)."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -69,14 +72,14 @@ def flatten(values: np.ndarray, seed: int) -> np.ndarray:
     num_components = min(NUM_COMPONENTS, *values.shape)
     reduced = PCA(num_components, svd_solver="randomized", random_state=seed).fit_transform(values)
     perplexity = min(30.0, (len(values) - 1) / 3)
-    placed = TSNE(perplexity=perplexity, init="pca", random_state=seed, max_iter=NUM_STEPS, n_jobs=1)
-    # Threads that wait for each other in each of its short steps are slower than one, many times so on a busy machine.
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed, max_iter=NUM_STEPS, n_jobs=1)
+    # Its steps are short: threads that wait for each other make them slower, many times on a busy machine.
     with threadpool_limits(1):
-        return np.asarray(placed.fit_transform(reduced))
+        return np.asarray(tsne.fit_transform(reduced))
 
 
 def coloured(labels: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Return groups (N,) and the names of at most 20 classes that get a colour, the most frequent, in class order."""
+    """Return the groups (N,) of the labels (N,), and the names of the 20 most frequent classes, in class order."""
     counts = np.bincount(labels, minlength=len(class_names))
     frequent = np.sort(np.argsort(-counts, kind="stable")[:MOST_COLOURS])
     frequent = frequent[counts[frequent] > 0]

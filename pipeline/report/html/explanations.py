@@ -1,11 +1,11 @@
-"""What explains a label: the training images most like the image, and where in it a network finds the class."""
+"""What explains a label: the most similar training images, and where in the image a network finds the class."""
 
-import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,35 +15,36 @@ from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.audit.similarity_search import Likeness, find_once
 from thaw.models.solver.blocks import Blocks, SquareRoots, signed_roots
 from thaw.models.strategies import STRATEGIES
-from thaw.pipeline.report.html.gallery import SMALL_SIDE, LikeShot, Shot, overlay, place_of, shots_of
-from thaw.pipeline.report.html.parts import Part, attempt
+from thaw.pipeline.report.html.gallery import SMALL_SIDE, Shot, SimilarShot, hottest_position, overlay
+from thaw.pipeline.report.html.parts import attempt
 from thaw.pipeline.run.report_json import NEURAL, Report
 from thaw.pipeline.run.results import Entry
 from thaw.pipeline.thumbnails import Pictures
 
-log = logging.getLogger("thaw")
+NUM_SIMILAR = 3
 
-T = TypeVar("T")
-NUM_LIKE = 3
-
-Shown = tuple[str, int]  # a strategy's name and the row of one of its test images
+Key = tuple[str, int]  # the name of a strategy, and the row of one of its test images
 
 
 class Space(NamedTuple):
-    """The features that images are compared by: layers side by side, and the transform before that."""
+    """The features that images are compared by: layers side by side, after a transform."""
 
     layers: tuple[str, ...]
     transform: str
 
 
 class Explanations(NamedTuple):
-    """For test images of some strategies: those like them, the most alike first, and maps (h, w) of 0 to 1.
+    """What explains the labels of test images.
 
-    `layers` says by which layers a strategy's images are compared, `missing` in a line each why something is not there.
+    Attributes:
+        similar: The training images most similar to each test image.
+        heat: The heat map (h, w) of each test image, from 0 to 1.
+        layers: By the name of a strategy, the layers by which its images are compared.
+        missing: One line for each explanation that is missing.
     """
 
-    like: dict[Shown, list[Likeness]]
-    heat: dict[Shown, np.ndarray]
+    similar: dict[Key, list[Likeness]]
+    heat: dict[Key, np.ndarray]
     layers: dict[str, str]
     missing: list[str]
 
@@ -51,86 +52,91 @@ class Explanations(NamedTuple):
 def explain(
     folder: Path, settings: dict[str, Any], pictures: Pictures, shown: Sequence[tuple[Entry, np.ndarray]]
 ) -> Explanations:
-    """Return what explains the labels of the test images at the rows that go with each entry, of the run in `folder`.
+    """Return what explains the labels of test images; what is missing costs a warning.
 
-    `settings` are run.json's. What cannot be had costs a warning, nothing else. Keras is imported only for networks.
+    Keras is imported only for networks.
+
+    Args:
+        folder: The folder of the run.
+        settings: The settings of run.json.
+        pictures: The images of the dataset.
+        shown: Results, each with the rows (N,) of its test images to explain.
     """
-    entries = {entry.report.name: entry for entry, _ in shown}
-    rows = {
-        name: np.unique(np.concatenate([some for entry, some in shown if entry.report.name == name]))
-        for name in entries
-    }
-    wanted = [(entry, rows[name].astype(int).tolist()) for name, entry in entries.items() if len(rows[name])]
+    rows: dict[str, set[int]] = defaultdict(set)
+    for entry, some in shown:
+        rows[entry.report.name] |= set(some.tolist())
+    entries = {entry.report.name: entry for entry, some in shown if len(some)}
+    wanted = [(entry, sorted(rows[name])) for name, entry in entries.items()]
     if not wanted:
         return Explanations({}, {}, {}, [])
-    near = _attempt("Training images like these", lambda: _like(folder, wanted))
-    heat: dict[Shown, np.ndarray] = {}
-    missing = [near.missing] if near.missing else []
+    similar = attempt("Training images like these", lambda: _similar(folder, wanted), warn=True)
+    heat: dict[Key, np.ndarray] = {}
+    missing = [similar.missing]
     for entry, some in wanted:
         if entry.report.strategy in NEURAL and _has_positions(entry.report, settings):
-            found = _attempt(f"Heat maps of {entry.report.name}", partial(_heat, folder, entry, some, pictures))
-            heat |= found.value or {}
-            missing += [found.missing] if found.missing else []
-    like, layers = near.value or ({}, {})
-    return Explanations(like, heat, layers, missing)
+            make = partial(_heat, folder, entry, some, pictures)
+            maps = attempt(f"Heat maps of {entry.report.name}", make, warn=True)
+            heat |= maps.value or {}
+            missing.append(maps.missing)
+    found, layers = similar.value or ({}, {})
+    return Explanations(found, heat, layers, [line for line in missing if line])
 
 
 def explained_shots(pictures: Pictures, explained: Explanations, entry: Entry, rows: np.ndarray) -> list[Shot]:
-    """Return the test images of `entry` at `rows`, what it calls them, and what explains that."""
-    shots = []
-    for row, shot in zip(rows.tolist(), shots_of(pictures, entry, rows), strict=True):
-        shown = (entry.report.name, row)
-        heat = explained.heat.get(shown)
-        pixels = None if heat is None else pictures.pixels(shot.id, shot.given)
-        if heat is not None and pixels is not None:
-            shot = shot._replace(heat=overlay(pixels, heat), heat_place=place_of(heat))
-        like = []
-        for one in explained.like.get(shown, []):
-            source, pixelated = pictures.thumbnail(one.id, one.label, SMALL_SIDE)
-            like.append(LikeShot(source, one.id, one.label, one.similarity, pixelated))
-        shots.append(shot._replace(like=like))
-    return shots
+    """Return test images with their labels and what explains them.
+
+    Args:
+        pictures: The images of the dataset.
+        explained: The explanations.
+        entry: The result that labels them.
+        rows: Their rows in the result, int (N,).
+    """
+    return [_shot(pictures, explained, entry, row) for row in rows.tolist()]
 
 
-def _attempt(what: str, make: Callable[[], T]) -> Part[T]:
-    """Return what `make` returns, or why it could not, with one warning."""
+def _shot(pictures: Pictures, explained: Explanations, entry: Entry, row: int) -> Shot:
+    name, label, key = entry.ids[row], entry.classes[row], (entry.report.name, row)
+    source, pixelated = pictures.thumbnail(name, label)
+    predicted = entry.report.class_names[entry.predicted[row]]
+    shot = Shot(source, name, label, predicted, float(entry.confidence[row]), pixelated)
+    heat = explained.heat.get(key)
+    pixels = None if heat is None else pictures.pixels(name, label)
+    if heat is not None and pixels is not None:
+        shot = shot._replace(heat=overlay(pixels, heat), heat_position=hottest_position(heat))
+    similar = []
+    for one in explained.similar.get(key, []):
+        source, pixelated = pictures.thumbnail(one.id, one.label, SMALL_SIDE)
+        similar.append(SimilarShot(source, one.id, one.label, one.similarity, pixelated))
+    return shot._replace(similar=similar)
 
-    def warned() -> T:
-        try:
-            return make()
-        except InputError as error:
-            log.warning("%s: %s", what, error)
-            raise
 
-    return attempt(what, warned)
+# The training images most similar to a test image.
 
 
-# Training images that are like a test image.
-
-
-def _like(
+def _similar(
     folder: Path, wanted: Sequence[tuple[Entry, list[int]]]
-) -> tuple[dict[Shown, list[Likeness]], dict[str, str]]:
+) -> tuple[dict[Key, list[Likeness]], dict[str, str]]:
+    """Return the most similar images of each test image, and the layers that each strategy's images are compared by."""
     path = folder / "features.h5"
     if not path.exists():
         raise InputError(f"they need {path}, which is gone; type: make features RUN={shlex.quote(str(folder))}")
-    found: dict[Shown, list[Likeness]] = {}
+    similar: dict[Key, list[Likeness]] = {}
     layers: dict[str, str] = {}
-    spaces: dict[Space, list[tuple[Entry, int]]] = {}
+    members: dict[Space, list[tuple[Entry, int]]] = defaultdict(list)
     with FeatureFile(path) as features:
         for entry, rows in wanted:
             if features.attributes.get("split_sha256") != entry.report.split_sha256:
                 raise InputError(f"{path} is of another split than {entry.report.name}; remove one of the two")
             space = _space(features, entry.report)
             layers[entry.report.name] = "+".join(space.layers)
-            spaces.setdefault(space, []).extend((entry, row) for row in rows)
-        for space, members in spaces.items():
-            found |= _like_in(features, space, members)
-    return found, layers
+            members[space] += [(entry, row) for row in rows]
+        for space, images in members.items():
+            similar |= _similar_in(features, space, images)
+    return similar, layers
 
 
 def _space(features: FeatureFile, report: Report) -> Space:
-    """Return a linear strategy's own features where the file still has them, else its last layer's."""
+    """Return the features of a linear strategy's training if the file has them, else the features of the last layer."""
     own = tuple((report.layer or "").split("+"))
     if report.strategy in STRATEGIES and report.features_sha256 == features.attributes.get("values_sha256"):
         return Space(own, str(report.hyperparameters.get("transform")))
@@ -138,40 +144,43 @@ def _space(features: FeatureFile, report: Report) -> Space:
     return Space((max(features.layers, key=order.index),), "none")
 
 
-def _like_in(features: FeatureFile, space: Space, members: Sequence[tuple[Entry, int]]) -> dict[Shown, list[Likeness]]:
+def _similar_in(features: FeatureFile, space: Space, images: Sequence[tuple[Entry, int]]) -> dict[Key, list[Likeness]]:
+    """Return the most similar training and validation images of each test image in one space."""
     others = np.flatnonzero(features.split != 2)
-    rows: Blocks = FeatureRows(features, space.layers, features.split != 2)
-    queries = np.vstack([_row(features, space, entry.ids[row]) for entry, row in members])
+    blocks: Blocks = FeatureRows(features, space.layers, features.split != 2)
+    queries = np.vstack([_row(features, space, entry.ids[row]) for entry, row in images])
     if space.transform == "sqrt":
-        rows, queries = SquareRoots(rows), signed_roots(queries)
-    near, similarities = find_once(rows, queries, NUM_LIKE)
+        blocks, queries = SquareRoots(blocks), signed_roots(queries)
+    nearest, similarities = find_once(blocks, queries, NUM_SIMILAR)
     return {
         (entry.report.name, row): [
-            Likeness(features.ids[place], features.class_names[features.labels[place]], float(similarity))
-            for place, similarity in zip(others[near[number]].tolist(), similarities[number], strict=True)
+            Likeness(features.ids[index], features.class_names[features.labels[index]], float(similarity))
+            for index, similarity in zip(others[nearest[number]].tolist(), similarities[number], strict=True)
         ]
-        for number, (entry, row) in enumerate(members)
+        for number, (entry, row) in enumerate(images)
     }
 
 
 def _row(features: FeatureFile, space: Space, name: str) -> np.ndarray:
+    """Return the features (1, D) of an image."""
     if name not in features.row_of:
         raise InputError(f"{features.path} has no image {name!r}; remove it, then: make features")
     return features.read(space.layers, np.array([features.row_of[name]]))
 
 
-# Where a network finds a class.
+# Where in an image a network finds the class.
 
 
 def _has_positions(report: Report, settings: dict[str, Any]) -> bool:
-    """Say whether a network can have a map at all: a head on one position cannot, and need not be loaded to say so."""
+    """Return whether a network can have a heat map, without loading it: a head on a single position cannot."""
     if report.strategy != "head" or report.backbone is None or report.layer is None:
         return True
     height, width, _ = get_backbone(report.backbone).output_shape(report.layer, settings["image_size"])
     return height * width > 1
 
 
-def _heat(folder: Path, entry: Entry, rows: list[int], pictures: Pictures) -> dict[Shown, np.ndarray]:
+def _heat(folder: Path, entry: Entry, rows: list[int], pictures: Pictures) -> dict[Key, np.ndarray]:
+    """Return the heat maps of the test images at `rows`; one without any heat is left out."""
     from thaw.models.neural.gradcam import heat_maps
     from thaw.pipeline.inference.classifier import NeuralClassifier, load_classifier
 

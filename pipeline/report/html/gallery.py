@@ -1,4 +1,4 @@
-"""Pictures for the report: which test images are worth showing, small copies of them, and heat maps over these."""
+"""The images on the page: which test images are shown, and heat maps over them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,33 +7,15 @@ import numpy as np
 from PIL import Image
 
 from thaw.pipeline.run.results import Entry
-from thaw.pipeline.thumbnails import PIXELATED, SIDE, Pictures, _data_uri
+from thaw.pipeline.thumbnails import LONGEST_SIDE, PIXELATED, data_uri
 
-SMALL_SIDE = 56  # of images beside another one
+SMALL_SIDE = 56  # pixels, of images beside another one
 MOST_SHOWN = 18
-MOST_COVERED = 0.75  # of the picture, by the colour where a map is hottest
+MOST_COVERED = 0.75  # the share of the colour over the image at the hottest point of a map
 
 
-class Shot(NamedTuple):
-    """One image for a page: a data URI (None where the image cannot be read), and what is said of it.
-
-    `given` is its label; `said` what the strategy, or whoever doubts the label, calls it, with `confidence`. `heat` is
-    the picture under its heat map, the hottest in its `heat_place`; `like` are the training images most like it.
-    """
-
-    source: str | None
-    id: str
-    given: str
-    said: str
-    confidence: float
-    pixelated: bool
-    heat: str | None = None
-    heat_place: str = ""
-    like: Sequence["LikeShot"] = ()
-
-
-class LikeShot(NamedTuple):
-    """A training image beside the image that it is like: as a `Shot`, and how like, from -1 to 1."""
+class SimilarShot(NamedTuple):
+    """A training image beside the image that it is similar to; `similarity` is between -1 and 1."""
 
     source: str | None
     id: str
@@ -42,57 +24,66 @@ class LikeShot(NamedTuple):
     pixelated: bool
 
 
-def confident_mistakes(entry: Entry, limit: int = MOST_SHOWN) -> np.ndarray:
-    """Return the rows of `entry` that it labels wrongly, the most confident first, at most `limit`."""
-    wrong = np.flatnonzero(~entry.correct)
-    return wrong[np.argsort(-entry.confidence[wrong], kind="stable")][:limit]
+class Shot(NamedTuple):
+    """One image on the page.
 
-
-def fixed_and_broken(new: Entry, old: Entry, limit: int = MOST_SHOWN) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Return rows that only `new` has right, and rows that only `old` has right, and how many there are of each.
-
-    The most confident are first: of `new` in what it fixes and in what it breaks.
+    Attributes:
+        source: A data URI, None if the image cannot be read.
+        id: The id of the image.
+        label: Its label.
+        predicted: What the strategy, or the audit that doubts the label, calls it.
+        confidence: The probability of that.
+        pixelated: Whether its pixels are shown.
+        heat: A data URI of the image under its heat map.
+        heat_position: The hottest position of the map in words.
+        similar: The training images most similar to it.
     """
-    fixed, broken = (np.flatnonzero(mask) for mask in (new.correct & ~old.correct, old.correct & ~new.correct))
-    first = [rows[np.argsort(-new.confidence[rows], kind="stable")][:limit] for rows in (fixed, broken)]
-    return first[0], first[1], len(fixed), len(broken)
+
+    source: str | None
+    id: str
+    label: str
+    predicted: str
+    confidence: float
+    pixelated: bool
+    heat: str | None = None
+    heat_position: str = ""
+    similar: Sequence[SimilarShot] = ()
+
+
+def most_confident(entry: Entry, chosen: np.ndarray, limit: int = MOST_SHOWN) -> np.ndarray:
+    """Return the rows of `entry` that are chosen, bool (N,), the most confident first, at most `limit`."""
+    rows = np.flatnonzero(chosen)
+    return rows[np.argsort(-entry.confidence[rows], kind="stable")][:limit]
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> str:
-    """Return a data URI of the grey picture of uint8 (H, W, 3) under a map (h, w) of 0 to 1, the longer side 96 pixels.
+    """Return a data URI of the grey image under its heat map, the longer side 96 pixels.
 
-    The hotter, the yellower and the less of the picture is left; what is cold stays grey. The colours are those of
-    cividis, which colour-blind readers see alike (Nunez, Anderton and Renslow, PLOS ONE 2018).
+    A hot position is yellow and hides the image; a cold one stays grey. The colours are cividis, which colour-blind
+    readers see alike (Nunez, Anderton and Renslow, PLOS ONE 2018).
+
+    Args:
+        pixels: The image, uint8 (H, W, 3).
+        heat: The map, float (h, w) from 0 to 1.
     """
     from matplotlib import colormaps
 
     image = Image.fromarray(pixels).convert("L")
     longest = max(image.size)
-    size = (max(1, SIDE * image.width // longest), max(1, SIDE * image.height // longest))
-    tiny = longest <= PIXELATED
-    grey = np.asarray(image.resize(size, Image.Resampling.NEAREST if tiny else Image.Resampling.LANCZOS), np.float32)
+    size = (max(1, LONGEST_SIDE * image.width // longest), max(1, LONGEST_SIDE * image.height // longest))
+    resample = Image.Resampling.NEAREST if longest <= PIXELATED else Image.Resampling.LANCZOS
+    grey = np.asarray(image.resize(size, resample), np.float32)
     smooth = Image.fromarray(heat.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
     warmth = np.clip(np.asarray(smooth), 0, 1)[..., None]
     colours = 255 * colormaps["cividis"](warmth[..., 0])[..., :3]
     share = MOST_COVERED * warmth
     blended = (1 - share) * grey[..., None] + share * colours
-    return _data_uri(Image.fromarray(np.rint(blended).astype(np.uint8)), "JPEG")
+    return data_uri(Image.fromarray(np.rint(blended).astype(np.uint8)), "JPEG")
 
 
-def shots_of(pictures: Pictures, entry: Entry, rows: np.ndarray) -> list[Shot]:
-    """Return the test images of `entry` at `rows`, with what it calls them."""
-    shots = []
-    for row in rows.tolist():
-        name, given = entry.ids[row], entry.classes[row]
-        said = entry.report.class_names[entry.predicted[row]]
-        source, pixelated = pictures.thumbnail(name, given)
-        shots.append(Shot(source, name, given, said, float(entry.confidence[row]), pixelated))
-    return shots
-
-
-def place_of(heat: np.ndarray) -> str:
+def hottest_position(heat: np.ndarray) -> str:
     """Return in words where a map (h, w) is hottest, by thirds: `upper left`, `centre`, `lower middle`."""
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
-    rows, columns = (int(3 * (place + 0.5) / side) for place, side in zip((row, column), heat.shape, strict=True))
+    rows, columns = (int(3 * (index + 0.5) / side) for index, side in zip((row, column), heat.shape, strict=True))
     words = f"{('upper', 'middle', 'lower')[rows]} {('left', 'middle', 'right')[columns]}"
     return "centre" if words == "middle middle" else words

@@ -1,21 +1,16 @@
 """What every section of the page is made of: parts that may be missing, charts, cells."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from markupsafe import Markup
 
 from thaw.features.errors import InputError
 from thaw.pipeline.plots.svg import draw
-from thaw.pipeline.run.advice_json import Advice
-from thaw.pipeline.run.results import Comparison, Entry
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 log = logging.getLogger("thaw")
-
 
 T = TypeVar("T")
 
@@ -27,36 +22,22 @@ class Part(NamedTuple, Generic[T]):
     missing: str | None = None
 
 
-class Run(NamedTuple):
-    """What the page is about: the run's folder, its strategies best first, their pairs, and what lies beside them.
+def attempt(what: str, make: Callable[[], T], passed: tuple[type[Exception], ...] = (), warn: bool = False) -> Part[T]:
+    """Return a part of the page; one that fails is missing, so that the tables around it stay.
 
-    `advice_missing` says why there is no `advice`; `settings` are run.json's, None where it is not there.
-    """
-
-    folder: Path
-    entries: Sequence[Entry]
-    comparisons: Sequence[Comparison]
-    advice: Advice | None
-    advice_missing: str
-    hindsight: str | None
-    settings: dict[str, Any] | None
-
-    @property
-    def plots(self) -> Path:
-        """The folder of the charts."""
-        return self.folder / "plots"
-
-
-def attempt(what: str, make: Callable[[], T], passed: tuple[type[Exception], ...] = ()) -> Part[T]:
-    """Return what `make` returns, or why it could not: no picture is worth the tables around it.
-
-    Errors that are to be `passed` on are raised.
+    Args:
+        what: The name of the part.
+        make: Returns its value.
+        passed: The errors that end the stage.
+        warn: Whether an InputError costs a warning too.
     """
     try:
         return Part(make())
     except passed:
         raise
     except InputError as error:
+        if warn:
+            log.warning("%s: %s", what, error)
         return Part(missing=f"{what}: {error}")
     except Exception as error:
         log.warning("%s could not be made (%s: %s)", what, type(error).__name__, " ".join(str(error).split()))
@@ -64,16 +45,23 @@ def attempt(what: str, make: Callable[[], T], passed: tuple[type[Exception], ...
         return Part(missing=f"{what} could not be made ({type(error).__name__}).")
 
 
-def chart(run: Run, name: str, alt: str, height: float, paint: Callable[..., None], *arguments: Any) -> Part[Markup]:
-    """Return a chart for the page, written to the run's plots too; `paint(figure, *arguments)` fills it."""
+def chart(run: Path, name: str, alt: str, height: float, paint: Callable[..., None], *arguments: Any) -> Part[Markup]:
+    """Return a chart for the page, and write it to the plots of the run.
+
+    Args:
+        run: The folder of the run.
+        name: The name of the chart's files, without the ending.
+        alt: What the chart shows, for a reader who cannot see it.
+        height: The height in inches.
+        paint: Fills the figure, its first argument.
+        arguments: The further arguments of `paint`.
+    """
 
     def make() -> Markup:
-        def fill(figure: "Figure") -> None:
-            paint(figure, *arguments)
+        svg = draw(run / "plots", name, alt, height, lambda figure: paint(figure, *arguments))
+        return Markup(svg)  # noqa: S704 (escaped by the writer of its XML)
 
-        return Markup(draw(run.plots, name, alt, height, fill))  # noqa: S704 (escaped by the writer of its XML)
-
-    return attempt(f"The chart {name}", make, passed=(OSError,))  # what cannot be written ends the stage
+    return attempt(f"The chart {name}", make, passed=(OSError,))  # an unwritable file ends the stage
 
 
 def plain_cells(*values: str | int) -> list[tuple[str, str | int]]:

@@ -1,43 +1,39 @@
-"""The page's record: settings, digests, versions and the command of every strategy."""
+"""How the results were made, on the page: settings, digests, versions and commands."""
 
 import json
+from collections import defaultdict
 from typing import Any
 
-from thaw.pipeline.report.html.parts import Run
+from thaw.pipeline.report.inputs import ReportInputs
 from thaw.pipeline.run.report_json import Report
 
-SETTING_HEADINGS = (("Setting", "text"), ("Value", "code"))
-VERSION_HEADINGS = (("Library", "text"), ("Version", "code"))
+REPORT_FIELDS = ("strategy", "backbone", "layer", "seed", "device", "features_sha256", "weights_sha256")
+ADVICE_FIELDS = ("seed", "budget_minutes", "seconds", "features_sha256")
 
 
-def context(run: Run) -> dict[str, Any]:
+def context(inputs: ReportInputs) -> dict[str, Any]:
     """Return what the template made.html shows."""
-    reports = [entry.report for entry in run.entries]
-    made = [{"name": r.name, "command": r.command, "rows": _settings(r)} for r in reports]
-    if run.advice is not None:
-        made.append({"name": "advise", "command": run.advice.command, "rows": _advice_settings(run)})
+    made = [{"name": r.name, "command": r.command, "rows": _settings(r)} for r in inputs.reports]
+    versions = {report.name: report.versions for report in inputs.reports}
+    if advice := inputs.advice:
+        rows = [[name, _text(getattr(advice, name))] for name in ADVICE_FIELDS]
+        made.append({"name": "advise", "command": advice.command, "rows": rows})
+        versions["advise"] = advice.versions
     return {
-        "split_sha256": reports[0].split_sha256,
+        "split_sha256": inputs.reports[0].split_sha256,
         "made": made,
-        "pair_of_headings": SETTING_HEADINGS,
-        "version_headings": VERSION_HEADINGS,
-        "versions": _versions(reports, run.advice.versions if run.advice else {}),
-        "run_settings": [[name, _text(value)] for name, value in (run.settings or {}).items()],
+        "versions": _version_rows(versions),
+        "run_settings": [[name, _text(value)] for name, value in (inputs.settings or {}).items()],
     }
 
 
 def _settings(report: Report) -> list[list[str]]:
-    names = ("strategy", "backbone", "layer", "seed", "device", "features_sha256", "weights_sha256")
-    rows = [[name, _text(getattr(report, name))] for name in names]
+    rows = [[name, _text(getattr(report, name))] for name in REPORT_FIELDS]
     rows.append(["images", f"{report.num_train:,} training, {report.num_validation:,} validation"])
-    tried = report.hyperparameters.get("tried")
     rows += [[name, _text(value)] for name, value in report.hyperparameters.items() if name != "tried"]
-    return [*rows, ["tried", f"{len(tried)} settings; report.json lists them"]] if isinstance(tried, list) else rows
-
-
-def _advice_settings(run: Run) -> list[list[str]]:
-    names = ("seed", "budget_minutes", "seconds", "features_sha256")
-    return [[name, _text(getattr(run.advice, name))] for name in names]
+    if isinstance(tried := report.hyperparameters.get("tried"), list):
+        rows.append(["tried", f"{len(tried)} settings; report.json lists them"])
+    return rows
 
 
 def _text(value: object) -> str:
@@ -46,13 +42,16 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _versions(reports: list[Report], advised: dict[str, str]) -> list[list[str]]:
-    """Return each library with its version, or its versions with who used which, where they differ."""
-    users: dict[str, dict[str, list[str]]] = {}
-    for who, versions in [*((r.name, r.versions) for r in reports), ("advise", advised)]:
-        for library, version in versions.items():
-            users.setdefault(library, {}).setdefault(version, []).append(who)
+def _version_rows(versions: dict[str, dict[str, str]]) -> list[list[str]]:
+    """Return each library with its version, or with its versions and their users if they differ.
+
+    `versions` holds the versions of the libraries by the name of the user, a strategy or `advise`.
+    """
+    users: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for user, libraries in versions.items():
+        for library, version in libraries.items():
+            users[library][version].append(user)
     return [
-        [library, next(iter(by)) if len(by) == 1 else "; ".join(f"{v} ({', '.join(w)})" for v, w in by.items())]
+        [library, next(iter(by)) if len(by) == 1 else "; ".join(f"{v} ({', '.join(names)})" for v, names in by.items())]
         for library, by in sorted(users.items())
     ]

@@ -98,9 +98,7 @@ def test_advice_that_was_not_followed_says_what_to_type() -> None:
     best = report("svm", [1], strategy="svm")
     judged = judge(one(), [Made(best, "animals")], best)
     assert judged == (one(), None, None, None)
-    assert sentence(judged, best).endswith(
-        "; it has not run yet: thaw logreg --run=runs/animals --layer=block4_pool"
-    )
+    assert sentence(judged, best).endswith("; it has not run yet: thaw logreg --run=runs/animals --layer=block4_pool")
 
 
 def test_an_advised_run_beside_this_one_is_looked_into(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 
 from thaw.pipeline.plots import charts
-from thaw.pipeline.plots.svg import BLUE, INK, MAX_LABEL, PAPER, draw, inline, label
+from thaw.pipeline.plots.svg import BLUE, INK, PAPER, draw, inline
 from thaw.pipeline.run.advice_json import LayerProfile
 from thaw.pipeline.run.report_json import ClassFigures, Report
 
@@ -165,15 +165,6 @@ def test_names_are_text_in_a_chart_too(tmp_path: Path) -> None:
     shown = texts(svg)
     for name in ("<b>&amp;", "$\\frac{", "a  b", "日本語", 'id="x" url(#x) #1c1e21'):
         assert name in shown
-
-
-@pytest.mark.parametrize(
-    ("text", "short"),
-    [("cat", "cat"), ("x" * 26, "x" * 26), ("a" * 20 + "b" * 20, "a" * 12 + "…" + "b" * 13), (" \u202e", "(no name)")],
-)
-def test_long_labels_lose_their_middle(text: str, short: str) -> None:
-    assert label(text) == short
-    assert len(short) <= MAX_LABEL
 
 
 def test_inline_keeps_nothing_of_the_file_s_head() -> None:

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from thaw.models.metrics import compare
-from thaw.pipeline import formatting
 from thaw.pipeline.comparison.comparison import compare_all, load_run
 from thaw.pipeline.report import report as stage
 from thaw.pipeline.run.predictions_csv import read_predictions, write_predictions
@@ -32,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page has tests of its own; its pictures would take most of the time of these."""
-    monkeypatch.setattr(stage, "write_html", lambda run: run.folder / "report.html")
+    monkeypatch.setattr(stage, "write_html", lambda inputs: inputs.folder / "report.html")
 
 
 @pytest.fixture
@@ -343,7 +342,7 @@ def test_the_terminal_compares_the_best_with_each_other_strategy(run: Path) -> N
     assert "no significant difference between logreg and svm +3.33 [-2.19, +8.64] 0.500 0.500" in lines
     assert "logreg beats deep-layers +48.33 [+33.20, +60.35] <0.001 <0.001" in lines
     assert lines[0] == "folder:animals: 3 classes; 200 training, 20 validation and 60 test images; vgg16 backbone"
-    assert lines[-1] == "Best: logreg, with 98.3 % of 60 test images right. Not significantly worse: svm."
+    assert lines[-1] == "Best: logreg, with 98.3 % of 60 test images correct. Not significantly worse: svm."
     assert not any(line.startswith(("svm beats", "deep-layers beats")) for line in lines)
     assert any(line.startswith("Verdicts hold at the 5 % level for all 6 pairs together") for line in lines)
 
@@ -361,7 +360,7 @@ def test_a_single_strategy_has_nothing_to_compare(tmp_path: Path) -> None:
     text = printed(tmp_path, 100)
     assert "McNemar" not in text
     assert "McNemar" not in (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert text.splitlines()[-1] == "Best: svm, with 98.3 % of 60 test images right."
+    assert text.splitlines()[-1] == "Best: svm, with 98.3 % of 60 test images correct."
 
 
 def test_baselines_are_marked(run: Path) -> None:
@@ -396,24 +395,6 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
     assert "\x1b" not in file.getvalue()
     assert "\x07" not in file.getvalue()
     assert "[bold]block" in file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, "-"), (0.0, "0.00 s"), (0.001, "<0.01 s"), (0.25, "0.25 s"), (59.0, "59.0 s"), (90.0, "1.5 min"),
-     (5400.0, "1.5 h")],
-)  # fmt: skip
-def test_durations(seconds: float | None, text: str) -> None:
-    assert formatting.duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("num_bytes", "text"),
-    [(None, "-"), (0, "0 B"), (999, "999 B"), (999.7, "1.0 kB"), (61_440, "61.4 kB"), (99_960, "100 kB"),
-     (999_900, "1.0 MB"), (5.6e9, "5.6 GB"), (3e15, "3000 TB")],
-)  # fmt: skip
-def test_sizes(num_bytes: float | None, text: str) -> None:
-    assert formatting.size(num_bytes) == text
 
 
 # report.md

@@ -40,7 +40,7 @@ def test_the_map_is_of_the_test_images_and_groups_lie_apart(tmp_path: Path) -> N
     assert found.layer == "block4_pool"
     assert found.names == ["a", "b", "c"]
     assert found.groups.tolist() == LABELS[:60].tolist()
-    gaps = np.linalg.norm(found.places[:, np.newaxis] - found.places, axis=2) + np.diag(np.full(60, np.inf))
+    gaps = np.linalg.norm(found.positions[:, np.newaxis] - found.positions, axis=2) + np.diag(np.full(60, np.inf))
     assert np.array_equal(found.groups[gaps.argmin(axis=1)], found.groups)
 
 
@@ -52,12 +52,12 @@ def test_the_map_is_the_same_each_time(tmp_path: Path) -> None:
 def test_the_transform_of_the_strategy_is_applied(tmp_path: Path) -> None:
     values = features(tmp_path)[:60]
     rooted = of_run(tmp_path, linear(hyperparameters={"transform": "sqrt"}), 0)
-    assert np.array_equal(rooted.places, flatten(np.sqrt(values), 0))
+    assert np.array_equal(rooted.positions, flatten(np.sqrt(values), 0))
 
 
 def test_layers_side_by_side_have_a_map_too(tmp_path: Path) -> None:
     features(tmp_path)
-    assert of_run(tmp_path, linear(layer="block4_pool+block5_pool"), 0).places.shape == (60, 2)
+    assert of_run(tmp_path, linear(layer="block4_pool+block5_pool"), 0).positions.shape == (60, 2)
 
 
 def test_features_that_are_gone_others_or_too_few_make_no_map(tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ def nearest(layer: np.ndarray, place: int) -> list[str]:
 def test_those_most_alike_are_of_the_training_and_validation_images(tmp_path: Path, pictures: Pictures) -> None:
     layers, one = feature_file(tmp_path), entry(tmp_path)
     found = explained(tmp_path, pictures, one)
-    assert set(found.like) == {("svm", row) for row in ROWS}
+    assert set(found.similar) == {("svm", row) for row in ROWS}
     for row in ROWS.tolist():
-        like = found.like["svm", row]
+        like = found.similar["svm", row]
         assert [image.id for image in like] == nearest(layers["block5_pool"], IDS.index(one.ids[row]))
         assert [image.label for image in like] == [image.id.split("/")[1] for image in like]
         assert 1 >= like[0].similarity >= like[1].similarity >= like[2].similarity >= -1
@@ -76,7 +76,7 @@ def test_a_linear_strategy_is_explained_by_its_own_features_and_any_other_by_the
     for name, values in sides.items():
         for row in ROWS.tolist():
             place = IDS.index(own.ids[row])
-            assert [image.id for image in found.like[name, row]] == nearest(values, place)
+            assert [image.id for image in found.similar[name, row]] == nearest(values, place)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_without_fitting_features_one_line_says_so(
     said = f"Training images like these: {problem.format(run=tmp_path)}"
     assert found.missing[0].startswith(said)
     assert [record.message.startswith(said) for record in caplog.records] == [True]
-    assert (found.like, found.heat) == ({}, {})
+    assert (found.similar, found.heat) == ({}, {})
     shots = explained_shots(pictures, found, entry(tmp_path), ROWS)
-    assert [(shot.heat, list(shot.like)) for shot in shots] == [(None, [])] * 3
+    assert [(shot.heat, list(shot.similar)) for shot in shots] == [(None, [])] * 3
 
 
 def test_a_network_that_is_gone_costs_one_line(
@@ -109,7 +109,7 @@ def test_a_network_that_is_gone_costs_one_line(
     again = f"there is no model {tmp_path}/finetune/model.json; type: make finetune RUN={tmp_path}"
     assert found.missing == [f"Heat maps of finetune: {again}"]
     assert caplog.messages == found.missing
-    assert len(found.like) == 3
+    assert len(found.similar) == 3
 
 
 def test_a_network_that_cannot_be_loaded_costs_one_line(
@@ -136,14 +136,14 @@ def test_pictures_are_beside_those_that_they_are_like(tmp_path: Path, pictures: 
     found.heat["svm", 4] = np.array([[0, 0], [0, 1]], np.float32)
     shots = explained_shots(pictures, found, one, ROWS)
     assert [shot.id for shot in shots] == [one.ids[row] for row in ROWS]
-    assert [(shot.heat is not None, shot.heat_place) for shot in shots] == [
+    assert [(shot.heat is not None, shot.heat_position) for shot in shots] == [
         *((False, ""), (True, "lower right"), (False, "")),
     ]
     for row, shot in zip(ROWS.tolist(), shots, strict=True):
-        assert [(like.id, like.similarity) for like in shot.like] == [
-            (i.id, i.similarity) for i in found.like["svm", row]
+        assert [(like.id, like.similarity) for like in shot.similar] == [
+            (i.id, i.similarity) for i in found.similar["svm", row]
         ]
-        assert all(like.source and like.source.startswith("data:image/jpeg") for like in shot.like)
+        assert all(like.source and like.source.startswith("data:image/jpeg") for like in shot.similar)
 
 
 def test_nothing_to_show_needs_nothing(tmp_path: Path, pictures: Pictures) -> None:
@@ -164,7 +164,7 @@ def test_no_neural_library_is_imported_for_linear_strategies(tmp_path: Path, pic
         "from thaw.pipeline.report.html.explanations import explain\n"
         f"folder, dataset = Path({str(tmp_path)!r}), json.loads({settings!r})['dataset']\n"
         "found = explain(folder, {}, Pictures(load_dataset(dataset)), [(load_run(folder)[0], np.array([0]))])\n"
-        "print(len(found.like), *sys.modules)"
+        "print(len(found.similar), *sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     number, *loaded = ran.stdout.split()

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from thaw.features.datasets.dataset import load_dataset
+from thaw.pipeline import thumbnails
 from thaw.pipeline.comparison.comparison import load_run
 from thaw.pipeline.config import Shared
-from thaw.pipeline.report.html import gallery
-from thaw.pipeline.report.html.gallery import confident_mistakes, fixed_and_broken, overlay, place_of
+from thaw.pipeline.report.html.gallery import hottest_position, most_confident, overlay
+from thaw.pipeline.report.html.pictures import _against_svm
 from thaw.pipeline.run.results import Entry
 from thaw.pipeline.thumbnails import Pictures, encode, open_pictures
 
@@ -41,14 +42,18 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_most_confident_mistakes_come_first(tmp_path: Path) -> None:
     one = entry(tmp_path, "svm", [3, 50, 20])
-    assert [number(one.ids[row]) for row in confident_mistakes(one, 2)] == [50, 20]
+    assert [number(one.ids[row]) for row in most_confident(one, ~one.correct, 2)] == [50, 20]
 
 
 def test_what_one_strategy_fixes_and_breaks_against_another(tmp_path: Path) -> None:
     new, old = entry(tmp_path, "finetune", [1, 2, 9]), entry(tmp_path, "svm", [2, 5, 6, 7])
-    fixed, broken, num_fixed, num_broken = fixed_and_broken(new, old, 2)
-    assert [[number(new.ids[row]) for row in rows] for rows in (fixed, broken)] == [[7, 6], [9, 1]]
-    assert (num_fixed, num_broken) == (3, 2)
+    fixed, broken = new.correct & ~old.correct, old.correct & ~new.correct
+    rows = [most_confident(new, chosen, 2) for chosen in (fixed, broken)]
+    assert [[number(new.ids[row]) for row in some] for some in rows] == [[7, 6], [9, 1]]
+    galleries = _against_svm(new, old)
+    assert [gallery.rows.tolist()[:2] for gallery in galleries] == [some.tolist() for some in rows]
+    assert [gallery.entry for gallery in galleries] == [old, new]
+    assert [gallery.text.split(" ")[0] for gallery in galleries] == ["3", "2"]
 
 
 def test_confidence_and_class_stay_with_their_image_whatever_the_order(tmp_path: Path) -> None:
@@ -114,7 +119,7 @@ def test_heat_lies_where_the_map_has_it() -> None:
 def test_the_hottest_place_is_said_in_words(side: int, row: int, column: int, said: str) -> None:
     heat = np.zeros((side, side), np.float32)
     heat[row, column] = 1
-    assert place_of(heat) == said
+    assert hottest_position(heat) == said
 
 
 def test_an_image_is_shown_only_where_it_is_still_the_same(folder: Path) -> None:
@@ -141,6 +146,6 @@ def test_pictures_are_of_the_run_s_own_data(folder: Path) -> None:
 
 def test_nothing_is_downloaded_for_a_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr(gallery, "load_dataset", lambda *_: pytest.fail("this would download"))
+    monkeypatch.setattr(thumbnails, "load_dataset", lambda *_: pytest.fail("this would download"))
     said = refusal(open_pictures, Shared(dataset="cifar10").model_dump(mode="json"))
     assert said == "the archive of cifar10 is no longer in the Keras cache; type: make features again"

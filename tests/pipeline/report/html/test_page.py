@@ -15,13 +15,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from thaw.models.metrics import evaluate
-from thaw.pipeline.comparison.comparison import compare_all
+from thaw.models.metrics import evaluate, top_confusions, worst_classes
+from thaw.pipeline.comparison.comparison import compare_all, load_run
 from thaw.pipeline.config import Shared, Strategy
 from thaw.pipeline.report import report as stage
-from thaw.pipeline.report.html import classes, comparison, explanations
+from thaw.pipeline.report.html import classes, comparison, explanations, parts
 from thaw.pipeline.report.html import page as html
-from thaw.pipeline.report.html.parts import Part, Run, attempt
+from thaw.pipeline.report.html.parts import Part, attempt
+from thaw.pipeline.report.inputs import ReportInputs
 from thaw.pipeline.run.advice_json import write_advice
 from thaw.pipeline.run.report_json import Report, read_report
 from thaw.pipeline.run.results import Entry, result_folder
@@ -134,15 +135,15 @@ def test_a_whole_run_has_every_section(run: Path) -> None:
     page = written(run)
     sections = {given["id"]: text for given, text in page.all("section")}
     assert list(sections) == [anchor for anchor, _ in html.SECTIONS]
-    assert "Best: logreg, with 98.3 % of 60 test images right." in sections["verdict"]
+    assert "Best: logreg, with 98.3 % of 60 test images correct." in sections["verdict"]
     assert "inside the expected interval; the best of this run" in sections["verdict"]
     assert "The frontier, the quickest first" in sections["cost"]
     assert "finetune. Epoch 0 is the network before training." in sections["curves"]
     assert "Similar to ImageNet: Block 4 is the best." in sections["advice"]
     assert f"The map: it needs {run}/features.h5, which is gone; type: make features RUN={run}" in sections["map"]
     assert "1 test image that svm misclassifies" not in sections["mistakes"]
-    assert "2 test images that svm misclassifies and finetune gets right." in sections["mistakes"]
-    assert "1 test image that svm gets right and finetune misclassifies." in sections["mistakes"]
+    assert "2 test images that svm misclassifies and finetune labels correctly." in sections["mistakes"]
+    assert "1 test image that svm labels correctly and finetune misclassifies." in sections["mistakes"]
     assert "thaw svm --name logreg" in sections["made"]
 
 
@@ -202,8 +203,8 @@ def test_mistakes_are_explained(run: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert all(match[1] == match[2] for match in found)
     assert len(alts) == 4 + 1 + 3 * 4
     text = next(text for given, text in page.all("section") if given["id"] == "mistakes")
-    assert "shows where finetune finds what it calls the image (Grad-CAM)" in text
-    assert "most like it by their features of block5_pool" in text
+    assert "shows where finetune finds the class that it predicts (Grad-CAM)" in text
+    assert "by their features of block5_pool" in text
     lists = [given["aria-label"] for given, _ in page.all("ul") if given.get("class") == "like"]
     assert len(lists) == 4
     assert "Most like test/dog/007.png" in lists
@@ -280,7 +281,7 @@ def test_what_a_picture_cannot_show_does_not_cost_the_tables(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("no room")
 
-    monkeypatch.setattr(html, "draw", fail)
+    monkeypatch.setattr(parts, "draw", fail)
     page = written(run)
     assert page.all("svg") == []
     assert "The chart cost could not be made (ZeroDivisionError)." in page.texts("p")
@@ -292,7 +293,7 @@ def test_a_chart_that_cannot_be_written_ends_the_stage(run: Path, monkeypatch: p
     def fail(*_: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "plots/cost.svg")
 
-    monkeypatch.setattr(html, "draw", fail)
+    monkeypatch.setattr(parts, "draw", fail)
     with pytest.raises(PermissionError, match=r"plots/cost\.svg"):
         written(run)
 
@@ -392,7 +393,7 @@ def synthetic(name: str, num_images: int, num_classes: int, seed: int) -> Entry:
 
 def page_of(folder: Path, entries: list[Entry]) -> Page:
     entries = sorted(entries, key=lambda entry: -entry.report.accuracy)
-    html.write_html(Run(folder, entries, compare_all(entries), None, "No advice.", None, None))
+    html.write_html(ReportInputs(folder, entries, compare_all(entries), None, "No advice."))
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
     check(page)
     return page
@@ -400,7 +401,7 @@ def page_of(folder: Path, entries: list[Entry]) -> Page:
 
 def test_more_than_a_thousand_classes_fold(tmp_path: Path) -> None:
     page = page_of(tmp_path, [synthetic(name, 3600, 1200, seed) for seed, name in enumerate(("svm", "logreg"))])
-    assert "Shown are the 30 classes of 1,200 that are found least." in page.texts("p")
+    assert "Shown are the 30 classes of 1,200 with the lowest recall." in page.texts("p")
     assert "All 1,200 classes by svm" in page.texts("summary") or "All 1,200 classes by logreg" in page.texts("summary")
     assert any("The 25 of 1,200 classes with the most mistakes." in text for text in page.texts("figcaption"))
     rows = len(page.all("tr"))
@@ -411,27 +412,29 @@ def test_more_than_a_thousand_classes_fold(tmp_path: Path) -> None:
 def test_a_hundred_thousand_test_images_stay_under_five_megabytes(tmp_path: Path) -> None:
     names = ("svm", "logreg", "knn")
     page = page_of(tmp_path, [synthetic(name, 100_000, 100, seed) for seed, name in enumerate(names)])
-    assert any("100,000 test images right" in text for text in page.texts("p"))
+    assert any("100,000 test images correct" in text for text in page.texts("p"))
     assert (tmp_path / "report.html").stat().st_size < 5e6
 
 
 # The parts
 
 
-def test_the_worst_classes_come_first_and_those_without_images_not_at_all(tmp_path: Path) -> None:
-    report = read_report(add(tmp_path, "svm", [1, 4, 0], [*CLASSES, "fox"]) / "report.json")
-    assert [row.class_name for row in classes.worst_classes(report, 9)] == ["dog", "cat", "eel"]
-    assert classes.top_confusions(report, 9) == [["dog", "eel", "2", "10.0"], ["cat", "dog", "1", "5.0"]]
-    matrix, names = classes.shown_confusions(report, 2)
-    assert names == ["dog", "eel"]
-    assert matrix.tolist() == [[18, 2], [0, 20]]
+def test_the_worst_classes_come_first_and_a_class_without_images_is_left_out(tmp_path: Path) -> None:
+    names = [*CLASSES, "fox"]
+    report = read_report(add(tmp_path, "svm", [1, 4, 0], names) / "report.json")
+    matrix = np.array(report.confusion_matrix)
+    assert [names[k] for k in worst_classes(matrix, 9)] == ["dog", "cat", "eel"]
+    assert top_confusions(matrix, names, 9) == [("dog", "eel", 2, 0.1), ("cat", "dog", 1, 0.05)]
+    shown = classes.shown_confusions(matrix, 2)
+    assert [names[k] for k in shown] == ["dog", "eel"]
+    assert matrix[np.ix_(shown, shown)].tolist() == [[18, 2], [0, 20]]
 
 
 def test_intervals_are_drawn_to_one_scale_and_chance_may_be_off_it(tmp_path: Path) -> None:
     for name, wrong in (("svm", []), ("logreg", [1, 2, 3])):
         add(tmp_path, name, wrong, strategy=name)
     baseline(tmp_path)
-    reports = [entry.report for entry in stage.load_run(tmp_path)]
+    reports = [entry.report for entry in load_run(tmp_path)]
     low, high, rows = comparison.strategy_rows(reports, [])
     assert (low, high) == (85.0, 100.0)
     assert [row["strip"] is None for row in rows] == [False, False, True]
