@@ -14,6 +14,7 @@ from thaw.models.neural.network import Architecture
 from thaw.models.neural.recipes import Recipe, find_recipe
 from thaw.models.neural.training import compile_model
 from thaw.pipeline.config import Finetune, Neural
+from thaw.pipeline.training.train_linear import check_two_classes
 from thaw.pipeline.training.warm_start import WarmStart
 
 
@@ -91,8 +92,7 @@ def find_cut(settings: Neural, strategy: str) -> tuple[str | None, str | None]:
 
 def _first_with_weights(backbone: Backbone, unfreeze_from: str) -> str:
     """Return the name of the first layer from `unfreeze_from` on that can be trained."""
-    names = [layer.name for layer in backbone.layers]
-    first = names.index(backbone.layer(unfreeze_from).name)
+    first = backbone.layers.index(backbone.layer(unfreeze_from))
     above = [layer.name for layer in backbone.layers[first:] if layer.trainable]
     if not above:
         raise InputError(
@@ -145,10 +145,7 @@ def find_rows(settings: Neural, features: FeatureFile) -> tuple[np.ndarray, np.n
     """
     split = features.split
     training, watched = (split != 2, split == 2) if settings.recipe == "article" else (split == 0, split == 1)
-    present = np.unique(features.labels[training])
-    if len(present) < 2:
-        found = f"only one class, {features.class_names[present[0]]!r}, has" if len(present) else "no class has"
-        raise InputError(f"{found} training images; expected two or more: add images of another class")
+    check_two_classes(features.labels[training], features.class_names, "training images")
     if not watched.any():
         raise InputError(
             "there are no validation images to stop by; add images, or type --recipe article, which chooses nothing"

@@ -218,12 +218,7 @@ def validation_fold(split: np.ndarray) -> Folds:
 
 def _check_classes(settings: Linear, labels: np.ndarray, groups: np.ndarray | None, class_names: Sequence[str]) -> None:
     """Raise InputError if a class has fewer images, or groups, than there are folds."""
-    present = np.unique(labels)
-    if len(present) < 2:
-        raise InputError(
-            f"only one class, {class_names[present[0]]!r}, has images outside the test split; expected two or more: "
-            "add images of another class"
-        )
+    present = check_two_classes(labels, class_names, "images outside the test split")
     what = "image" if groups is None else "group"
     units = np.arange(len(labels)) if groups is None else groups
     counts = [len(np.unique(units[labels == label])) for label in present]
@@ -234,6 +229,15 @@ def _check_classes(settings: Linear, labels: np.ndarray, groups: np.ndarray | No
             f"class {class_names[present[fewest]]!r} has {counts[fewest]} {what}(s) outside the test split, fewer than "
             f"the {settings.folds} folds; add {what}s, or type {few}"
         )
+
+
+def check_two_classes(labels: np.ndarray, class_names: Sequence[str], images: str) -> np.ndarray:
+    """Return the classes that occur in labels (n,), ascending; raises InputError if fewer than two have such images."""
+    present = np.unique(labels)
+    if len(present) < 2:
+        found = f"only one class, {class_names[present[0]]!r}, has" if len(present) else "no class has"
+        raise InputError(f"{found} {images}; expected two or more: add images of another class")
+    return present
 
 
 def _check_options(settings: Linear, strategy_name: str, name: str) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from thaw.features.errors import InputError
-from thaw.pipeline.config import RUN_FIELDS, Finetune, Linear, Shared
-from thaw.pipeline.run.run_json import read_run_settings, with_run_settings, write_run_settings
+from thaw.pipeline.config import RUN_FIELDS, Finetune, Linear, Neural, Shared
+from thaw.pipeline.run.run_json import read_run_settings, shared_settings, with_run_settings, write_run_settings
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,16 @@ def test_what_follows_from_the_network_is_the_runs(tmp_path: Path) -> None:
     assert (settings.image_size, settings.normalize, settings.layers) == (75, "tf", "mixed7,mixed10")
     with pytest.raises(InputError, match="--backbone was inceptionv3 and is now resnet50. Leave the option out"):
         with_run_settings(Finetune(run=run, backbone="resnet50"))
+
+
+@pytest.mark.parametrize(("given", "expected"), [({"batch_size": 128}, 128), ({}, None)])
+def test_the_batch_of_a_training_is_another_than_the_batch_of_the_extraction(
+    tmp_path: Path, given: dict[str, int], expected: int | None
+) -> None:
+    write_run_settings(Shared(run=tmp_path, batch_size=16))
+    settings = with_run_settings(Neural.model_validate({"run": tmp_path, **given}))
+    assert settings.training_batch_size == expected
+    assert shared_settings(settings).batch_size == 16
 
 
 def test_the_run_file_of_the_defaults_is_as_it_always_was(tmp_path: Path) -> None:
