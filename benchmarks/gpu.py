@@ -24,8 +24,8 @@ from thaw.features.engines.utilisation import Watched
 from thaw.features.prefetch import load_ahead
 from thaw.models.neural import network
 from thaw.models.neural.network import Architecture
+from thaw.models.neural.optimizers import compile_model
 from thaw.models.neural.recipes import find_recipe
-from thaw.models.neural.training import compile_model
 
 LAYERS = ("block4_pool", "block5_pool")
 NUM_CLASSES = 10

@@ -13,9 +13,10 @@ import numpy as np
 from thaw.features.store import FeatureFile
 from thaw.models.neural.batches import CachedActivations
 from thaw.models.neural.layers import Probabilities
+from thaw.models.neural.optimizers import compile_model
 from thaw.models.neural.prediction import predict
 from thaw.models.neural.recipes import find_recipe
-from thaw.models.neural.training import Samples, Training, compile_model
+from thaw.models.neural.training import Samples, Training
 from thaw.pipeline.run.predictions_csv import write_predictions
 
 

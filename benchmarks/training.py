@@ -71,8 +71,9 @@ def _ours(input_layer: str | None, unfreeze_from: str | None, num: int) -> Epoch
     from thaw.features.backbones.registry import BACKBONES
     from thaw.features.backbones.weights import load_weights
     from thaw.models.neural import network
+    from thaw.models.neural.optimizers import compile_model
     from thaw.models.neural.recipes import Recipe
-    from thaw.models.neural.training import Samples, Training, compile_model
+    from thaw.models.neural.training import Samples, Training
 
     architecture = network.Architecture("vgg16", IMAGE_SIZE, CLASSES, input_layer, unfreeze_from)
     model = network.build(architecture, load_weights("random", BACKBONES["vgg16"]), seed=0)

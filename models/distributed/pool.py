@@ -3,8 +3,9 @@
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def open_pool(blocks: Blocks) -> "BlockPool | ClusterPool":
     return BlockPool(ArrayBlocks(blocks.read(slice(None))))
 
 
-class ClusterPool:
+class ClusterPool(AbstractContextManager["ClusterPool"]):
     """The workers of a cluster, as a `thaw.models.solver.blocks.Pool`; use it in a `with` block.
 
     The rows are cut into blocks as on the client's machine alone. Consecutive blocks are a share. A worker opens the
@@ -57,9 +58,6 @@ class ClusterPool:
         self._known: Known | None = None
         self._shares: list[Future] = []
         self._workers: list[str] = []
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._shares, self._known = [], None  # the workers then let go of the rows

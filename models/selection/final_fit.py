@@ -13,7 +13,7 @@ from thaw.models.calibration import TemperatureScaled
 from thaw.models.distributed.folds import held_out_scores
 from thaw.models.distributed.pool import ClusterBlocks, open_pool
 from thaw.models.linear import PowerNormalizer
-from thaw.models.selection.path import LinearPath
+from thaw.models.selection.path import Fitted, LinearPath
 from thaw.models.selection.search import FitOptions, Folds, Trial, parallel_fits, preparation
 from thaw.models.solver.blocks import Blocks
 from thaw.models.strategies import Strategy
@@ -45,32 +45,31 @@ def final_fit(
         options: how the fits are made.
     """
     fit = _fit_batched if strategy.batched else _fit_one_by_one
-    fitted, converged, scores = fit(strategy, trial, blocks, labels, folds, options)
-    iterations = getattr(fitted[-1], "n_iter_", None)
+    fitted = fit(strategy, trial, blocks, labels, folds, options)
+    steps, scores = fitted.steps, fitted.held_out_scores
+    iterations = getattr(steps[-1], "n_iter_", None)
+    num_iterations = None if iterations is None else int(np.max(iterations))
     if trial.transform == "sqrt":
         power = PowerNormalizer().fit(np.zeros((1, blocks.shape[1]), np.float32))
-        fitted = Pipeline([("power", power), *fitted.steps])
-    num_iterations = None if iterations is None else int(np.max(iterations))
+        steps = Pipeline([("power", power), *steps.steps])
     if scores is None:
-        return Fit(fitted, converged, num_iterations, None)
-    model = TemperatureScaled(fitted, strategy.calibration == "margins").fit(scores, labels)
-    return Fit(model, converged, num_iterations, model.temperature_)
+        return Fit(steps, fitted.converged, num_iterations, None)
+    model = TemperatureScaled(steps, strategy.calibration == "margins").fit(scores, labels)
+    return Fit(model, fitted.converged, num_iterations, model.temperature_)
 
 
 def _fit_batched(
     strategy: Strategy, trial: Trial, blocks: Blocks, labels: np.ndarray, folds: Folds, options: FitOptions
-) -> tuple[Pipeline, bool, np.ndarray | None]:
-    """Return the fitted steps, whether they converged, and the held-out scores if they are to be calibrated."""
+) -> Fitted:
+    """Return the fitted steps, with held-out scores if they are to be calibrated."""
     with open_pool(blocks) as pool:
         path = LinearPath(strategy.kind(), pool, labels, folds, options.class_weight)
-        fitted = path.fit(trial.value, held_out=bool(strategy.calibration and folds))
-    steps = Pipeline([("scale", fitted.scaler), ("classify", fitted.classifier)])
-    return steps, fitted.converged, fitted.held_out_scores
+        return path.fit(trial.value, held_out=bool(strategy.calibration and folds))
 
 
 def _fit_one_by_one(
     strategy: Strategy, trial: Trial, blocks: Blocks, labels: np.ndarray, folds: Folds, options: FitOptions
-) -> tuple[Pipeline, bool, np.ndarray | None]:
+) -> Fitted:
     """Return what `_fit_batched` does, for a classifier that fits one fold at a time."""
     smallest = min((len(fit_rows) for fit_rows, _ in folds), default=len(labels))
     steps = preparation(strategy, smallest, blocks.shape[1], options.seed)
@@ -83,4 +82,5 @@ def _fit_one_by_one(
         elif strategy.calibration and folds:
             scores = cross_val_predict(model, features, labels, cv=folds, method="decision_function")
         model.fit(features, labels)
-    return model, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught), scores
+    converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    return Fitted(model, converged, scores)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -21,10 +22,9 @@ Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Fitted:
-    """Classifier and scaler of all rows, and each row's scores (N, K) or (N,) from the fold that leaves it out."""
+    """The fitted steps `scale` to `classify`, and each row's scores (N, K) or (N,) from the fold that leaves it out."""
 
-    scaler: StandardScaler
-    classifier: LinearModel
+    steps: Pipeline
     converged: bool
     held_out_scores: np.ndarray | None
 
@@ -97,7 +97,8 @@ class LinearPath:
         minimum = solve(self.rows, problems, TOLERANCE * value * self._slopes[-len(problems) :])
         scores = self._held_out_scores(problems, minimum.unknowns) if held_out else None
         last = len(problems.loss.targets)
-        return Fitted(self._scaler(), self._classifier(value, minimum, last), bool(minimum.converged.all()), scores)
+        steps = Pipeline([("scale", self._scaler()), ("classify", self._classifier(value, minimum, last))])
+        return Fitted(steps, bool(minimum.converged.all()), scores)
 
     def _problems(self, value: float, folds: Sequence[Fold]) -> Problems:
         return Problems(self.kind.loss(len(self.classes)), value, folds)

@@ -11,8 +11,8 @@ from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile
 from thaw.models.neural import network
 from thaw.models.neural.network import Architecture
+from thaw.models.neural.optimizers import compile_model
 from thaw.models.neural.recipes import Recipe, find_recipe
-from thaw.models.neural.training import compile_model
 from thaw.pipeline.config import Finetune, Neural
 from thaw.pipeline.training.train_linear import check_two_classes
 from thaw.pipeline.training.warm_start import WarmStart

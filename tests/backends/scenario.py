@@ -22,9 +22,10 @@ from thaw.features.engines.network import Network
 from thaw.models.neural import gradcam, network
 from thaw.models.neural.checkpoints import Checkpoint
 from thaw.models.neural.network import Architecture
+from thaw.models.neural.optimizers import compile_model
 from thaw.models.neural.prediction import predict
 from thaw.models.neural.recipes import Recipe
-from thaw.models.neural.training import Samples, Training, compile_model
+from thaw.models.neural.training import Samples, Training
 from thaw.pipeline.cli import run
 from thaw.pipeline.config import Trained
 from thaw.pipeline.inference.classifier import load_classifier

@@ -16,8 +16,9 @@ from thaw.features.store import FeatureFile
 from thaw.models.neural import network
 from thaw.models.neural.batches import CachedActivations
 from thaw.models.neural.network import Architecture
+from thaw.models.neural.optimizers import compile_model
 from thaw.models.neural.recipes import find_recipe
-from thaw.models.neural.training import Samples, Training, compile_model
+from thaw.models.neural.training import Samples, Training
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def fitted(kind: str, features: FeatureFile, client: Client | None) -> tuple[np.
     began = time.perf_counter()
     with open_pool(rows if client is None else ClusterBlocks(rows, client)) as pool:
         path = LinearPath(KINDS[kind], pool, features.labels, make_folds(features.labels, None, 2, 0), None)
-        model = path.fit(VALUE, held_out=True).classifier
+        model = path.fit(VALUE, held_out=True).steps["classify"]
     return np.column_stack([model.coef_, model.intercept_]), time.perf_counter() - began
 
 

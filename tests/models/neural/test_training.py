@@ -16,9 +16,10 @@ from thaw.models.neural import network
 from thaw.models.neural.checkpoints import Checkpoint, Epoch, State
 from thaw.models.neural.lr_finder import find_rate
 from thaw.models.neural.network import Architecture
+from thaw.models.neural.optimizers import compile_model
 from thaw.models.neural.prediction import predict
 from thaw.models.neural.recipes import Recipe
-from thaw.models.neural.training import Samples, Training, balanced, compile_model
+from thaw.models.neural.training import Samples, Training, balanced
 
 ARCHITECTURE = Architecture("vgg16", 32, 3, "block5_conv3", None, units=16)
 RECIPE = Recipe(1e-3, epochs=4, batch_size=16, weight_decay=1e-2, warmup=0.1, decay=True, patience=4)
@@ -138,7 +139,7 @@ def test_a_loss_that_is_not_finite_ends_training_with_finite_weights() -> None:
 def stopped(run: Training, *accuracies: float) -> str | None:
     rows = [Epoch(epoch, 0.0, 1.0, value, 1.0, value, value, 0.0) for epoch, value in enumerate(accuracies)]
     run.state = State(rows, int(np.argmax(accuracies)))
-    run._stop_in_vain()
+    run._stop_early()
     assert run.state.collapsed == (run.state.stopped is not None)
     return run.state.stopped
 

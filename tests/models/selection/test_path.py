@@ -52,7 +52,7 @@ def test_all_folds_at_once_are_what_scikit_learn_fits_one_by_one(
         scores = theirs.decision_function(X[held_out])
         np.testing.assert_allclose(fitted.held_out_scores[held_out], scores, atol=5e-3 * np.abs(scores).max())
     theirs = make_pipeline(StandardScaler(), PEERS[kind](C, class_weight)).fit(X, y)
-    ours = fitted.classifier.decision_function(fitted.scaler.transform(X))
+    ours = fitted.steps["classify"].decision_function(fitted.steps["scale"].transform(X))
     np.testing.assert_allclose(ours, theirs.decision_function(X), atol=1e-2 * np.abs(ours).max())
 
 
@@ -177,8 +177,8 @@ def test_the_order_of_rows_and_classes_does_not_matter(
     with BlockPool(ArrayBlocks(X)) as pool, BlockPool(ArrayBlocks(X[order])) as shuffled:
         plain = LinearPath(kind, pool, y, [], None).fit(0.01, held_out=False)
         other = LinearPath(kind, shuffled, names[y[order]], [], None).fit(0.01, held_out=False)
-    scores = plain.classifier.decision_function(plain.scaler.transform(X))
-    renamed = other.classifier.decision_function(other.scaler.transform(X))
+    scores = plain.steps["classify"].decision_function(plain.steps["scale"].transform(X))
+    renamed = other.steps["classify"].decision_function(other.steps["scale"].transform(X))
     expected = scores if case[3] > 2 else np.stack([-scores, scores], axis=1)
     received = renamed if case[3] > 2 else np.stack([-renamed, renamed], axis=1)
     np.testing.assert_allclose(received[:, names], expected, atol=5e-3 * max(1.0, float(np.abs(expected).max())))
