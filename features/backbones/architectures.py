@@ -39,7 +39,7 @@ def _stem(graph: Graph, bias: bool, pool: str) -> str:
 
 
 def resnet50() -> Graph:
-    """Return ResNet50 (He 2015): four stages of bottlenecks; each stage's first one halves the map, but not stage 1's."""
+    """Return ResNet50 (He 2015): four stages of bottlenecks; the first of each stage but one halves the map."""
     graph = Graph()
     below = _stem(graph, bias=True, pool="pool1_pool")
     for stage, (number, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512)), start=2):

@@ -90,7 +90,7 @@ class Graph:
     def convolve(
         self, name: str, below: str, channels: int, kernel: int | tuple[int, int] = 1, **options: int | bool
     ) -> str:
-        """Add a convolution that keeps the map's size, unless `padding` (pixels a side) says otherwise."""
+        """Add a convolution that keeps the map's size, unless `padding` (pixels a side) is given."""
         rows, columns = kernel if isinstance(kernel, tuple) else (kernel, kernel)
         padding = options.pop("padding", None)
         pads = (rows // 2, columns // 2) if padding is None else (int(padding), int(padding))

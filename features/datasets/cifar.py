@@ -27,8 +27,7 @@ class Cifar:
     train: tuple[str, ...]
     test: str
     meta: str
-    labels_key: bytes
-    names_key: bytes
+    key_prefix: bytes
 
     @property
     def file(self) -> str:
@@ -49,8 +48,7 @@ CIFAR = {
         train=tuple(f"data_batch_{k}" for k in range(1, 6)),
         test="test_batch",
         meta="batches.meta",
-        labels_key=b"labels",
-        names_key=b"label_names",
+        key_prefix=b"",
     ),
     "cifar100": Cifar(
         url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
@@ -59,8 +57,7 @@ CIFAR = {
         train=("train",),
         test="test",
         meta="meta",
-        labels_key=b"fine_labels",
-        names_key=b"fine_label_names",
+        key_prefix=b"fine_",
     ),
 }
 
@@ -134,14 +131,14 @@ def _unpickled(cifar: Cifar, file: BufferedReader) -> dict[str, Any]:
 
 
 def _parse(cifar: Cifar, found: dict[str, Any]) -> Listing:
-    class_names = tuple(name.decode("ascii") for name in found[cifar.meta][cifar.names_key])
+    class_names = tuple(name.decode("ascii") for name in found[cifar.meta][cifar.key_prefix + b"label_names"])
     images: list[np.ndarray] = []
     labels: list[int] = []
     num_train = 0
     for name in (*cifar.train, cifar.test):
         num_train = len(images)  # in the end: all before the test file
         images.extend(found[name][b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-        labels.extend(found[name][cifar.labels_key])
+        labels.extend(found[name][cifar.key_prefix + b"labels"])
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images, {len(labels)} labels")
     ids, splits = array_ids(num_train, len(images) - num_train)

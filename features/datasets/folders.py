@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from thaw.features.datasets.listing import SPLIT_WORDS, ImageFiles, Images, Listing, leads_inside
-from thaw.features.datasets.remote import RemoteFiles, RemotePath, found_files, place
+from thaw.features.datasets.remote import RemoteFiles, RemotePath, found_files, path_or_url
 from thaw.features.datasets.zips import ZipImages, open_zip
 from thaw.features.errors import InputError, shown
 
@@ -39,13 +39,13 @@ def list_folder(dataset: str, path: Path, max_pixels: int) -> Listing:
 
 def list_url(dataset: str, url: str, max_pixels: int) -> Listing:
     """List a folder of images, or a .zip, at a URL that fsspec understands, as `list_folder` does."""
-    where = place(url)
-    if isinstance(where, Path):
-        if not where.exists():
+    path = path_or_url(url)
+    if isinstance(path, Path):
+        if not path.exists():
             raise InputError(f"{shown(url)} does not exist; expected a folder or a .zip; type --dataset folder:URL")
-        return list_folder(dataset, where, max_pixels)
-    if where.name.lower().endswith(".zip"):
-        return _list_zip(dataset, where, max_pixels)
+        return list_folder(dataset, path, max_pixels)
+    if path.name.lower().endswith(".zip"):
+        return _list_zip(dataset, path, max_pixels)
     names = (name for name in found_files(url) if not _is_hidden(name))
     return _listing(dataset, names, lambda ids: RemoteFiles(ids, max_pixels, url))
 

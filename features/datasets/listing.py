@@ -21,15 +21,12 @@ class Images(Protocol):
 
         A JPEG may be decoded at a reduced size that `least_side` allows (thaw.features.images.decode.decode).
         """
-        ...
 
     def content(self, i: int) -> bytes:
         """Return bytes that identify image `i`."""
-        ...
 
     def take(self, rows: Sequence[int]) -> "Images":
         """Return the images at `rows` alone, holding on to no other: what is sent to another machine."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

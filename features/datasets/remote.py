@@ -18,7 +18,7 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
-def place(text: str | Path) -> "Path | RemotePath":
+def path_or_url(text: str | Path) -> "Path | RemotePath":
     """Return the path or the URL as an object with the methods of a path; `file://` is a path of this machine."""
     text = str(text)
     if not is_url(text):

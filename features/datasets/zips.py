@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from thaw.features.datasets.listing import EncodedImages
-from thaw.features.datasets.remote import RemotePath, place
+from thaw.features.datasets.remote import RemotePath, path_or_url
 from thaw.features.errors import FILE_ERRORS, InputError, shown
 
 
@@ -61,7 +61,7 @@ def _zip_images(ids: tuple[str, ...], max_pixels: int, path: str, members: list[
 
 @lru_cache(maxsize=4)
 def _opened_once(path: str) -> tuple[zipfile.ZipFile, threading.Lock]:
-    return open_zip(place(path))[0], threading.Lock()
+    return open_zip(path_or_url(path))[0], threading.Lock()
 
 
 def open_zip(path: Path | RemotePath) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:

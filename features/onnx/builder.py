@@ -28,7 +28,7 @@ class GraphBuilder:
         return output
 
     def top(self, values: str, count: str, axis: int, largest: bool) -> tuple[str, str]:
-        """Add a node that sorts `values` and keeps the first `count`; return their name and the name of their indices."""
+        """Add a node that keeps the first `count` of the sorted `values`; return their name and their indices' name."""
         from onnx import helper
 
         outputs = [f"TopK:{len(self._nodes)}:{what}" for what in ("values", "indices")]

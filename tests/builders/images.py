@@ -21,6 +21,18 @@ def png(value: int) -> bytes:
     return stream.getvalue()
 
 
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    """Return an image as the bytes of a file of that kind."""
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Return random pixels, uint8 (height, width, 3)."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
 def folder(root: Path, *names: str) -> Path:
     """Write an image at each name, grey value 0, 1, 2...; a name that ends with "/" is an empty folder."""
     for value, name in enumerate(names):

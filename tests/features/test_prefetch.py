@@ -56,7 +56,7 @@ def most_at_once(load_one: Callable[[], None]) -> int:
 
 
 @pytest.mark.parametrize("is_slow", [False, True])
-def test_more_threads_load_only_where_images_take_long(monkeypatch: pytest.MonkeyPatch, is_slow: bool) -> None:
+def test_more_threads_load_only_if_images_take_long(monkeypatch: pytest.MonkeyPatch, is_slow: bool) -> None:
     monkeypatch.setattr("thaw.features.prefetch.WAITING", 1e9)  # a loaded machine makes everything wait
 
     def load_one() -> None:
@@ -66,7 +66,7 @@ def test_more_threads_load_only_where_images_take_long(monkeypatch: pytest.Monke
     assert (most_at_once(load_one) > 1) == is_slow
 
 
-def test_more_threads_load_where_a_disk_is_waited_for() -> None:
+def test_more_threads_load_if_they_wait_for_a_disk() -> None:
     assert most_at_once(lambda: time.sleep(0.02)) > 1
 
 
@@ -83,7 +83,7 @@ def test_load_ahead_gives_every_batch_of_few(count: int) -> None:
     assert list(load_ahead(lambda batch: batch, batches(count))) == batches(count)
 
 
-def test_load_ahead_raises_where_the_batch_would_have_come() -> None:
+def test_load_ahead_raises_in_the_order_of_the_batches() -> None:
     ahead = load_ahead(lambda batch: 12 // batch[0], [[1], [2], [0], [4], [6]])
     assert [next(ahead), next(ahead)] == [12, 6]
     with pytest.raises(ZeroDivisionError):
@@ -98,7 +98,7 @@ def fail() -> None:
     raise FullError
 
 
-def test_what_is_handed_is_done_in_order_in_another_thread() -> None:
+def test_work_is_done_in_order_in_another_thread() -> None:
     done: list[int] = []
     threads = set()
 
@@ -114,13 +114,13 @@ def test_what_is_handed_is_done_in_order_in_another_thread() -> None:
     assert threading.current_thread() not in threads
 
 
-def test_the_caller_waits_where_too_much_is_not_done() -> None:
-    go_on, handed = threading.Event(), []
+def test_the_caller_waits_if_too_much_is_not_done() -> None:
+    finish, handed = threading.Event(), []
 
     def hand_all() -> None:
         with Behind() as behind:
             for number in range(10):
-                behind.hand(go_on.wait, 10)
+                behind.hand(finish.wait, 10)
                 handed.append(number)
 
     caller = threading.Thread(target=hand_all)
@@ -129,7 +129,7 @@ def test_the_caller_waits_where_too_much_is_not_done() -> None:
         time.sleep(0.001)
     caller.join(0.05)
     assert len(handed) == BATCHES_BEHIND
-    go_on.set()
+    finish.set()
     caller.join(10)
     assert len(handed) == 10
 

@@ -105,7 +105,7 @@ def test_no_network_and_no_wheel(keras_home: Path) -> None:
 
 
 class Answer(io.BytesIO):
-    """What a server sends, or a connection that breaks."""
+    """An answer of a server, or a connection that breaks."""
 
     def __init__(self, content: bytes, broken: bool = False):
         super().__init__(content)
@@ -119,7 +119,7 @@ class Answer(io.BytesIO):
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer | OSError], Path]:
-    """Let Keras' address answer so; returns the path that its file is to have."""
+    """Return a function that sets the answer of Keras' address and returns the path of the downloaded file."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
 
     def serve(answer: Answer | OSError) -> Path:
@@ -135,7 +135,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer 
     return serve
 
 
-def test_a_download_is_kept_where_keras_looks(served: Callable[[Answer | OSError], Path]) -> None:
+def test_a_download_is_kept_in_keras_cache(served: Callable[[Answer | OSError], Path]) -> None:
     content = b"the weights" * 200_000
     path = served(Answer(content))
     file = replace(PUBLISHED, md5=hashlib.md5(content).hexdigest())  # noqa: S324

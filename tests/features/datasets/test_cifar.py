@@ -65,11 +65,11 @@ def accept(monkeypatch, word: str, path: Path) -> None:
 
 def tiny(path: Path, word: str) -> Path:
     cifar = archives.CIFAR[word]
-    files = {name: cifar_batch(2, cifar.labels_key, k) for k, name in enumerate((*cifar.train, cifar.test))}
+    files = {name: cifar_batch(2, cifar.key_prefix + b"labels", k) for k, name in enumerate((*cifar.train, cifar.test))}
     if word == "cifar100":
         for batch in files.values():
             batch[b"coarse_labels"] = [0, 0]
-    files[cifar.meta] = {cifar.names_key: [b"ant", b"bee", b"cow"]}
+    files[cifar.meta] = {cifar.key_prefix + b"label_names": [b"ant", b"bee", b"cow"]}
     return cifar_archive(path, word, {name: python2(value) for name, value in files.items()})
 
 

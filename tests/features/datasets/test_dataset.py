@@ -10,28 +10,28 @@ from thaw.features.datasets.dataset import DATASETS, load_dataset
 
 from tests.builders.images import SPLIT, folder, png, refusal, zipped
 
-WORDS = "digits, elpv, cifar10, cifar100, folder:PATH, csv:PATH, npz:PATH"
+NAMES = "digits, elpv, cifar10, cifar100, folder:PATH, csv:PATH, npz:PATH"
 
 
-# ---- words
+# ---- names
 
 
-def test_an_unknown_word_lists_the_words_and_suggests_the_closest():
-    assert ", ".join(DATASETS) == WORDS
-    assert refusal("cifr10") == f"no data set 'cifr10'; expected one of {WORDS}; type --dataset cifar10"
-    assert refusal("foldr:x") == f"no data set 'foldr:x'; expected one of {WORDS}; type --dataset folder:PATH"
-    assert refusal("zzz") == f"no data set 'zzz'; expected one of {WORDS}; type --dataset digits"
+def test_an_unknown_name_lists_the_names_and_suggests_the_closest():
+    assert ", ".join(DATASETS) == NAMES
+    assert refusal("cifr10") == f"no data set 'cifr10'; expected one of {NAMES}; type --dataset cifar10"
+    assert refusal("foldr:x") == f"no data set 'foldr:x'; expected one of {NAMES}; type --dataset folder:PATH"
+    assert refusal("zzz") == f"no data set 'zzz'; expected one of {NAMES}; type --dataset digits"
 
 
-def test_a_path_without_its_word_is_recognised(tmp_path):
+def test_a_path_without_its_kind_is_recognised(tmp_path):
     (tmp_path / "t.csv").touch()
     assert refusal(str(tmp_path)).endswith(f"type --dataset folder:{tmp_path}")
     assert refusal(f"{tmp_path}/t.csv").endswith(f"type --dataset csv:{tmp_path}/t.csv")
 
 
-@pytest.mark.parametrize("word", ["x" * 5000, "folder:" + "x" * 5000, "csv:~nobody-of-that-name/x", "npz:a\0b", ""])
-def test_words_that_no_file_system_takes(word):
-    assert refusal(word)
+@pytest.mark.parametrize("name", ["x" * 5000, "folder:" + "x" * 5000, "csv:~nobody-of-that-name/x", "npz:a\0b", ""])
+def test_names_that_no_file_system_takes(name):
+    assert refusal(name)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_path_that_does_not_exist(kind, what):
     assert refusal(f"{kind}:") == f"--dataset {kind}: does not exist; expected {what}; type --dataset {kind}:PATH"
 
 
-def test_options_of_other_data_sets_are_refused():
+def test_options_of_other_datasets_are_refused():
     assert refusal("digits", data=Path("x")) == (
         "--data x with --dataset digits: expected --data only with cifar10 or cifar100; leave --data out"
     )

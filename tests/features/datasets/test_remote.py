@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from thaw.features.datasets.dataset import load_dataset
-from thaw.features.datasets.remote import RemotePath, is_url, place
+from thaw.features.datasets.remote import RemotePath, is_url, path_or_url
 from thaw.features.errors import InputError
 from thaw.features.extraction.extraction import Extraction, parts_folder
 from thaw.features.extraction.parts import peek_part, read_part, write_part
@@ -45,31 +45,31 @@ def test_urls_are_told_from_paths(text: str) -> None:
 
 
 def test_a_file_url_is_a_path_and_another_is_not() -> None:
-    assert place("file:///some%20where/x") == Path("/some where/x")
-    assert place("s3://bucket/x") == RemotePath("s3://bucket/x")
-    assert place("relative") == Path("relative").absolute()
+    assert path_or_url("file:///some%20where/x") == Path("/some where/x")
+    assert path_or_url("s3://bucket/x") == RemotePath("s3://bucket/x")
+    assert path_or_url("relative") == Path("relative").absolute()
 
 
 @pytest.mark.parametrize("ending", ["", ".zip"])
 @pytest.mark.parametrize("scheme", ["file", "local", "memory"])
-def test_a_data_set_at_a_url_is_that_of_the_path(
+def test_a_dataset_at_a_url_equals_the_dataset_at_the_path(
     image_folder: Path, tmp_path: Path, memory: fsspec.AbstractFileSystem, scheme: str, ending: str
 ) -> None:
-    source = zipped(image_folder, tmp_path / "pictures.zip") if ending else image_folder
+    source = zipped(image_folder, tmp_path / "images.zip") if ending else image_folder
     url = f"{scheme}://{source}"
     if scheme == "memory" and ending:
-        memory.pipe_file("/pictures.zip", source.read_bytes())
-        url = "memory://pictures.zip"
+        memory.pipe_file("/images.zip", source.read_bytes())
+        url = "memory://images.zip"
     elif scheme == "memory":
-        put(memory, image_folder, "/pictures")
-        url = "memory://pictures"
+        put(memory, image_folder, "/images")
+        url = "memory://images"
     here, there = load_dataset(f"folder:{source}"), load_dataset(f"folder:{url}")
     assert there.ids == here.ids
     assert there.digest() == here.digest()
     np.testing.assert_array_equal(there.read(40), here.read(40))
 
 
-def test_what_is_wrong_with_a_url_is_said(tmp_path: Path, memory: fsspec.AbstractFileSystem) -> None:
+def test_the_error_of_a_url_names_the_reason(tmp_path: Path, memory: fsspec.AbstractFileSystem) -> None:
     for url, message in (
         (f"file://{tmp_path}/none", "does not exist; expected a folder or a .zip"),
         ("memory://none", "memory://none (cannot be listed|holds no files)"),
@@ -81,11 +81,11 @@ def test_what_is_wrong_with_a_url_is_said(tmp_path: Path, memory: fsspec.Abstrac
 
 
 def test_an_image_that_went_away_is_named(image_folder: Path, memory: fsspec.AbstractFileSystem) -> None:
-    put(memory, image_folder, "/pictures")
-    dataset = load_dataset("folder:memory://pictures")
-    memory.rm_file("/pictures/grass/03.png")
+    put(memory, image_folder, "/images")
+    dataset = load_dataset("folder:memory://images")
+    memory.rm_file("/images/grass/03.png")
     row = dataset.ids.index("grass/03.png")
-    with pytest.raises(InputError, match="grass/03.png cannot be read from memory://pictures .*--skip-bad"):
+    with pytest.raises(InputError, match="grass/03.png cannot be read from memory://images .*--skip-bad"):
         dataset.read(row)
     assert dataset.content(row) == b"cannot be opened"
 
@@ -94,7 +94,7 @@ def test_an_image_that_went_away_is_named(image_folder: Path, memory: fsspec.Abs
 def test_some_images_can_be_sent_elsewhere_without_the_others(image_folder: Path, tmp_path: Path, kind: str) -> None:
     words = {
         "folder": lambda: f"folder:{image_folder}",
-        "zip": lambda: f"folder:{zipped(image_folder, tmp_path / 'pictures.zip')}",
+        "zip": lambda: f"folder:{zipped(image_folder, tmp_path / 'images.zip')}",
         "local": lambda: f"folder:local://{image_folder}",
         "digits": lambda: "digits",
     }

@@ -13,7 +13,7 @@ from thaw.features.images.preprocess import normalize, resize
 from tests.builders.images import read_by
 
 SIZE = 12
-ROWS = list(range(70, 0, -5))  # not in the data set's order, which streams must not assume
+ROWS = list(range(70, 0, -5))  # not in the dataset's order, which streams must not assume
 METHODS = ("bilinear", "caffe")
 
 

@@ -39,11 +39,9 @@ def test_who_comes_second_is_told_who_holds_the_file_and_what_to_type(tmp_path: 
         held(path, otherwise=", or give it another --name"),
     ):
         pass
-    said = str(error.value)
-    assert said.startswith(f"{path} is being made by process {other.pid} since 2")
-    assert said.endswith(
-        f"(thaw {path}); wait for its end and type the command again, or give it another --name"
-    )
+    message = str(error.value)
+    assert message.startswith(f"{path} is being made by process {other.pid} since 2")
+    assert message.endswith(f"(thaw {path}); wait for its end and type the command again, or give it another --name")
 
 
 def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
@@ -69,7 +67,7 @@ def test_who_waits_says_for_whom_and_goes_on_after_the_end(tmp_path: Path, caplo
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("signature", "expected"),
     [
         ("", "another process"),
         ("{", "another process"),
@@ -80,8 +78,8 @@ def test_who_waits_says_for_whom_and_goes_on_after_the_end(tmp_path: Path, caplo
         ),
     ],
 )
-def test_the_holder_as_far_as_it_said(tmp_path: Path, said: str, expected: str) -> None:
-    (tmp_path / ".a.lock").write_text(said)
+def test_the_holder_as_far_as_its_signature_names_it(tmp_path: Path, signature: str, expected: str) -> None:
+    (tmp_path / ".a.lock").write_text(signature)
     assert holder(tmp_path / "a") == expected
 
 

@@ -5,11 +5,9 @@ from hypothesis import strategies as st
 
 from thaw.features.images.augment import AUGMENTATIONS, augment
 
+from tests.builders.images import noise
+
 SHAPES = [(16, 16), (9, 14), (24, 13)]
-
-
-def picture(height: int = 20, width: int = 30) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def changed(image: np.ndarray, method: str, seed: int) -> np.ndarray:
@@ -19,16 +17,16 @@ def changed(image: np.ndarray, method: str, seed: int) -> np.ndarray:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 25), st.integers(1, 25), st.sampled_from(AUGMENTATIONS), st.integers(0, 2**31))
 def test_shape_and_type_stay_and_the_seed_alone_decides(height: int, width: int, method: str, seed: int) -> None:
-    image = picture(height, width)
+    image = noise(height, width)
     result = changed(image, method, seed)
     assert result.shape == (height, width, 3)
     assert result.dtype == np.uint8
-    np.testing.assert_array_equal(image, picture(height, width))
+    np.testing.assert_array_equal(image, noise(height, width))
     np.testing.assert_array_equal(changed(image, method, seed), result)
 
 
 def test_a_read_only_image_is_accepted() -> None:
-    image = picture()
+    image = noise(20, 30)
     image.flags.writeable = False
     for method in AUGMENTATIONS:
         assert changed(image, method, 1).shape == image.shape
@@ -36,11 +34,11 @@ def test_a_read_only_image_is_accepted() -> None:
 
 def test_none_changes_nothing() -> None:
     for seed in range(20):
-        np.testing.assert_array_equal(changed(picture(), "none", seed), picture())
+        np.testing.assert_array_equal(changed(noise(20, 30), "none", seed), noise(20, 30))
 
 
 def test_flip_gives_the_image_or_its_mirror_each_about_as_often() -> None:
-    image = picture()
+    image = noise(20, 30)
     mirrored = 0
     for seed in range(200):
         result = changed(image, "flip", seed)
@@ -51,13 +49,13 @@ def test_flip_gives_the_image_or_its_mirror_each_about_as_often() -> None:
 
 
 def test_standard_is_another_image_for_every_seed() -> None:
-    results = {changed(picture(), "standard", seed).tobytes() for seed in range(20)}
-    assert len(results | {picture().tobytes()}) == 21
+    results = {changed(noise(20, 30), "standard", seed).tobytes() for seed in range(20)}
+    assert len(results | {noise(20, 30).tobytes()}) == 21
 
 
 def test_one_generator_gives_another_image_each_time() -> None:
     generator = np.random.default_rng(0)
-    assert (augment(picture(), "standard", generator) != augment(picture(), "standard", generator)).any()
+    assert (augment(noise(20, 30), "standard", generator) != augment(noise(20, 30), "standard", generator)).any()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -86,9 +84,7 @@ def test_without_crop_angle_and_colour_standard_is_flip(
     monkeypatch.setattr("thaw.features.images.augment.LARGEST_ANGLE", 0.0)
     monkeypatch.setattr("thaw.features.images.augment.COLOUR_RANGE", 0.0)
     for seed in range(20):
-        np.testing.assert_array_equal(
-            changed(picture(*shape), "standard", seed), changed(picture(*shape), "flip", seed)
-        )
+        np.testing.assert_array_equal(changed(noise(*shape), "standard", seed), changed(noise(*shape), "flip", seed))
 
 
 @pytest.mark.parametrize("shape", [(80, 80), (60, 100)])
@@ -98,12 +94,12 @@ def test_standard_moves_the_middle_by_no_more_than_the_crop_allows(shape: tuple[
     image[middle[0] - 3 : middle[0] + 3, middle[1] - 3 : middle[1] + 3] = 200
     offsets = []
     for seed in range(60):
-        # The darkest value is what the change of contrast makes of black.
+        # The darkest value is black after the change of contrast.
         weights = changed(image, "standard", seed)[..., 0].astype(float)
         weights -= weights.min()
-        places = np.indices(shape) + 0.5
-        offsets.append((places * weights).sum(axis=(1, 2)) / weights.sum() - middle)
-    # A crop keeps 0.8 of the side and so lies 0.1 of it from the middle at most, enlarged by 1 / 0.8.
+        centres = np.indices(shape) + 0.5
+        offsets.append((centres * weights).sum(axis=(1, 2)) / weights.sum() - middle)
+    # A crop keeps 0.8 of the side and so lies 0.1 of the side from the middle at most, enlarged by 1 / 0.8.
     assert (np.abs(offsets) <= 0.125 * np.array(shape) + 1).all()
     assert (np.ptp(offsets, axis=0) > 0.05 * np.array(shape)).all()
 
@@ -120,7 +116,7 @@ def test_standard_keeps_the_upper_half_up() -> None:
 @pytest.mark.parametrize("method", AUGMENTATIONS)
 def test_an_image_one_pixel_wide_keeps_its_shape(method: str, shape: tuple[int, int]) -> None:
     for seed in range(10):
-        assert changed(picture(*shape), method, seed).shape == (*shape, 3)
+        assert changed(noise(*shape), method, seed).shape == (*shape, 3)
 
 
 @pytest.mark.parametrize("shape", [(20, 100), (10, 100), (50, 1)])

@@ -9,190 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_image
 
 from thaw.features.errors import InputError
 from thaw.features.images.decode import decode, least_side
-from thaw.features.images.preprocess import RESIZES, resize
+from thaw.features.images.preprocess import resize
 
-SMOOTH = [method for method in RESIZES if method != "article"]
-PICTURES = arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3)))
+from tests.builders.images import encoded, noise
 
-
-def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def triangle_weights(old: int, new: int) -> np.ndarray:
-    """(new, old): the weight of every old pixel in every new one; a triangle as wide as the wider pixel."""
-    scale = old / new
-    reach = max(scale, 1.0)
-    weights = np.zeros((new, old))
-    for i in range(new):
-        centre = (i + 0.5) * scale
-        for j in range(old):
-            weights[i, j] = max(0.0, 1 - abs(j + 0.5 - centre) / reach)
-    return weights / weights.sum(axis=1, keepdims=True)
-
-
-# ---- resize
-
-
-@pytest.mark.parametrize("method", RESIZES)
-def test_same_size_changes_nothing(method):
-    image = noise(9, 9)
-    result = resize(image, 9, method)
-    assert result.dtype == np.float32
-    np.testing.assert_array_equal(result, image)
-
-
-@pytest.mark.parametrize("method", RESIZES)
-@pytest.mark.parametrize("size", [1, 5, 16, 33])
-def test_a_constant_stays_constant(method, size):
-    image = np.broadcast_to(np.array([7, 100, 255], np.uint8), (11, 14, 3))
-    expected = np.broadcast_to(np.float32([7, 100, 255]), (size, size, 3))
-    np.testing.assert_allclose(resize(image, size, method), expected, rtol=1e-6)
-
-
-def test_bilinear_enlarging_interpolates_between_pixel_centres():
-    image, size = noise(5, 7), 13
-    expected = np.empty((size, size, 3))
-    for i in range(size):
-        for j in range(size):
-            y = np.clip((i + 0.5) * 5 / size - 0.5, 0, 4)
-            x = np.clip((j + 0.5) * 7 / size - 0.5, 0, 6)
-            top, left = min(int(y), 3), min(int(x), 5)
-            corners = image[top : top + 2, left : left + 2].astype(float)
-            above, below = corners[:, 0] * (1 - (x - left)) + corners[:, 1] * (x - left)
-            expected[i, j] = above * (1 - (y - top)) + below * (y - top)
-    np.testing.assert_allclose(resize(image, size, "bilinear"), expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("size", [3, 8, 10, 20])
-def test_bilinear_is_a_triangle_filter_in_both_directions(size):
-    image = noise(17, 12)
-    expected = np.einsum("ih,jw,hwc->ijc", triangle_weights(17, size), triangle_weights(12, size), image)
-    np.testing.assert_allclose(resize(image, size, "bilinear"), expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
-@pytest.mark.parametrize(
-    ("height", "width", "size"), [(8, 8, 48), (32, 32, 48), (90, 40, 32), (40, 200, 32), (300, 200, 48)]
-)
-def test_small_images_are_resized_as_pillow_does(method, height, width, size):
-    image = noise(height, width)
-    planes = [Image.fromarray(image[:, :, channel].astype(np.float32)) for channel in range(3)]
-    expected = [np.asarray(plane.resize((size, size), Image.Resampling[method.upper()])) for plane in planes]
-    np.testing.assert_allclose(resize(image, size, method), np.stack(expected, axis=2), atol=2e-4)
-
-
-@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
-def test_long_images_need_no_memory_for_their_weights(method):
-    assert resize(np.full((1, 100_000, 3), 9, np.uint8), 1, method).tolist() == [[[9, 9, 9]]]
-
-
-@pytest.mark.parametrize("factor", [2, 3, 5])
-def test_area_averages_whole_blocks(factor):
-    image = noise(4 * factor, 4 * factor)
-    result = resize(image, 4, "area")
-    blocks = image.reshape(4, factor, 4, factor, 3).mean(axis=(1, 3))
-    np.testing.assert_allclose(result, blocks, atol=1e-4)
-
-
-@settings(max_examples=60, deadline=None)
-@given(PICTURES, st.integers(1, 24))
-def test_area_keeps_the_mean(image, size):
-    np.testing.assert_allclose(resize(image, size, "area").mean(), image.mean(), rtol=1e-5, atol=1e-3)
-
-
-def plain_area(image: np.ndarray, size: int) -> np.ndarray:
-    """Every new pixel as the mean of what it covers: by each old pixel's share of its area."""
-    height, width = image.shape[:2]
-
-    def shares(old: int) -> list[list[float]]:
-        scale = old / size
-        spans = [(k * scale, (k + 1) * scale) for k in range(size)]
-        return [[max(0.0, min(end, j + 1) - max(start, j)) / scale for j in range(old)] for start, end in spans]
-
-    return np.einsum("ih,jw,hwc->ijc", shares(height), shares(width), image.astype(float))
-
-
-@settings(max_examples=60, deadline=None)
-@given(PICTURES, st.integers(1, 24))
-def test_any_size_is_its_formula(image, size):
-    np.testing.assert_allclose(resize(image, size, "area"), plain_area(image, size), atol=2e-3)
-    weights = triangle_weights(image.shape[0], size), triangle_weights(image.shape[1], size)
-    np.testing.assert_allclose(resize(image, size, "bilinear"), np.einsum("ih,jw,hwc->ijc", *weights, image), atol=2e-3)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.tuples(*[st.integers(0, 255)] * 3), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
-def test_one_colour_stays_one_at_any_size(colour, height, width, size):
-    image = np.broadcast_to(np.array(colour, np.uint8), (height, width, 3))
-    for method in RESIZES:
-        np.testing.assert_allclose(resize(image, size, method), np.broadcast_to(colour, (size, size, 3)), atol=1e-3)
-
-
-def test_area_splits_a_pixel_between_two():
-    image = np.zeros((1, 5, 3), np.uint8)
-    image[0, 2] = 100
-    np.testing.assert_allclose(resize(image, 2, "area")[0, :, 0], [20, 20], atol=1e-4)
-
-
-def test_bicubic_is_not_clipped():
-    image = np.zeros((8, 8, 3), np.uint8)
-    image[:, 4:] = 255
-    result = resize(image, 32, "bicubic")
-    assert result.min() < 0
-    assert result.max() > 255
-
-
-def test_nothing_is_rounded():
-    image = np.zeros((1, 2, 3), np.uint8)
-    image[0, 1] = 1
-    np.testing.assert_allclose(resize(image, 4, "bilinear")[0, :, 0], [0, 0.25, 0.75, 1], atol=1e-6)
-
-
-@pytest.mark.parametrize(("height", "width", "size"), [(8, 8, 12), (30, 20, 6), (5, 3, 7)])
-def test_article_is_numpy_resize(height, width, size):
-    image = noise(height, width)
-    result = resize(image, size, "article")
-    assert result.dtype == np.float32
-    np.testing.assert_array_equal(result, np.resize(image, (size, size, 3)))
-
-
-@settings(max_examples=60, deadline=None)
-@given(PICTURES, st.integers(1, 24), st.sampled_from(SMOOTH))
-def test_flipping_and_resizing_commute(image, size, method):
-    result = resize(image, size, method)
-    np.testing.assert_allclose(resize(image[:, ::-1], size, method), result[:, ::-1], atol=1e-3)
-    np.testing.assert_allclose(resize(image[::-1], size, method), result[::-1], atol=1e-3)
-
-
-@settings(max_examples=60, deadline=None)
-@given(PICTURES, st.integers(1, 24), st.sampled_from(["bilinear", "area"]))
-def test_weights_are_averages(image, size, method):
-    result = resize(image, size, method)
-    assert result.shape == (size, size, 3)
-    assert result.min() >= image.min() - 1e-3
-    assert result.max() <= image.max() + 1e-3
-
-
-def test_an_unknown_method_is_refused():
-    with pytest.raises(InputError) as error:
-        resize(noise(2, 2), 4, "lanczos")
-    assert str(error.value) == ("--resize lanczos: expected bilinear, bicubic, area, article; type --resize bilinear")
-
-
-# ---- decode: what every mode becomes
+# ---- what every mode becomes
 
 
 def test_rgb_comes_through_from_bytes_path_and_stream(tmp_path):
@@ -246,8 +72,7 @@ def test_wide_integers_are_refused():
     with pytest.raises(InputError) as error:
         decode(data, "a.tif")
     assert str(error.value) == (
-        "a.tif has grey values from 0 to 70000; expected 0 to 65535; "
-        "save it with 8 bits, or leave it out by --skip-bad"
+        "a.tif has grey values from 0 to 70000; expected 0 to 65535; save it with 8 bits, or leave it out by --skip-bad"
     )
 
 
@@ -344,7 +169,7 @@ def test_the_first_frame_counts(kind):
     np.testing.assert_array_equal(decode(data, "x")[4, 4], [255, 0, 0])
 
 
-# ---- decode: JPEGs at a reduced size
+# ---- JPEGs at a reduced size
 
 
 @functools.cache
@@ -355,7 +180,7 @@ def photographs() -> tuple[Image.Image, ...]:
 
 @pytest.mark.parametrize(("width", "height"), [(640, 427), (640, 424), (633, 409), (409, 427)])
 @pytest.mark.parametrize(("method", "size"), [("bilinear", 13), ("bicubic", 25), ("bilinear", 51), ("area", 25)])
-def test_a_reduced_jpeg_gives_the_same_resized_picture(method, size, width, height):
+def test_a_reduced_jpeg_gives_the_same_resized_image(method, size, width, height):
     for photograph in photographs():
         data = encoded(photograph.crop((0, 0, width, height)), "JPEG", quality=92)
         whole, reduced = decode(data, "x"), decode(data, "x", least_side=least_side(size, method))
@@ -385,7 +210,7 @@ def test_a_reduced_jpeg_is_turned_by_its_exif_too(orientation):
     assert np.sqrt(np.mean((resize(reduced, 25, "bilinear") - resize(whole, 25, "bilinear")) ** 2)) <= 1
 
 
-def test_a_phones_jpeg_of_two_pictures_is_reduced():
+def test_a_phones_jpeg_of_two_images_is_reduced():
     data = encoded(photographs()[0], "MPO", save_all=True, append_images=[photographs()[1]])
     whole, reduced = decode(data, "x"), decode(data, "x", least_side=100)
     assert reduced.shape == (107, 160, 3)
@@ -414,7 +239,7 @@ def test_a_large_jpeg_that_is_cut_off_or_too_large_is_refused_as_before():
         decode(data, "x", max_pixels=273_279, least_side=50)
 
 
-# ---- decode: what is refused
+# ---- what is refused
 
 EXPECTED = "expected JPEG, PNG, GIF, BMP, TIFF, WebP, JPEG 2000, AVIF or PNM"
 

@@ -3,10 +3,179 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 
 from thaw.features.errors import InputError
-from thaw.features.images.preprocess import NORMALIZATIONS, normalize
-from thaw.features.pooling import pool, pooled_shape, resolve_pooling
+from thaw.features.images.preprocess import NORMALIZATIONS, RESIZES, normalize, resize
+
+from tests.builders.images import noise
+
+SMOOTH = [method for method in RESIZES if method != "article"]
+SMALL_IMAGES = arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3)))
+
+
+def triangle_weights(old: int, new: int) -> np.ndarray:
+    """(new, old): the weight of every old pixel in every new one; a triangle as wide as the wider pixel."""
+    scale = old / new
+    reach = max(scale, 1.0)
+    weights = np.zeros((new, old))
+    for i in range(new):
+        centre = (i + 0.5) * scale
+        for j in range(old):
+            weights[i, j] = max(0.0, 1 - abs(j + 0.5 - centre) / reach)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+# ---- resize
+
+
+@pytest.mark.parametrize("method", RESIZES)
+def test_same_size_changes_nothing(method):
+    image = noise(9, 9)
+    result = resize(image, 9, method)
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, image)
+
+
+@pytest.mark.parametrize("method", RESIZES)
+@pytest.mark.parametrize("size", [1, 5, 16, 33])
+def test_a_constant_stays_constant(method, size):
+    image = np.broadcast_to(np.array([7, 100, 255], np.uint8), (11, 14, 3))
+    expected = np.broadcast_to(np.float32([7, 100, 255]), (size, size, 3))
+    np.testing.assert_allclose(resize(image, size, method), expected, rtol=1e-6)
+
+
+def test_bilinear_enlarging_interpolates_between_pixel_centres():
+    image, size = noise(5, 7), 13
+    expected = np.empty((size, size, 3))
+    for i in range(size):
+        for j in range(size):
+            y = np.clip((i + 0.5) * 5 / size - 0.5, 0, 4)
+            x = np.clip((j + 0.5) * 7 / size - 0.5, 0, 6)
+            top, left = min(int(y), 3), min(int(x), 5)
+            corners = image[top : top + 2, left : left + 2].astype(float)
+            above, below = corners[:, 0] * (1 - (x - left)) + corners[:, 1] * (x - left)
+            expected[i, j] = above * (1 - (y - top)) + below * (y - top)
+    np.testing.assert_allclose(resize(image, size, "bilinear"), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [3, 8, 10, 20])
+def test_bilinear_is_a_triangle_filter_in_both_directions(size):
+    image = noise(17, 12)
+    expected = np.einsum("ih,jw,hwc->ijc", triangle_weights(17, size), triangle_weights(12, size), image)
+    np.testing.assert_allclose(resize(image, size, "bilinear"), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(8, 8, 48), (32, 32, 48), (90, 40, 32), (40, 200, 32), (300, 200, 48)]
+)
+def test_small_images_are_resized_as_pillow_does(method, height, width, size):
+    image = noise(height, width)
+    planes = [Image.fromarray(image[:, :, channel].astype(np.float32)) for channel in range(3)]
+    expected = [np.asarray(plane.resize((size, size), Image.Resampling[method.upper()])) for plane in planes]
+    np.testing.assert_allclose(resize(image, size, method), np.stack(expected, axis=2), atol=2e-4)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+def test_long_images_need_no_memory_for_their_weights(method):
+    assert resize(np.full((1, 100_000, 3), 9, np.uint8), 1, method).tolist() == [[[9, 9, 9]]]
+
+
+@pytest.mark.parametrize("factor", [2, 3, 5])
+def test_area_averages_whole_blocks(factor):
+    image = noise(4 * factor, 4 * factor)
+    result = resize(image, 4, "area")
+    blocks = image.reshape(4, factor, 4, factor, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(result, blocks, atol=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SMALL_IMAGES, st.integers(1, 24))
+def test_area_keeps_the_mean(image, size):
+    np.testing.assert_allclose(resize(image, size, "area").mean(), image.mean(), rtol=1e-5, atol=1e-3)
+
+
+def plain_area(image: np.ndarray, size: int) -> np.ndarray:
+    """Every new pixel as the mean of what it covers: by each old pixel's share of its area."""
+    height, width = image.shape[:2]
+
+    def shares(old: int) -> list[list[float]]:
+        scale = old / size
+        spans = [(k * scale, (k + 1) * scale) for k in range(size)]
+        return [[max(0.0, min(end, j + 1) - max(start, j)) / scale for j in range(old)] for start, end in spans]
+
+    return np.einsum("ih,jw,hwc->ijc", shares(height), shares(width), image.astype(float))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SMALL_IMAGES, st.integers(1, 24))
+def test_any_size_is_its_formula(image, size):
+    np.testing.assert_allclose(resize(image, size, "area"), plain_area(image, size), atol=2e-3)
+    weights = triangle_weights(image.shape[0], size), triangle_weights(image.shape[1], size)
+    np.testing.assert_allclose(resize(image, size, "bilinear"), np.einsum("ih,jw,hwc->ijc", *weights, image), atol=2e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.tuples(*[st.integers(0, 255)] * 3), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+def test_one_colour_stays_one_at_any_size(colour, height, width, size):
+    image = np.broadcast_to(np.array(colour, np.uint8), (height, width, 3))
+    for method in RESIZES:
+        np.testing.assert_allclose(resize(image, size, method), np.broadcast_to(colour, (size, size, 3)), atol=1e-3)
+
+
+def test_area_splits_a_pixel_between_two():
+    image = np.zeros((1, 5, 3), np.uint8)
+    image[0, 2] = 100
+    np.testing.assert_allclose(resize(image, 2, "area")[0, :, 0], [20, 20], atol=1e-4)
+
+
+def test_bicubic_is_not_clipped():
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[:, 4:] = 255
+    result = resize(image, 32, "bicubic")
+    assert result.min() < 0
+    assert result.max() > 255
+
+
+def test_nothing_is_rounded():
+    image = np.zeros((1, 2, 3), np.uint8)
+    image[0, 1] = 1
+    np.testing.assert_allclose(resize(image, 4, "bilinear")[0, :, 0], [0, 0.25, 0.75, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(8, 8, 12), (30, 20, 6), (5, 3, 7)])
+def test_article_is_numpy_resize(height, width, size):
+    image = noise(height, width)
+    result = resize(image, size, "article")
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, np.resize(image, (size, size, 3)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SMALL_IMAGES, st.integers(1, 24), st.sampled_from(SMOOTH))
+def test_flipping_and_resizing_commute(image, size, method):
+    result = resize(image, size, method)
+    np.testing.assert_allclose(resize(image[:, ::-1], size, method), result[:, ::-1], atol=1e-3)
+    np.testing.assert_allclose(resize(image[::-1], size, method), result[::-1], atol=1e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SMALL_IMAGES, st.integers(1, 24), st.sampled_from(["bilinear", "area"]))
+def test_weights_are_averages(image, size, method):
+    result = resize(image, size, method)
+    assert result.shape == (size, size, 3)
+    assert result.min() >= image.min() - 1e-3
+    assert result.max() <= image.max() + 1e-3
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(InputError) as error:
+        resize(noise(2, 2), 4, "lanczos")
+    assert str(error.value) == ("--resize lanczos: expected bilinear, bicubic, area, article; type --resize bilinear")
+
+
+# ---- normalize
 
 
 def test_caffe_is_keras_own_preprocessing() -> None:
@@ -33,57 +202,6 @@ def test_normalize_leaves_the_callers_array_alone(method: str) -> None:
     images = np.full((2, 4, 4, 3), 7, np.float32)
     normalize(images, method)
     assert (images == 7).all()
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [
-        ((3, 3, 512), "flat"),
-        ((4, 4, 512), "flat"),
-        ((6, 6, 512), "grid4"),
-        ((6, 6, 256), "grid5"),
-        ((2, 2, 4096), "grid1"),
-    ],
-)
-def test_auto_pooling_is_the_finest_that_fits(shape: tuple[int, int, int], expected: str) -> None:
-    assert resolve_pooling("auto", shape) == expected
-    assert pooled_shape("auto", shape)[0] <= 8192
-
-
-@given(st.integers(1, 6), st.integers(6, 15), st.integers(6, 15))
-def test_grid_is_adaptive_averaging(cells: int, height: int, width: int) -> None:
-    maps = np.random.default_rng(0).standard_normal((2, height, width, 3)).astype(np.float32)
-    expected = [
-        maps[
-            :,
-            i * height // cells : -(-(i + 1) * height // cells),
-            j * width // cells : -(-(j + 1) * width // cells),
-        ]
-        .astype(np.float64)
-        .mean(axis=(1, 2))
-        for i in range(cells)
-        for j in range(cells)
-    ]
-    np.testing.assert_allclose(pool(maps, f"grid{cells}"), np.concatenate(expected, axis=1), atol=1e-5)
-
-
-def test_the_other_poolings() -> None:
-    maps = np.random.default_rng(0).standard_normal((2, 3, 3, 4)).astype(np.float32)
-    np.testing.assert_array_equal(pool(maps, "max"), maps.max(axis=(1, 2)))
-    np.testing.assert_allclose(pool(maps, "avg"), maps.mean(axis=(1, 2)), atol=1e-6)
-    np.testing.assert_array_equal(pool(maps, "none"), maps)
-    np.testing.assert_array_equal(pool(maps, "auto"), maps.reshape(2, 36))
-
-
-@pytest.mark.parametrize("pooling", ["auto", "none", "avg", "max", "grid2"])
-def test_the_shape_announced_is_the_shape_given(pooling: str) -> None:
-    maps = np.zeros((2, 5, 4, 512), np.float32)
-    assert pool(maps, pooling).shape[1:] == pooled_shape(pooling, maps.shape[1:])
-
-
-def test_a_grid_finer_than_the_map_is_refused() -> None:
-    with pytest.raises(InputError, match="--pooling grid4 needs a map of 4x4 or more and a layer has 3x3; choose"):
-        pooled_shape("grid4", (3, 3, 512))
 
 
 IMAGES = arrays(
