@@ -1,4 +1,4 @@
-"""Consoles and tables on standard output, as a terminal and as a pipe want them."""
+"""Consoles and tables on standard output, for a terminal and for a pipe."""
 
 import os
 from collections.abc import Iterable
@@ -28,12 +28,12 @@ def empty_table(console: Console) -> Table:
 
 
 def say(console: Console, text: str, style: str = "") -> None:
-    """Print a line, whatever could steer the terminal replaced."""
+    """Print a line without the characters that could steer the terminal."""
     console.print(Text(plain(text), style=style))
 
 
 def first_fitting(console: Console, tables: Iterable[Table]) -> Table:
-    """Return the first table that is no wider than the console, or the last of all."""
+    """Return the first table that is no wider than the console, or the last table."""
     wide = console.options.update_width(PIPE_WIDTH)
     for table in tables:
         if Measurement.get(console, wide, table).maximum <= console.width:

@@ -1,4 +1,4 @@
-"""What licence the parts of a trained strategy are under, as far as that is known here."""
+"""The known licences of the parts of a trained strategy."""
 
 from typing import Any, NamedTuple
 
@@ -21,8 +21,8 @@ _DATA = {
     ),
     "elpv": Licence(
         "cc-by-nc-sa-4.0",
-        "Images: the ELPV data set by C. Buerhop-Lutz and others, CC BY-NC-SA 4.0: not for commercial use, and what is "
-        "made of them is to be shared under the same licence.",
+        "Images: the ELPV dataset by C. Buerhop-Lutz and others, CC BY-NC-SA 4.0: not for commercial use; what is "
+        "made of them must be shared under the same licence.",
     ),
 }
 _CIFAR = (
@@ -39,25 +39,22 @@ _WEIGHTS = {
 
 
 def data_licence(dataset: str) -> Licence:
-    """Return the licence of a data set, by its word."""
+    """Return the licence of a dataset, given by its name after --dataset."""
     own = _CIFAR if dataset in ("cifar10", "cifar100") else _OWN
     return _DATA.get(dataset, Licence(UNKNOWN, own))
 
 
-def weights_licence(backbone: str) -> str:
-    """Return a sentence on the licence of a network's published ImageNet weights."""
-    return _WEIGHTS.get(backbone, _unknown_weights(backbone))
-
-
-def _unknown_weights(backbone: str) -> str:
-    return f"Weights of {backbone}: from a source whose licence is not known here; it must be stated."
+def weights_licence(backbone: str, source: str = "imagenet") -> str:
+    """Return a sentence on the licence of a network's weights, the published ones of ImageNet or those of a file."""
+    unknown = f"Weights of {backbone}: from a source whose licence is not known here; it must be stated."
+    return _WEIGHTS.get(backbone, unknown) if source == "imagenet" else unknown
 
 
 def licence_lines(report: Report, record: dict[str, Any]) -> list[str]:
     """Return a sentence on the images and one on the network's weights."""
-    weights, backbone = str(record.get("weights")), str(report.backbone)
-    if report.strategy in ("random", "scratch") or weights == "random":
-        of_weights = "Weights of the network: seeded random ones, and what was trained from them; no one else's."
+    source = str(record.get("weights"))
+    if report.strategy in ("random", "scratch") or source == "random":
+        weights = "Weights of the network: seeded random ones, and what was trained from them; no one else's."
     else:
-        of_weights = weights_licence(backbone) if weights == "imagenet" else _unknown_weights(backbone)
-    return [data_licence(report.dataset).text, of_weights]
+        weights = weights_licence(str(report.backbone), source)
+    return [data_licence(report.dataset).text, weights]

@@ -119,19 +119,9 @@ def _counts(path: Path, class_names: Sequence[str]) -> list[tuple[str, list[int]
 
 def _figures(report: Report) -> dict[str, Any]:
     """Return the accuracies of all classes and of each, and the confusions."""
-    accuracy = with_interval(report.accuracy, report.accuracy_ci95, report.num_test)
-    figures = [
-        ("Accuracy %", accuracy),
-        ("Balanced accuracy % (mean recall)", percent(report.balanced_accuracy, report.num_test)),
-        ("Macro F1", f"{report.macro_f1:.3f}"),
-        ("Log loss", f"{report.log_loss:.3f}"),
-        ("Expected calibration error", f"{report.ece:.3f}"),
-    ]
-    if report.roc_auc is not None:
-        figures.append(("ROC AUC", f"{report.roc_auc:.3f}"))
     return {
-        "accuracy": f"{accuracy} %",
-        "figures": figures,
+        "accuracy": with_interval(report.accuracy, report.accuracy_ci95, report.num_test),
+        "balanced_accuracy": percent(report.balanced_accuracy, report.num_test),
         "classes": [
             [row.class_name, _recall(row), percent(row.precision, report.num_test), f"{row.f1:.3f}", row.support]
             for row in report.per_class

@@ -30,14 +30,14 @@ class Comparison(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Say in words which of the two is better, at 5 % for all pairs together."""
+        """Which of the two is better, in words, at the 5 % level for all pairs together."""
         if self.holm_p >= SIGNIFICANCE:
             return f"no significant difference between {self.a} and {self.b}"
         return f"{self.a} beats {self.b}" if self.difference > 0 else f"{self.b} beats {self.a}"
 
     @property
     def brief_verdict(self) -> str:
-        """Say it without naming `a`, which is at least as accurate as `b`."""
+        """The verdict without the name of `a`, which is at least as accurate as `b`."""
         return f"no significant difference from {self.b}" if self.holm_p >= SIGNIFICANCE else f"beats {self.b}"
 
 

@@ -119,10 +119,8 @@ def inline(svg: str, name: str, alt: str) -> str:
     ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     root = ElementTree.fromstring(svg)  # noqa: S314 (written by matplotlib a moment ago)
-    for unwanted in (f"{_SVG}metadata", f"{_SVG}defs"):
-        for element in root.findall(unwanted):
-            if element.tag.endswith("metadata") or element.find(f"{_SVG}style") is not None:
-                root.remove(element)
+    for element in [*root.findall(f"{_SVG}metadata"), *root.findall(f"{_SVG}defs[{_SVG}style]")]:
+        root.remove(element)
     prefix = hashlib.sha256(name.encode()).hexdigest()[:6]
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
     for element in root.iter():

@@ -31,6 +31,8 @@ from thaw.pipeline.terminal import console_for, empty_table, first_fitting, say
 
 log = logging.getLogger("thaw")
 
+PAIR_FIELDS = ("a", "b", "difference", "ci95", "mcnemar_p")  # in the JSON
+
 
 def main(run: Path, as_json: bool = False, console: Console | None = None) -> Path:
     """Compare all results of a run and write report.md and report.html.
@@ -63,10 +65,9 @@ def main(run: Path, as_json: bool = False, console: Console | None = None) -> Pa
 
 
 def _as_json(inputs: ReportInputs) -> dict[str, object]:
-    pairs = [comparison._asdict() for comparison in inputs.comparisons]
-    for pair in pairs:
-        del pair["holm_p"]
-    return {"strategies": [r.model_dump(mode="json", by_alias=True) for r in inputs.reports], "comparisons": pairs}
+    strategies = [report.model_dump(mode="json", by_alias=True) for report in inputs.reports]
+    pairs = [pair._asdict() for pair in inputs.comparisons]
+    return {"strategies": strategies, "comparisons": [{name: pair[name] for name in PAIR_FIELDS} for pair in pairs]}
 
 
 # The terminal.
@@ -107,8 +108,8 @@ def _strategy_tables(console: Console, reports: Sequence[Report]) -> Iterator[Ta
 def _strategy_table(console: Console, reports: Sequence[Report], shown: Sequence[str], layer_end: str) -> Table:
     table = empty_table(console)
     for heading in shown:
-        alignment = "left" if heading in TEXT_COLUMNS else "right"
-        table.add_column(heading, justify=alignment, no_wrap=heading != "Name", overflow="fold")
+        is_text, is_name = heading in TEXT_COLUMNS, heading == "Name"
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_name, overflow="fold")
     for rank, report in enumerate(reports):
         cells = [plain(COLUMNS[heading](report)) for heading in shown]
         if "Layer" in shown:

@@ -63,9 +63,9 @@ def explain(
         shown: Results, each with the rows (N,) of its test images to explain.
     """
     rows: dict[str, set[int]] = defaultdict(set)
-    for entry, some in shown:
-        rows[entry.report.name] |= set(some.tolist())
-    entries = {entry.report.name: entry for entry, some in shown if len(some)}
+    for entry, shown_rows in shown:
+        rows[entry.report.name] |= set(shown_rows.tolist())
+    entries = {entry.report.name: entry for entry, _ in shown if rows[entry.report.name]}
     wanted = [(entry, sorted(rows[name])) for name, entry in entries.items()]
     if not wanted:
         return Explanations({}, {}, {}, [])
