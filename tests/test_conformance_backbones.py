@@ -108,10 +108,10 @@ def save(name: str, folder: Path) -> Path:
         model.save_weights(folder / f"{name}.weights.h5")
         return folder / f"{name}.weights.h5"
     state: dict[str, np.ndarray] = {"classifier.1.weight": np.zeros((4, 4), np.float32)}
-    for layer, place in (("conv1", 0), ("conv2", 3), ("conv3", 6), ("conv4", 8), ("conv5", 10)):
+    for layer, index in (("conv1", 0), ("conv2", 3), ("conv3", 6), ("conv4", 8), ("conv5", 10)):
         kernel, bias = model.get_layer(layer).get_weights()
-        state |= {f"features.{place}.weight": np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))}
-        state |= {f"features.{place}.bias": bias}
+        state |= {f"features.{index}.weight": np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))}
+        state |= {f"features.{index}.bias": bias}
     save_file(state, folder / "alexnet.safetensors")
     np.savez(folder / "alexnet.npz", **state)  # type: ignore[arg-type]
     return folder / "alexnet.safetensors"
@@ -137,7 +137,7 @@ def engine(name: str) -> KerasEngine:
 
 
 @cache
-def pictures(name: str) -> np.ndarray:
+def images_of(name: str) -> np.ndarray:
     size = BACKBONES[name].min_image_size
     return np.random.default_rng(0).uniform(0, 255, (BATCH, size, size, 3)).astype(np.float32)
 
@@ -149,19 +149,19 @@ def kerass_input(name: str, images: np.ndarray) -> np.ndarray:
 
 @cache
 def network_input(name: str) -> np.ndarray:
-    return normalize(pictures(name), BACKBONES[name].normalization)
+    return normalize(images_of(name), BACKBONES[name].normalization)
 
 
 @every
 def test_the_input_is_what_keras_makes_of_the_images(name: str) -> None:
-    np.testing.assert_allclose(network_input(name), kerass_input(name, pictures(name)), atol=1e-4, rtol=1e-5)
+    np.testing.assert_allclose(network_input(name), kerass_input(name, images_of(name)), atol=1e-4, rtol=1e-5)
 
 
 @every
 def test_features_are_keras_own(name: str) -> None:
     model, layers = reference(name), engine(name).layers
     outputs = keras.Model(model.input, [model.get_layer(layer).output for layer in layers])
-    expected = outputs(kerass_input(name, pictures(name)), training=False)
+    expected = outputs(kerass_input(name, images_of(name)), training=False)
     received = engine(name)(network_input(name))
     for layer, values in zip(layers, expected, strict=True):
         assert relative_error(received[layer], np.asarray(values)) < 1e-5
@@ -169,7 +169,7 @@ def test_features_are_keras_own(name: str) -> None:
     assert not engine(name).network.trainable_weights
 
 
-@pytest.mark.skipif(mnn_version() is None, reason="MNN is not installed: make setup, where it has a wheel")
+@pytest.mark.skipif(mnn_version() is None, reason="MNN is not installed: make setup, if it has a wheel")
 @every
 def test_mnn_gives_what_keras_gives(name: str) -> None:
     backbone, held = backbone_and_weights(name)
@@ -216,7 +216,7 @@ def test_the_table_of_operations_is_keras_network(name: str) -> None:
 @every
 def test_everything_above_a_cut_point_depends_on_it_alone(name: str) -> None:
     graph = BACKBONES[name].graph
-    order = {operation: place for place, operation in enumerate([IMAGE, *graph.operations])}
+    order = {operation: index for index, operation in enumerate([IMAGE, *graph.operations])}
     for cut in graph.cuts:
         for operation in graph.operations.values():
             if order[operation.name] > order[cut]:
@@ -291,8 +291,8 @@ class KilledError(Exception):
 
 
 @pytest.fixture(scope="module")
-def few_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of eight small pictures, one dark and one bright."""
+def few_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of eight small images, one dark and one bright."""
     folder, generator = tmp_path_factory.mktemp("few"), np.random.default_rng(0)
     for name, level in (("dark", 0), ("bright", 150)):
         (folder / name).mkdir()
@@ -311,11 +311,11 @@ def extraction_of(path: Path, dataset: Dataset, name: str) -> Extraction:
 
 
 @every
-def test_a_killed_extraction_is_gone_on_from(
-    name: str, few_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_killed_extraction_is_continued(
+    name: str, few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("thaw.features.extraction.spec.PART_ROWS", BATCH)
-    dataset, calls = load_dataset(f"folder:{few_pictures}"), 0
+    dataset, calls = load_dataset(f"folder:{few_images}"), 0
 
     class Killed:
         batch_size = BATCH
@@ -349,12 +349,12 @@ def test_defaults_follow_the_network(name: str) -> None:
 
 
 @every
-def test_a_network_is_fine_tuned_by_the_stages(name: str, few_pictures: Path, tmp_path: Path) -> None:
+def test_a_network_is_fine_tuned_by_the_stages(name: str, few_images: Path, tmp_path: Path) -> None:
     """Features, one epoch from the last layer that has something to train, and the model that is left."""
     backbone, folder = BACKBONES[name], tmp_path / "run"
     cut = backbone.trainable[-1].name
     below = backbone.input_of(cut)
-    images = ["--dataset", f"folder:{few_pictures}", "--image-size", str(backbone.min_image_size)]
+    images = ["--dataset", f"folder:{few_images}", "--image-size", str(backbone.min_image_size)]
     network_options = ["--backbone", name, "--weights", "random", "--engine", "keras", "--layers", str(below)]
     assert run(["features", "--run", str(folder), *images, *network_options]) == 0
     assert run(["finetune", "--run", str(folder), "--unfreeze-from", cut, "--epochs", "1"]) == 0
