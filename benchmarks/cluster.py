@@ -12,26 +12,25 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
+from benchmarks.feature_request import request_for
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.backbones.weights import load_weights
 from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.engines.network import Network
 from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.parts import peek_part
-from thaw.features.extraction.spec import Recipe
-from thaw.features.pooling import pooled_shape
 from thaw.pipeline.cluster import scheduling
 from thaw.pipeline.cluster.client import connected, workers_of
-from thaw.pipeline.cluster.worker import Job, start_engine
+from thaw.pipeline.cluster.worker import start_engine
 from thaw.pipeline.config import Shared
-from thaw.pipeline.extraction.executors import OnWorkers, Request
+from thaw.pipeline.extraction.executors import ClusterExecutor
 
 LAYERS, BATCH_SIZE = ("block4_pool", "block5_pool"), 64
 
@@ -74,26 +73,23 @@ def some_images(data: Path, number: int) -> Dataset:
 def measure(dataset: Dataset, image_size: int, engine: str, repeats: int, num_workers: int) -> dict[str, Any]:
     """Return the seconds of both, of each part on the cluster, and what the cluster takes more, as fractions."""
     backbone = BACKBONES["vgg16"]
-    shapes = {name: pooled_shape("auto", backbone.output_shape(name, image_size)) for name in LAYERS}
-    recipe = Recipe(image_size, "bilinear", "caffe", "auto", "float32", shapes, {})
-    network = Network(backbone, load_weights("random", backbone), LAYERS, image_size)
+    network = Network(backbone, load_weights("random", backbone), LAYERS, image_size, source="random")
     single, cluster = (Runs([], [], [], set()) for _ in range(2))
     settings = Shared(workers=num_workers, engine=engine, device="cpu")  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory(dir=".") as folder, connected(settings) as client:
         if client is None:
             raise RuntimeError("no cluster")
-        extraction = Extraction(Path(folder) / "features.h5", dataset, recipe, BATCH_SIZE)
-        request = Request(engine, "cpu", "random", 0, BATCH_SIZE, extraction.folder, dataset, None)
-        OnWorkers(network, client).choose(request)  # every worker sees the images
-        given = (backbone.name, "random", network.weights.sha256, 0, LAYERS, image_size, "float32", engine, "cpu")
-        job = Job(*given, BATCH_SIZE, scheduling.neighbours(client))
-        client.gather([client.submit(start_engine, job, workers=[worker]) for worker in workers_of(client)])
+        wanted = request_for(Path(folder) / "features.h5", dataset, network, BATCH_SIZE)
+        wanted = replace(wanted, engine=engine, device="cpu", is_sample=True)  # a sample's engine is not compared again
+        extraction = Extraction(ClusterExecutor(client).choose(wanted))  # every worker sees the images
+        given = (extraction.request.of_rows(range(0)), scheduling.neighbours_of(client))
+        client.gather([client.submit(start_engine, *given, workers=[worker]) for worker in workers_of(client)])
         started = network.start(engine, BATCH_SIZE)
         started(np.zeros((BATCH_SIZE, image_size, image_size, 3), np.float32))
         pids = [os.getpid(), *client.run(os.getpid).values()]
         for _ in range(repeats):
             timed(single, extraction, lambda one: one.run(started), pids[:1])
-            timed(cluster, extraction, lambda one: scheduling.run(client, one, job, lambda count: None), pids)
+            timed(cluster, extraction, lambda one: scheduling.run(client, one, lambda count: None), pids)
     if len(single.digests | cluster.digests) != 1 and engine == "keras":
         raise RuntimeError("the values differ")
     return {

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.feature_request import request_for
 from benchmarks.machine import describe, disk_rate
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.backbones.weights import load_weights
@@ -22,7 +23,6 @@ from thaw.features.datasets.dataset import Dataset
 from thaw.features.engines.network import Network
 from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.parts import write_part
-from thaw.features.extraction.spec import Recipe
 from thaw.features.images.decode import decode, least_side
 from thaw.features.images.preprocess import normalize, resize
 
@@ -102,22 +102,21 @@ def engine_rate(engine: str, batch_size: int = 64) -> float:
 
 def join_rate(folder: Path, num_images: int = 8192) -> float:
     """Return the bytes of features a second that one process joins into a whole, checked features.h5."""
-    record = {"dataset": "none"}
-    recipe = Recipe(48, "bilinear", "caffe", "auto", "float32", SHAPES, record)
+    network = Network(BACKBONES["vgg16"], load_weights("random", BACKBONES["vgg16"]), tuple(SHAPES), 48)
     ids, labels = tuple(f"train/{i:06d}" for i in range(num_images)), np.zeros(num_images, np.int64)
     dataset = Dataset("none", ids, labels, ("a",), ("",) * num_images, None, lambda *_: None, lambda i: b"")
-    extraction = Extraction(folder / "features.h5", dataset, recipe, 64)
+    extraction = Extraction(request_for(folder / "features.h5", dataset, network, 64))
     extraction.folder.mkdir()
     generator = np.random.default_rng(0)
     for start in extraction.starts:
-        size = extraction.part_size(start)
+        size = len(extraction.rows(start))
         values = {name: generator.random((size, *shape), np.float32) for name, shape in SHAPES.items()}
         made_by = {"settings_sha256": extraction.settings_sha256, "seconds": 0.0, "skipped": {}}
         write_part(extraction.part_path(start), values, np.arange(start, start + size), made_by)
     attributes = {"split_sha256": "0" * 64, "dataset_sha256": "0" * 64, "weights_sha256": "0" * 64}
     began = time.process_time()
-    extraction.join(np.zeros(num_images, np.uint8), attributes)
-    return recipe.image_bytes * num_images / (time.process_time() - began)
+    extraction.join(attributes)
+    return extraction.request.layers.image_bytes * num_images / (time.process_time() - began)
 
 
 def digest_rate() -> float:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.feature_request import request_for
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.backbones.weights import load_weights
 from thaw.features.datasets.dataset import Dataset, load_dataset
@@ -26,8 +27,7 @@ from thaw.features.engines.network import Network
 from thaw.features.extraction.choice import choose_engine
 from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.parts import GrowingPart
-from thaw.features.extraction.spec import Engine, Recipe
-from thaw.features.pooling import pooled_shape
+from thaw.features.extraction.spec import Engine, FeatureRequest
 from thaw.features.prefetch import load_ahead
 
 LAYERS = ("block4_pool", "block5_pool")
@@ -78,10 +78,13 @@ def write_large(folder: Path, count: int) -> None:
 class Stages:
     """The stages of one extraction, each to be run alone; `prepare` makes ready what the later ones need."""
 
-    dataset: Dataset
-    recipe: Recipe
+    request: FeatureRequest
     engine: Engine
-    folder: Path
+
+    @property
+    def dataset(self) -> Dataset:
+        """The images."""
+        return self.request.dataset
 
     def prepare(self) -> None:
         """Decode all images and run the network over them once."""
@@ -94,7 +97,7 @@ class Stages:
 
     def _loaded(self) -> Iterable[np.ndarray]:
         def load(rows: range) -> np.ndarray:
-            return np.stack([self.recipe.load(self.dataset, row) for row in rows])
+            return np.stack([self.request.preprocessing.load(self.dataset, row) for row in rows])
 
         return load_ahead(load, self._batches())
 
@@ -115,7 +118,7 @@ class Stages:
         batches = list(zip(self._batches(), self.activations, strict=True))
         per_part = extraction.part_rows // BATCH_SIZE
         for first in range(0, len(batches), per_part):
-            part = GrowingPart(self.recipe.shapes, self.recipe.pooling, self.recipe.dtype)
+            part = GrowingPart(self.request.layers)
             for rows, activations in batches[first : first + per_part]:
                 part.add(list(rows), activations, {})
             record = {"settings_sha256": extraction.settings_sha256, "seconds": 0}
@@ -123,16 +126,16 @@ class Stages:
 
     def join(self) -> None:
         """Join the parts that `write` wrote."""
-        self._extraction().join(np.zeros(len(self.dataset.ids), np.uint8), {})
+        self._extraction().join({})
 
     def whole(self) -> None:
         """Extract, from the files to the feature file."""
         extraction = self._extraction()
         extraction.run(self.engine)
-        extraction.join(np.zeros(len(self.dataset.ids), np.uint8), {})
+        extraction.join({})
 
     def _extraction(self) -> Extraction:
-        return Extraction(self.folder / "features.h5", self.dataset, self.recipe, BATCH_SIZE)
+        return Extraction(self.request)
 
 
 def rates(stages: Stages, names: Iterable[str], repeats: int) -> dict[str, float]:
@@ -150,12 +153,11 @@ def rates(stages: Stages, names: Iterable[str], repeats: int) -> dict[str, float
 def measure(dataset: Dataset, image_size: int, engine: str, repeats: int) -> dict[str, object]:
     """Return the images per second of every stage alone, one after another and together."""
     backbone = BACKBONES["vgg16"]
-    shapes = {name: pooled_shape("auto", backbone.output_shape(name, image_size)) for name in LAYERS}
-    recipe = Recipe(image_size, "bilinear", "caffe", "auto", "float32", shapes, {})
     name, device = choose_engine(engine, "auto")
-    runner = Network(backbone, load_weights("random", backbone), LAYERS, image_size).start(name, BATCH_SIZE, device)
+    network = Network(backbone, load_weights("random", backbone), LAYERS, image_size)
+    runner = network.start(name, BATCH_SIZE, device)
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        stages = Stages(dataset, recipe, runner, Path(folder))
+        stages = Stages(request_for(Path(folder) / "features.h5", dataset, network, BATCH_SIZE), runner)
         stages.prepare()
         found = rates(stages, ("decode", "network", "write", "join", "whole"), repeats)
     one_after_another = 1 / sum(1 / found[stage] for stage in ("decode", "network", "write", "join"))

@@ -20,13 +20,13 @@ Forward = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 def verdicts_folder() -> Path:
-    """Return where verdicts are kept: `thaw/engines` in XDG_CACHE_HOME, or in ~/.cache where that is not set."""
+    """Return the folder of the verdicts: `thaw/engines` in XDG_CACHE_HOME, or in ~/.cache if that is not set."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()) / "thaw" / "engines"
 
 
 def relative_error(received: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest relative L2 error of an image of `expected` (n, H, W, C); where that is all zero, 0 or inf."""
+    """Return the largest relative L2 error of an image of `expected` (n, H, W, C); 0 or inf if that is zero."""
     difference = np.linalg.norm((received - expected).reshape(len(expected), -1).astype(np.float64), axis=1)
     norms = np.linalg.norm(expected.reshape(len(expected), -1).astype(np.float64), axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):

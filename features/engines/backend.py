@@ -30,14 +30,14 @@ def backend_name() -> str:
 
 
 def check_backend() -> str:
-    """Return the backend's name; raises InputError where it is none of the three, or is not installed."""
+    """Return the backend's name; raises InputError if it is none of the three, or is not installed."""
     name = backend_name()
-    where = "KERAS_BACKEND" if os.environ.get("KERAS_BACKEND") else "keras.json"
+    source = "KERAS_BACKEND" if os.environ.get("KERAS_BACKEND") else "keras.json"
     if name not in LIBRARIES:
-        raise InputError(f"{where} names the backend {name!r}; expected {', '.join(LIBRARIES)}")
+        raise InputError(f"{source} names the backend {name!r}; expected {', '.join(LIBRARIES)}")
     if find_spec(name) is None:
         raise InputError(
-            f"{where} names the backend {name}, which is not installed; type pip install {name}, or "
+            f"{source} names the backend {name}, which is not installed; type pip install {name}, or "
             "KERAS_BACKEND=tensorflow before the command"
         )
     return name
@@ -46,8 +46,8 @@ def check_backend() -> str:
 def pin_threads() -> None:
     """Give the backend a thread per processor that this process may use, unless its variable says otherwise.
 
-    By themselves they do not heed a container's quota. PyTorch reads its variable when it is imported, the others when
-    they first compute.
+    By themselves they do not follow a container's quota. PyTorch reads its variable when it is imported, the others
+    when they first compute.
     """
     import joblib
 
@@ -73,7 +73,7 @@ def sees_gpu() -> bool:
     if keras.backend.backend() == "tensorflow":
         return bool(keras.distribution.list_devices("gpu"))
     try:
-        with computing_on("gpu"):  # PyTorch's has no list of devices, and JAX' raises where there is none
+        with computing_on("gpu"):  # PyTorch's has no list of devices, and JAX's raises if there is none
             keras.ops.convert_to_numpy(keras.ops.zeros(1))
     except (RuntimeError, AssertionError):
         return False
@@ -87,7 +87,7 @@ GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")  # in /dev: NVIDIA's, AMD's, and a GP
 
 
 def resolve_device(requested: str) -> str:
-    """Return `gpu` or `cpu`; `auto` takes a GPU if there is one. Raises InputError where a GPU is asked for in vain."""
+    """Return `gpu` or `cpu`; `auto` takes a GPU if there is one. Raises InputError if a GPU is asked for in vain."""
     if requested == "cpu" or (requested == "auto" and not may_have_gpu()):
         return "cpu"
     pin_threads()

@@ -1,4 +1,4 @@
-"""What runs the frozen network: which engines there are, which is taken, and Keras' as one compiled forward pass."""
+"""The frozen network as one compiled forward pass of Keras, on any of its backends."""
 
 from typing import Any
 
@@ -34,7 +34,6 @@ class KerasEngine:
         pin_threads()
         self.device, self.batch_size, self.layers = device, batch_size, layers
         self._scope = lambda: computing_on(device)
-        self._backbone = backbone
         with self._scope():
             self.network = build_frozen(backbone, image_size, weights.tensors)
             self._model = truncate(self.network, layers)
@@ -50,15 +49,3 @@ class KerasEngine:
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
         arrays = [np.asarray(output)[:count].astype(np.float32, copy=False) for output in outputs]
         return dict(zip(self.layers, arrays, strict=True))
-
-    def describe(self) -> str:
-        """Return the network's cut points with their output shapes, one a line, and whether each is frozen."""
-        lines, width = [], self._backbone.name_width
-        image, *layers = self.network.layers
-        for layer in (image, *(layer for layer in layers if layer.name in self._backbone.graph.cuts)):
-            shape = "x".join(str(side) for side in layer.output.shape[1:])
-            lines.append(f"  {layer.name:<{width}} {shape:>12}  {'trainable' if layer.trainable else 'frozen'}")
-        total = sum(int(np.prod(weight.shape)) for weight in self.network.weights)
-        trainable = sum(int(np.prod(weight.shape)) for weight in self.network.trainable_weights)
-        lines.append(f"  {total:,} parameters, {trainable:,} of them trainable")
-        return "\n".join(lines)

@@ -16,7 +16,7 @@ MOST_KEPT = 4  # of some 60 MB each; the one that was used longest ago goes firs
 
 
 def kept_model(made_for: Mapping[str, Any]) -> Path | None:
-    """Return the file of the model that was made for all of `made_for`, None where none is kept, or it is damaged.
+    """Return the file of the model that was made for all of `made_for`, None if none is kept, or it is damaged.
 
     A file's name has the digest of its content, which is checked.
     """
@@ -30,7 +30,7 @@ def kept_model(made_for: Mapping[str, Any]) -> Path | None:
 
 
 def keep_model(made_for: Mapping[str, Any], model: Path) -> None:
-    """Keep a copy of the file `model`; where that cannot be, nothing is kept and it is made again each time."""
+    """Keep a copy of the file `model`; if that fails, nothing is kept and it is made again each time."""
     folder = verdicts_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)

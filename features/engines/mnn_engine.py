@@ -28,7 +28,7 @@ CONVERT = f"import sys, {CONVERTER}; {CONVERTER}.mnnconvert(sys.argv[1:])"
 
 
 def mnn_version() -> str | None:
-    """Return the version of MNN, None where it is not installed or cannot be loaded."""
+    """Return the version of MNN, None if it is not installed or cannot be loaded."""
     try:
         with _native_output_dropped():
             import MNN  # noqa: F401
@@ -69,7 +69,6 @@ class MNNEngine:
         """Start the session; with `keep` the converted network is kept in the user's cache folder, or taken from it."""
         backbone.check_image_size(image_size)
         self.batch_size, self.layers = batch_size, layers
-        self._backbone, self._image_size = backbone, image_size
         with tempfile.TemporaryDirectory(prefix="thaw-") as folder, _native_output_dropped():
             import MNN
 
@@ -97,15 +96,6 @@ class MNNEngine:
         self._interpreter.runSession(self._session)
         return {name: _received(output, len(images)) for name, output in self._outputs.items()}
 
-    def describe(self) -> str:
-        """Return the network's layers with their output shapes, one a line."""
-        lines, width = [], self._backbone.name_width
-        for layer in self._backbone.layers:
-            shape = "x".join(str(side) for side in self._backbone.output_shape(layer.name, self._image_size))
-            lines.append(f"  {layer.name:<{width}} {shape:>12}  frozen")
-        total, _ = self._backbone.cost(self._backbone.layers[-1].name, self._image_size)
-        return "\n".join([*lines, f"  {total:,} parameters, 0 of them trainable"])
-
 
 def _bytes_of_kernels(backbone: Backbone, layers: tuple[str, ...]) -> int:
     return 4 * sum(operation.num_parameters for operation in backbone.graph.up_to(layers) if operation.kind == "conv")
@@ -117,7 +107,7 @@ def _host_tensor(planes: np.ndarray) -> Any:
 
     try:
         return MNN.Tensor(planes.shape, MNN.Halide_Type_Float, planes, MNN.Tensor_DimensionType_Caffe)
-    except TypeError as error:  # "data load failed": what it says where it gets no memory
+    except TypeError as error:  # "data load failed" is its message if it gets no memory
         raise MemoryError(f"{planes.nbytes / 1e6:,.0f} MB for a batch in MNN") from error
 
 
@@ -130,30 +120,31 @@ def _received(output: Any, count: int) -> np.ndarray:
 
 
 def _convert(graph: bytes, folder: Path, least_bytes: int) -> Path:
-    """Write `graph` as a model file of MNN into `folder` and return its path; raises InputError where that fails.
+    """Write `graph` as a model file of MNN into `folder` and return its path; raises InputError if that fails.
 
     A whole model has `least_bytes` or more, those of its kernels, give or take one in a hundred.
 
-    The converter's native function is called, in a process of its own: its protobuf and TensorFlow's do not bear each
+    The converter's native function is called, in a process of its own: its protobuf and TensorFlow's exclude each
     other. The package's own wrapper around it, MNN.tools, is never imported: on import it installs a client and reports
     usage over the network.
     """
     source, model = folder / "network.onnx", folder / "network.mnn"
-    check_space(source, 2 * len(graph))  # a disk that is full cuts the model short, and the converter does not say so
+    check_space(source, 2 * len(graph))  # a full disk cuts the model short, and the converter does not report it
     source.write_bytes(graph)
     files = ["--modelFile", str(source), "--MNNModel", str(model)]
     arguments = ["mnnconvert", "-f", "ONNX", *files, "--bizCode", "thaw"]
     # -P: not a file of that name in the folder that the user happens to be in.
     done = subprocess.run([sys.executable, "-P", "-c", CONVERT, *arguments], capture_output=True, check=False)  # noqa: S603
     if not model.is_file() or model.stat().st_size < 0.99 * least_bytes:
-        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines() or [f"exit {done.returncode}"]
-        raise InputError(f"MNN's converter wrote no whole model into {folder} ({said[-1]}); type --engine keras")
+        output = (done.stderr or done.stdout).decode(errors="replace").strip()
+        reason = (output.splitlines() or [f"exit {done.returncode}"])[-1]
+        raise InputError(f"MNN's converter wrote no whole model into {folder} ({reason}); type --engine keras")
     return model
 
 
 @contextmanager
 def _native_output_dropped() -> Iterator[None]:
-    """Drop what native code prints to standard output, which is for results: MNN says there what it loads."""
+    """Drop what native code prints to standard output, which is for results: MNN prints there what it loads."""
     library, kept = ctypes.CDLL(None), os.dup(1)
     try:
         library.fflush(None)

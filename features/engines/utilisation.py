@@ -45,11 +45,11 @@ class Watched:
 
     @property
     def rate(self) -> float | None:
-        """The images per second of the engine alone, None where it has had fewer than two batches."""
+        """The images per second of the engine alone, None if it has had fewer than two batches."""
         return self.images / self._seconds if self.images and self._seconds > 0 else None
 
-    def said(self) -> str | None:
-        """Return one line of both, None where there is nothing to say."""
+    def summary(self) -> str | None:
+        """Return both in one line, None if there were too few batches."""
         if self.busy is None or self.rate is None:
             return None
         waits = f"it waited for images {100 * (1 - self.busy):.0f} % of the time"

@@ -1,4 +1,4 @@
-"""Which engine makes a feature file: what was asked for, what is there, and whether its numbers are Keras' own."""
+"""Which engine runs the network: what was asked for, what is there, and whether its numbers are Keras' own."""
 
 import logging
 from collections.abc import Callable
@@ -6,78 +6,25 @@ from importlib.metadata import version
 
 import numpy as np
 
-from thaw.features.datasets.dataset import Dataset
 from thaw.features.engines.agreement import LIMIT
 from thaw.features.engines.backend import LIBRARIES, backend_name, resolve_device
 from thaw.features.engines.keras_engine import KerasEngine
 from thaw.features.engines.mnn_engine import MNNEngine, mnn_version
 from thaw.features.engines.network import Network
 from thaw.features.errors import InputError
-from thaw.features.extraction.spec import Recipe
+from thaw.features.extraction.spec import FeatureRequest
 
 log = logging.getLogger("thaw")
 
-NUM_PICTURES = 4
-
-
-def settle(
-    requested: str, device: str, network: Network, batch_size: int, pictures: Callable[[], np.ndarray]
-) -> tuple[str, str]:
-    """Return the engine and the device that are used.
-
-    MNN's output is compared with Keras' own, on noise and on `pictures()`, network input (n, S, S, 3), once on a
-    machine. Where they differ, `auto` falls back to `keras` with a warning and `mnn` raises InputError.
-    """
-    engine, device = choose_engine(requested, device, network.precision)
-    if engine != "mnn":
-        return engine, device
-
-    def pictures_told() -> np.ndarray:
-        log.info("comparing mnn's output with Keras' own, once for this network on this machine")
-        return pictures()
-
-    try:
-        error = network.error_of_mnn(batch_size, pictures_told)
-    except (InputError, OSError, RuntimeError) as failure:
-        if requested == "mnn":
-            raise
-        log.warning("mnn cannot be used (%s); keras is", failure)
-        return "keras", device
-    if error <= LIMIT:
-        log.info("mnn gives what Keras gives, to a relative error of %.1e", error)
-        return engine, device
-    difference = f"mnn's output differs from Keras' by {error:.1e} (relative L2 norm of an image), more than {LIMIT:g}"
-    if requested == "mnn":
-        raise InputError(f"--engine mnn: {difference}; start another run with --engine keras")
-    log.warning("%s; keras is used", difference)
-    return "keras", device
-
-
-def some_pictures(dataset: Dataset, recipe: Recipe) -> np.ndarray:
-    """Return network input, float32 (n, S, S, 3), of a few images from all over the data set."""
-    images = [np.empty((0, recipe.image_size, recipe.image_size, 3), np.float32)]
-    for row in np.linspace(0, len(dataset.ids) - 1, NUM_PICTURES).astype(int):
-        try:
-            images.append(recipe.prepare(dataset.read(int(row)))[np.newaxis])
-        except InputError:
-            continue  # the extraction says what is wrong with it
-    return np.concatenate(images)
-
-
-def library_versions(engine: str) -> dict[str, str]:
-    """Return the versions of the libraries that may change the value of a feature that the engine makes."""
-    ours = (*LIBRARIES[backend_name()], *KerasEngine.libraries)
-    return {name.lower(): version(name) for name in (MNNEngine.libraries if engine == "mnn" else ours)}
-
-
 ENGINES = ("auto", "keras", "mnn")
+NUM_COMPARED = 4  # images of a dataset that two engines are compared on
 
 
 def choose_engine(engine: str, device: str, precision: str = "float32") -> tuple[str, str]:
-    """Return the engine and the device for what was asked for.
+    """Return the engine and the device for the engine, device and precision that were asked for.
 
-    `auto` takes a GPU if there is one, with `keras`; else `mnn` where it is installed; else `keras`, which alone
-    computes in another precision than float32. Raises InputError where what was asked for is not there or does not go
+    `auto` takes a GPU if there is one, with `keras`; else `mnn` if it is installed; else `keras`, which alone
+    computes in another precision than float32. Raises InputError if what was asked for is not there or does not go
     together.
     """
     if engine == "mnn" and precision != "float32":
@@ -87,10 +34,64 @@ def choose_engine(engine: str, device: str, precision: str = "float32") -> tuple
     if engine == "mnn":
         if mnn_version() is None:
             raise InputError(
-                "--engine mnn: MNN is not installed, or cannot be loaded; type make setup, which installs it where it "
+                "--engine mnn: MNN is not installed, or cannot be loaded; type make setup, which installs it if it "
                 "has a wheel, or --engine keras"
             )
         return "mnn", "cpu"
     device = resolve_device(device)
     takes_mnn = engine == "auto" and (device, precision) == ("cpu", "float32")
     return ("mnn" if takes_mnn and mnn_version() else "keras"), device
+
+
+def agreed_engine(
+    requested: str, engine: str, network: Network, batch_size: int, images: Callable[[], np.ndarray]
+) -> str:
+    """Return the chosen engine, or `keras` if that is `mnn` and its output differs from Keras' own.
+
+    Args:
+        requested: What was asked for: with `auto` Keras takes over with a warning, with `mnn` InputError is raised.
+        engine: What was chosen.
+        network: The network that both run, once on a machine.
+        batch_size: Images in one forward pass.
+        images: Returns network input (n, S, S, 3); noise is compared too.
+    """
+    if engine != "mnn":
+        return engine
+
+    def images_with_message() -> np.ndarray:
+        log.info("comparing mnn's output with Keras' own, once for this network on this machine")
+        return images()
+
+    try:
+        error = network.error_of_mnn(batch_size, images_with_message)
+    except (InputError, OSError, RuntimeError) as failure:
+        if requested == "mnn":
+            raise
+        log.warning("mnn cannot be used (%s); keras is", failure)
+        return "keras"
+    if error <= LIMIT:
+        log.info("mnn gives what Keras gives, to a relative error of %.1e", error)
+        return engine
+    difference = f"mnn's output differs from Keras' by {error:.1e} (relative L2 norm of an image), more than {LIMIT:g}"
+    if requested == "mnn":
+        raise InputError(f"--engine mnn: {difference}; start another run with --engine keras")
+    log.warning("%s; keras is used", difference)
+    return "keras"
+
+
+def compared_images(request: FeatureRequest) -> np.ndarray:
+    """Return network input, float32 (n, S, S, 3), of a few images from all over the dataset."""
+    dataset, preprocessing = request.dataset, request.preprocessing
+    inputs = [np.empty((0, preprocessing.image_size, preprocessing.image_size, 3), np.float32)]
+    for row in np.linspace(0, len(dataset.ids) - 1, NUM_COMPARED).astype(int):
+        try:
+            inputs.append(preprocessing.prepare(dataset.read(int(row)))[np.newaxis])
+        except InputError:
+            continue  # the extraction says what is wrong with it
+    return np.concatenate(inputs)
+
+
+def library_versions(engine: str) -> dict[str, str]:
+    """Return the versions of the libraries that may change the value of a feature that the engine makes."""
+    ours = (*LIBRARIES[backend_name()], *KerasEngine.libraries)
+    return {name.lower(): version(name) for name in (MNNEngine.libraries if engine == "mnn" else ours)}

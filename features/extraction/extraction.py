@@ -1,7 +1,8 @@
-"""Data set -> engine -> parts -> `features.h5`: whole parts, resumable, in constant memory."""
+"""Dataset -> engine -> parts -> feature file: whole parts, resumable, in constant memory."""
 
 import errno
 import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -11,42 +12,48 @@ from typing import Any, NoReturn
 import h5py
 import numpy as np
 
-from thaw.features.datasets.dataset import Dataset
-from thaw.features.datasets.remote import RemotePath, place
+from thaw.features.datasets.remote import RemotePath, path_or_url
 from thaw.features.errors import InputError
 from thaw.features.extraction.part_maker import PartMaker
 from thaw.features.extraction.parts import peek_part, read_part
-from thaw.features.extraction.spec import Engine, Recipe
+from thaw.features.extraction.spec import Engine, FeatureRequest
 from thaw.features.files.atomic import check_space, remove_leftovers, reserve, whole_path
 from thaw.features.images.decode import DECODING
-from thaw.features.store import create_feature_file, record_digest, values_digest
+from thaw.features.schema import create_feature_file, record_digest, values_digest
 
 log = logging.getLogger("thaw")
 
-REMOVALS = 3  # of the parts, a second apart
+REMOVALS = 3  # attempts to remove the folder of the parts, a second apart
 
 
 class Extraction:
-    """The parts of one feature file: which are done, doing the others, and joining them.
+    """The parts of one feature file: which are done, making the others, and joining them."""
 
-    Parts lie in the folder `<file>.parts` beside the feature file until it is whole, or in a folder of their own within
-    `parts`, a path or a URL.
-    """
+    def __init__(self, request: FeatureRequest):
+        self.request, self.path, self.folder = request, request.path, request.folder
+        self.num_images = len(request.dataset.ids)
+        self.part_rows = request.layers.part_rows(request.batch_size)
+        self.starts = range(0, self.num_images, self.part_rows)
+        self.settings_sha256 = self._settings_digest()
 
-    def __init__(self, path: Path, dataset: Dataset, recipe: Recipe, batch_size: int, parts: str | None = None):
-        self.path, self.dataset, self.recipe, self.batch_size = path, dataset, recipe, batch_size
-        self.folder = parts_folder(path, parts)
-        self.settings_sha256 = recipe.digest(len(dataset.ids), batch_size)
-        self.part_rows = recipe.part_rows(batch_size)
-        self.starts = range(0, len(dataset.ids), self.part_rows)
+    def _settings_digest(self) -> str:
+        """Return the SHA-256 over what determines a part; parts with another digest are not reused."""
+        record = {
+            **self.request.record,
+            "decoding": DECODING,
+            "part_rows": self.part_rows,
+            "batch_size": self.request.batch_size,
+            "num_images": self.num_images,
+        }
+        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
     def part_path(self, start: int) -> Path | RemotePath:
-        """Return where the part that begins with image `start` lies."""
+        """Return the path of the part that begins with image `start`."""
         return self.folder / f"part-{start:09d}.h5"
 
-    def part_size(self, start: int) -> int:
-        """Return how many images of the data set that part covers."""
-        return min(self.part_rows, len(self.dataset.ids) - start)
+    def rows(self, start: int) -> range:
+        """Return the rows of a part's images in the dataset."""
+        return range(start, min(start + self.part_rows, self.num_images))
 
     def missing(self) -> list[int]:
         """Return the starts of the parts that are not there whole and made by these settings."""
@@ -57,88 +64,76 @@ class Extraction:
         return record is not None and record.get("settings_sha256") == self.settings_sha256
 
     def run(self, engine: Engine, progress: Callable[[int], None] = lambda count: None) -> None:
-        """Make every missing part; `progress` is told how many images each finished batch covered."""
+        """Make every missing part; `progress` gets the number of images of each finished batch."""
         missing = self.begin()
-        self.maker().make({self.rows(start): self.part_path(start) for start in missing}, engine, progress)
+        maker = PartMaker(self.request, self.settings_sha256)
+        maker.make({self.rows(start): self.part_path(start) for start in missing}, engine, progress)
 
     def begin(self) -> list[int]:
-        """Make the folder of the parts, see that the disk has room, and return the starts of the missing parts."""
+        """Make the folder of the parts, check that the disk has room, and return the starts of the missing parts."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if isinstance(self.folder, Path):
             remove_leftovers(self.folder)
         remove_leftovers(self.path.parent, self.path.name)
         missing = self.missing()
-        todo = sum(self.part_size(start) for start in missing)
+        todo = sum(len(self.rows(start)) for start in missing)
         # The parts that are missing, then beside all parts the file that they are joined into.
         beside = todo if self.folder.name == f"{self.path.name}.parts" else 0
-        check_space(self.path, self.recipe.image_bytes * (beside + len(self.dataset.ids)))
+        check_space(self.path, self.request.layers.image_bytes * (beside + self.num_images))
         return missing
 
-    def maker(self) -> PartMaker:
-        """Return what makes parts from the data set here."""
-        return PartMaker(self.dataset, self.recipe, self.batch_size, self.settings_sha256)
-
     def maker_of(self, start: int) -> PartMaker:
-        """Return what makes the part that begins with image `start` anywhere: it holds that part's images alone."""
-        images = self.dataset.take(self.rows(start))
-        return PartMaker(images, self.recipe, self.batch_size, self.settings_sha256, start)
+        """Return what makes the part that begins with image `start` on any machine: it holds that part's images."""
+        return PartMaker(self.request.of_rows(self.rows(start)), self.settings_sha256, start)
 
-    def rows(self, start: int) -> range:
-        """Return the places of a part's images in the data set."""
-        return range(start, start + self.part_size(start))
-
-    def join(self, split: np.ndarray, attributes: Mapping[str, Any]) -> dict[str, str]:
+    def join(self, attributes: Mapping[str, Any]) -> dict[str, str]:
         """Write the feature file from its parts, check it, give it its name and remove the parts.
 
-        `split` (N,) uint8 is the side of each of the data set's images. Returns the skipped images, id -> reason.
-        Raises InputError where a part is damaged (it is removed, so that a second call makes it again) or a value
-        is not finite.
+        `attributes` become the file's root attributes.
+        Returns the skipped images, id -> reason. Raises InputError if a part is damaged (it is removed, so that a
+        second call makes it again) or a value is not finite.
         """
-        records = [self._record(start) for start in self.starts]
+        dataset, layers = self.request.dataset, self.request.layers
+        records = [peek_part(self.part_path(start)) or self._give_up(start) for start in self.starts]
         skipped: dict[str, str] = {name: why for record in records for name, why in record["skipped"].items()}
-        rows = np.array([i for i, name in enumerate(self.dataset.ids) if name not in skipped], np.int64)
+        rows = np.array([row for row, name in enumerate(dataset.ids) if name not in skipped], np.int64)
         if len(rows) == 0:
-            raise InputError(f"none of the {len(skipped)} images of {self.dataset.word} can be read")
-        shapes = {name: (len(rows), *shape) for name, shape in self.recipe.shapes.items()}
-        seconds = sum(record["seconds"] for record in records)
+            raise InputError(f"none of the {len(skipped)} images of {dataset.name} can be read")
+        shapes = {name: (len(rows), *shape) for name, shape in layers.shapes.items()}
         remove_leftovers(self.path.parent, self.path.name)  # of a process that was killed while it joined
-        needed = self.recipe.image_bytes * len(rows)
+        needed = layers.image_bytes * len(rows)
         check_space(self.path, needed)
         with whole_path(self.path) as temporary:
-            columns = self._columns(rows, split)
             recorded = {**attributes, "decoding": DECODING}
-            with create_feature_file(temporary, shapes, self.recipe.dtype, columns, recorded) as file:
+            with create_feature_file(temporary, shapes, layers.dtype, self._columns(rows), recorded) as file:
                 reserve(temporary, needed)  # check_space may have counted on room that another process took
-                file.attrs["seconds"] = seconds
+                file.attrs["seconds"] = sum(record["seconds"] for record in records)
                 self._copy_parts(file, rows)
             _seal(temporary, tuple(shapes))
         self._remove_parts()
         return skipped
-
-    def _record(self, start: int) -> dict[str, Any]:
-        record = peek_part(self.part_path(start))
-        return self._give_up(start) if record is None else record
 
     def _give_up(self, start: int) -> NoReturn:
         path = self.part_path(start)
         path.unlink(missing_ok=True)
         raise InputError(f"{path} was damaged and has been removed; type the command again")
 
-    def _columns(self, rows: np.ndarray, split: np.ndarray) -> dict[str, Any]:
+    def _columns(self, rows: np.ndarray) -> dict[str, Any]:
+        dataset = self.request.dataset
         columns: dict[str, Any] = {
-            "labels": self.dataset.labels[rows],
-            "ids": [self.dataset.ids[row] for row in rows],
-            "split": split[rows],
-            "class_names": self.dataset.class_names,
+            "labels": dataset.labels[rows],
+            "ids": [dataset.ids[row] for row in rows],
+            "split": self.request.split[rows],
+            "class_names": dataset.class_names,
         }
-        if self.dataset.groups is not None:
-            columns["groups"] = [self.dataset.groups[row] for row in rows]
+        if dataset.groups is not None:
+            columns["groups"] = [dataset.groups[row] for row in rows]
         return columns
 
     def _copy_parts(self, file: h5py.File, rows: np.ndarray) -> None:
         done = 0
         for start in self.starts:
-            part = read_part(self.part_path(start), tuple(self.recipe.shapes))
+            part = read_part(self.part_path(start), tuple(self.request.layers.shapes))
             values, part_rows, _ = part or self._give_up(start)
             if not np.array_equal(part_rows, rows[done : done + len(part_rows)]):
                 raise RuntimeError(f"{self.part_path(start)} holds other images than its place in the order says")
@@ -165,10 +160,10 @@ class Extraction:
 
 
 def parts_folder(path: Path, parts: str | None) -> Path | RemotePath:
-    """Return where the parts of the feature file `path` lie; within `parts` other runs may have theirs too."""
+    """Return the folder of the parts of the feature file `path`: beside it, or one of its own in the folder `parts`."""
     if parts is None:
         return path.absolute().with_name(f"{path.name}.parts")
-    return place(parts) / f"{path.name}.{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]}.parts"
+    return path_or_url(parts) / f"{path.name}.{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]}.parts"
 
 
 def _seal(path: Path, layers: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Images of a data set -> engine -> whole parts of a feature file, here or on another machine."""
+"""Images of a dataset -> engine -> whole parts of a feature file, on this machine or on another one."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,18 +6,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thaw.features.datasets.dataset import Dataset
 from thaw.features.datasets.remote import RemotePath
 from thaw.features.errors import InputError
 from thaw.features.extraction.parts import GrowingPart
+from thaw.features.extraction.spec import Engine, FeatureRequest
 from thaw.features.prefetch import Behind, load_ahead
-
-if TYPE_CHECKING:
-    from thaw.features.extraction.spec import Engine, Recipe
 
 
 @dataclass(frozen=True)
@@ -31,34 +27,34 @@ class _Batch:
 
 @dataclass(frozen=True)
 class PartMaker:
-    """Makes parts of images of `dataset`, the first of which has the number `first` in the whole data set.
+    """Makes parts of the images of `request`, the first of which has the row `first` in the whole dataset.
 
     Every part is made in batches of its own, so that its values do not depend on which parts are made beside it.
     """
 
-    dataset: Dataset
-    recipe: "Recipe"
-    batch_size: int
+    request: FeatureRequest
     settings_sha256: str
     first: int = 0
 
     def make(
         self,
         parts: Mapping[range, Path | RemotePath],
-        engine: "Engine",
+        engine: Engine,
         progress: Callable[[int], None] = lambda count: None,
     ) -> None:
-        """Make each part, rows -> where it is put; `progress` is told how many images each finished batch covered.
+        """Make parts; images are decoded in threads ahead of the network, and features pooled in a thread behind it.
 
-        Images are decoded and resized in threads, some batches ahead and across the borders of parts; features are
-        pooled and parts written in another thread; this one does nothing but run the network.
+        Args:
+            parts: The rows of each part, and the path that it is written to.
+            engine: What runs the network; this thread does nothing else.
+            progress: Gets the number of images of each finished batch.
         """
         batches = {rows: self._batches(rows) for rows in parts}
         loading = load_ahead(self._load, [batch for some in batches.values() for batch in some])
         with Behind() as writer, closing(loading) as loaded:
             for rows, path in parts.items():
                 began = time.perf_counter()
-                part = GrowingPart(self.recipe.shapes, self.recipe.pooling, self.recipe.dtype)
+                part = GrowingPart(self.request.layers)
                 for batch in islice(loaded, len(batches[rows])):
                     activations = engine(batch.inputs) if batch.rows else {}
                     writer.hand(part.add, batch.rows, activations, batch.skipped)
@@ -67,18 +63,20 @@ class PartMaker:
                 writer.hand(part.write, path, record)
 
     def _batches(self, rows: range) -> list[range]:
-        return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+        size = self.request.batch_size
+        return [rows[start : start + size] for start in range(0, len(rows), size)]
 
     def _load(self, rows: range) -> _Batch:
-        inputs = np.empty((len(rows), self.recipe.image_size, self.recipe.image_size, 3), np.float32)
+        dataset, preprocessing = self.request.dataset, self.request.preprocessing
+        inputs = np.empty((len(rows), preprocessing.image_size, preprocessing.image_size, 3), np.float32)
         read: list[int] = []
         skipped: dict[str, str] = {}
         for row in rows:
             try:
-                inputs[len(read)] = self.recipe.load(self.dataset, row - self.first)
+                inputs[len(read)] = preprocessing.load(dataset, row - self.first)
                 read.append(row)
             except InputError as error:
-                if not self.recipe.skip_bad:
+                if not self.request.skip_bad:
                     raise
-                skipped[self.dataset.ids[row - self.first]] = str(error)
+                skipped[dataset.ids[row - self.first]] = str(error)
         return _Batch(read, inputs[: len(read)], skipped)

@@ -12,39 +12,43 @@ import h5py
 import numpy as np
 
 from thaw.features.datasets.remote import RemotePath
-from thaw.features.errors import CONTAINER_FAULTS
+from thaw.features.errors import FILE_ERRORS
+from thaw.features.extraction.spec import StoredLayers
 from thaw.features.files.atomic import write_whole
 from thaw.features.files.hdf5_guard import check_heaps
-from thaw.features.pooling import layer_and_pooling, pool
-from thaw.features.store import check_array, create_dataset
+from thaw.features.schema import check_array, create_dataset
 
 Found = TypeVar("Found")
 
 
 class GrowingPart:
-    """One part while its batches come in; `layers` name -> the shape of one image's features."""
+    """One part while its batches come in."""
 
-    def __init__(self, layers: Mapping[str, tuple[int, ...]], pooling: str, dtype: str):
-        self._layers, self._pooling, self._dtype = layers, pooling, dtype
-        self._values: dict[str, list[np.ndarray]] = {name: [] for name in layers}
+    def __init__(self, layers: StoredLayers):
+        self._layers = layers
+        self._values: dict[str, list[np.ndarray]] = {name: [] for name in layers.shapes}
         self._rows: list[int] = []
         self._skipped: dict[str, str] = {}
 
     def add(self, rows: Sequence[int], activations: Mapping[str, np.ndarray], skipped: Mapping[str, str]) -> None:
-        """Pool and keep the `activations` (n, H, W, C) by layer of the images at `rows` (n,); `skipped` id -> reason.
+        """Pool and keep one batch.
 
-        Where none of the batch's images could be read, `activations` is empty.
+        Args:
+            rows: The n rows of the images that could be read.
+            activations: Layer -> (n, H, W, C); empty if no image of the batch could be read.
+            skipped: The ids of the other images, with the reason.
         """
-        for name in self._layers if activations else ():
-            layer, pooling = layer_and_pooling(name, self._pooling)
-            self._values[name].append(pool(activations[layer], pooling).astype(self._dtype))
+        if activations:
+            for name, values in self._layers.features_of(activations).items():
+                self._values[name].append(values)
         self._rows += rows
         self._skipped |= skipped
 
     def write(self, path: Path | RemotePath, record: Mapping[str, Any]) -> None:
         """Write what came in as one part, with `record` and the images that were skipped."""
+        shapes, dtype = self._layers.shapes, self._layers.dtype
         layers = {
-            name: np.concatenate([np.empty((0, *self._layers[name]), self._dtype), *values])
+            name: np.concatenate([np.empty((0, *shapes[name]), dtype), *values])
             for name, values in self._values.items()
         }
         write_part(path, layers, np.array(self._rows, np.int64), {**record, "skipped": self._skipped})
@@ -56,7 +60,7 @@ def write_part(
     """Write one part: `layers` name -> (n, ...) values, `rows` (n,) int64 positions in the data set, and a record.
 
     `record` is kept as JSON; its `settings_sha256` tells which settings made the part. The HDF5 file is made in memory
-    first: HDF5 itself can crash the process where the disk fills up, a plain write fails cleanly.
+    first: HDF5 itself can crash the process if the disk fills up, a plain write fails cleanly.
     """
     digest = hashlib.sha256(np.ascontiguousarray(rows))
     for name in layers:
@@ -77,7 +81,7 @@ def write_part(
 def read_part(
     path: Path | RemotePath, layers: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]] | None:
-    """Read a part back as (`layers`, `rows`, `record`), or None where it is missing, damaged or not a part."""
+    """Read a part back as (`layers`, `rows`, `record`), or None if it is missing, damaged or not a part."""
 
     def whole(file: h5py.File) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]] | None:
         check_array(file, "rows", "i", dimensions=(1,))
@@ -94,7 +98,7 @@ def read_part(
 
 
 def peek_part(path: Path | RemotePath) -> dict[str, Any] | None:
-    """Return a part's record without reading its values, or None where there is no readable part."""
+    """Return a part's record without reading its values, or None if there is no readable part."""
     return _read(path, _record)
 
 
@@ -103,7 +107,7 @@ def _record(file: h5py.File) -> dict[str, Any]:
 
 
 def _read(path: Path | RemotePath, what: Callable[[h5py.File], Found]) -> Found | None:
-    """Return what is asked of the part's open file, None where it is missing or not there to be read."""
+    """Return what `what` reads of the part's open file, None if it is missing or cannot be read."""
     try:
         if isinstance(path, Path):
             check_heaps(path)
@@ -111,5 +115,5 @@ def _read(path: Path | RemotePath, what: Callable[[h5py.File], Found]) -> Found 
             return what(file)
     except MemoryError:  # says nothing of the part
         raise
-    except CONTAINER_FAULTS:
+    except FILE_ERRORS:
         return None

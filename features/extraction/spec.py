@@ -1,24 +1,20 @@
-"""What is asked of an extraction, apart from the images: how each becomes feature vectors, and by what engine."""
+"""What is asked of an extraction: which images, through which network, prepared how, which layers, and where to."""
 
-import hashlib
-import json
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from thaw.features.datasets.dataset import Dataset
-from thaw.features.images.decode import DECODING, least_side
+from thaw.features.datasets.remote import RemotePath
+from thaw.features.engines.network import Network
+from thaw.features.images.decode import least_side
 from thaw.features.images.preprocess import normalize, resize
-
-log = logging.getLogger("thaw")
-
+from thaw.features.pooling import layer_and_pooling, pool, pooled_shape
 
 PART_ROWS = 512
-
-
 PART_BYTES = 2**26
 
 
@@ -32,31 +28,48 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How an image becomes feature vectors, apart from the network.
-
-    `shapes` maps each layer to the shape of one image's features, (D,) or (H, W, C); `record` is everything that
-    determines the values (settings, digests, versions) and is kept in every file made.
-    """
+class Preprocessing:
+    """How an image becomes network input, float32 (S, S, 3); `flip` if its mirror does."""
 
     image_size: int
     resize: str
     normalize: str
-    pooling: str
-    dtype: str
-    shapes: Mapping[str, tuple[int, ...]]
-    record: Mapping[str, Any]
-    skip_bad: bool = False
     flip: bool = False
 
+    @property
+    def least_side(self) -> int | None:
+        """The shorter side in pixels that a JPEG may be decoded at, None for its full size."""
+        return least_side(self.image_size, self.resize)
+
     def load(self, dataset: Dataset, row: int) -> np.ndarray:
-        """Return network input, float32 (S, S, 3), of a data set's image, decoded now; raises InputError."""
-        return self.prepare(dataset.read(row, least_side(self.image_size, self.resize)))
+        """Return the network input of one image of a dataset, decoded now; raises InputError."""
+        return self.prepare(dataset.read(row, self.least_side))
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """Return network input, float32 (S, S, 3), from one decoded image, uint8 (H, W, 3)."""
+        """Return the network input of one decoded image, uint8 (H, W, 3)."""
         image = image[:, ::-1] if self.flip else image
         return normalize(resize(image, self.image_size, self.resize), self.normalize)
+
+
+@dataclass(frozen=True)
+class StoredLayers:
+    """The layers of a feature file: `shapes` maps their names to the shape of one image's features, (D,) or (H, W, C).
+
+    A name is that of a layer, pooled by `pooling`, or `layer:pooling`. `dtype` is the number type in the file.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    pooling: str
+    dtype: str = "float32"
+
+    @classmethod
+    def of(cls, network: Network, names: tuple[str, ...], pooling: str, dtype: str) -> "StoredLayers":
+        """Return the layers `names` of a network's activations, with their shapes."""
+        shapes = {}
+        for name in names:
+            layer, own = layer_and_pooling(name, pooling)
+            shapes[name] = pooled_shape(own, network.backbone.output_shape(layer, network.image_size))
+        return cls(shapes, pooling, dtype)
 
     @property
     def image_bytes(self) -> int:
@@ -64,16 +77,49 @@ class Recipe:
         return np.dtype(self.dtype).itemsize * sum(int(np.prod(shape)) for shape in self.shapes.values())
 
     def part_rows(self, batch_size: int) -> int:
-        """Return the images in a part: 512, or as many as fit 64 MiB, in whole batches and at least one."""
+        """Return the images in a part: 512, or as many as fit 64 MiB, in whole batches and at least one batch."""
         return max(1, min(PART_ROWS, PART_BYTES // self.image_bytes) // batch_size) * batch_size
 
-    def digest(self, num_images: int, batch_size: int) -> str:
-        """Return the SHA-256 over what determines a part; parts with another digest are not reused."""
-        record = {
-            **self.record,
-            "decoding": DECODING,
-            "part_rows": self.part_rows(batch_size),
-            "batch_size": batch_size,
-            "num_images": num_images,
-        }
-        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    def features_of(self, activations: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the features (n, ...) by name of activations (n, H, W, C) by layer."""
+        pairs = {name: layer_and_pooling(name, self.pooling) for name in self.shapes}
+        return {name: pool(activations[layer], own).astype(self.dtype) for name, (layer, own) in pairs.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureRequest:
+    """One feature file that is wanted.
+
+    Attributes:
+        run: The folder of the run that it belongs to.
+        path: Where the file goes; its parts lie in `folder` until it is whole.
+        dataset: The N images, in the order of the rows.
+        split: uint8 (N,), the split of each image as an index into SPLITS.
+        layers: What is stored of the network's activations.
+        network: The frozen network that gives these.
+        preprocessing: How an image becomes the network's input.
+        record: Everything that determines the values (settings, digests); kept in the file.
+        engine, device: What runs the network, `auto` too.
+        batch_size: Images in one forward pass.
+        skip_bad: If images that cannot be read are left out instead of ending the extraction.
+        is_sample: If the images are some of a run's, whose engine was compared with Keras already; nothing is logged.
+    """
+
+    run: Path
+    path: Path
+    dataset: Dataset
+    split: np.ndarray
+    layers: StoredLayers
+    network: Network
+    preprocessing: Preprocessing
+    record: Mapping[str, Any]
+    folder: Path | RemotePath
+    engine: str = "auto"
+    device: str = "auto"
+    batch_size: int = 64
+    skip_bad: bool = False
+    is_sample: bool = field(default=False, kw_only=True)
+
+    def of_rows(self, rows: range) -> "FeatureRequest":
+        """Return the request for some of the images; it can be sent to another machine without the others."""
+        return replace(self, dataset=self.dataset.take(rows), split=self.split[rows.start : rows.stop])

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,14 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
-from thaw.features.datasets.dataset import Dataset, load_dataset
+from thaw.features.datasets.dataset import Dataset
 from thaw.features.pooling import resolve_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.selection.probing import HELD_OUT_ROWS, nested_order, probe_folds
 from thaw.models.selection.search import Folds
+from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import Shared
-from thaw.pipeline.extraction import extract
-from thaw.pipeline.extraction.feature_files import Sample, Wanted
+from thaw.pipeline.extraction.extract import make_features
+from thaw.pipeline.extraction.feature_files import FeatureSet
+from thaw.pipeline.run.run_json import dataset_of
 
 FOLDER = "advice"
 
@@ -38,8 +41,7 @@ class Survey:
     @cached_property
     def dataset(self) -> Dataset:
         """The run's data set, listed once for all samples."""
-        given = self.settings
-        return load_dataset(given.dataset, given.data, given.target, given.max_pixels)
+        return dataset_of(self.settings)
 
     @property
     def folder(self) -> Path:
@@ -85,22 +87,23 @@ class Survey:
         name: str,
         rows: np.ndarray,
         layers: Sequence[str],
-        sides: np.ndarray | None = None,
+        split: np.ndarray | None = None,
         **changed: object,
     ) -> Path:
         """Return the path of a feature file of the images at `rows` (n,) of features.h5, made unless it is there.
 
-        `layers` are layers, or `layer:pooling`; `sides` (n,) uint8 is the sample's own split; `changed` are settings in
+        `layers` are layers, or `layer:pooling`; `split` (n,) uint8 is the sample's own split; `changed` are settings in
         which it differs from the run (image_size, weights, pooling). The file's rows are in the order of features.h5.
         """
-        settings = self.settings.model_copy(update=changed)
-        places = np.argsort(rows)
-        images = self.dataset.subset([self.features.ids[row] for row in rows[places]])
-        split = np.zeros(len(rows), np.uint8) if sides is None else sides[places]
-        path = self.folder / f"{name}.h5"
-        engine = str(self.features.attributes["engine"])
-        own = (tuple(layers), settings.pooling, "float32", settings.weights)
-        return extract.main(settings, Wanted(path, *own, engine=engine, sample=Sample(images, split)))
+        given = {"layers": ",".join(layers), "dtype": "float32", "engine": str(self.features.attributes["engine"])}
+        wanted = FeatureSet(
+            self.settings.model_copy(update={**changed, **given}), f"{FOLDER}/{name}.h5", is_sample=True
+        )
+        order = np.argsort(rows)
+        images = self.dataset.subset([self.features.ids[row] for row in rows[order]])
+        split = np.zeros(len(rows), np.uint8) if split is None else split[order]
+        with nullcontext() if wanted.path.exists() else connected(wanted.settings) as client:
+            return make_features(wanted.request(images, split), client)
 
     def clear(self) -> None:
         """Remove the samples' features."""

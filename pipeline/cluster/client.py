@@ -33,11 +33,11 @@ _open: dict[tuple[int | None, str | None], "Client"] = {}
 
 @contextmanager
 def connected(settings: Shared) -> Iterator["Client | None"]:
-    """Yield a client of the cluster that the settings name, None where they name none (`workers`, `cluster`).
+    """Yield a client of the cluster that the settings name, None if they name none (`workers`, `cluster`).
 
     Within the block of another call with the same two settings the same client is yielded, and stays open. The workers
-    are there and have the client's versions. Raises InputError where that is not so, and where the block ends because
-    the scheduler is lost or a piece of work has ended several workers.
+    are there and have the client's versions. Raises InputError if they are not, and if the block ends because the
+    scheduler is lost or a piece of work has ended several workers.
     """
     key = (settings.workers, settings.cluster)
     if key == (None, None) or key in _open:
@@ -62,7 +62,7 @@ def workers_of(client: "Client") -> list[str]:
 
 @contextmanager
 def explained(client: "Client") -> Iterator[None]:
-    """Raise InputError, one line that says what to do, where the block ends because the cluster has failed."""
+    """Raise InputError, one line that says what to do, if the block ends because the cluster has failed."""
     from distributed import KilledWorker
     from distributed.comm import CommClosedError
 
@@ -95,7 +95,7 @@ def _client(settings: Shared) -> Iterator["Client"]:
             f"{option}: the package distributed is not installed; type make setup EXTRA=cluster, or leave it out"
         ) from None
     if not settings.debug:
-        for name in ("distributed", "distributed.client"):  # what goes wrong is said in one line, here
+        for name in ("distributed", "distributed.client"):  # an error is one line, printed here
             logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as closing:
         address: Any = settings.cluster or closing.enter_context(_local_cluster(settings))
@@ -104,7 +104,7 @@ def _client(settings: Shared) -> Iterator["Client"]:
         except (OSError, TimeoutError, ValueError) as error:
             raise InputError(
                 f"no scheduler answers at {settings.cluster} within {CONNECT_SECONDS} s ({_line(error)}); start one by "
-                ".venv/bin/dask scheduler, or mend the address (--cluster HOST:PORT)"
+                ".venv/bin/dask scheduler, or correct the address (--cluster HOST:PORT)"
             ) from None
         closing.callback(client.close, timeout=2)
         yield client
@@ -125,7 +125,7 @@ def _local_cluster(settings: Shared) -> "SpecCluster":
     scheduler = {"cls": distributed.Scheduler, "options": {**host, "port": 0, "allowed_failures": ALLOWED_FAILURES}}
     memory = distributed.system.MEMORY_LIMIT // number
     common = {**host, "nthreads": 1, "memory_limit": memory, "silence_logs": _level(settings)}
-    cores = {"LOKY_MAX_CPU_COUNT": str(max(1, num_cores() // number))}  # what `num_cores` and TensorFlow then heed
+    cores = {"LOKY_MAX_CPU_COUNT": str(max(1, num_cores() // number))}  # what `num_cores` and TensorFlow then follow
     workers = {
         i: {"cls": distributed.Nanny, "options": {**common, "env": {**cores, **devices[i]}}} for i in range(number)
     }
@@ -139,7 +139,7 @@ def _level(settings: Shared) -> int:
 def _devices(settings: Shared, number: int) -> list[dict[str, str]]:
     """Return what each worker's environment says of GPUs: one for each worker, none with --device cpu.
 
-    Raises InputError where there are fewer GPUs than workers.
+    Raises InputError if there are fewer GPUs than workers.
     """
     if settings.device == "cpu":
         return [{"CUDA_VISIBLE_DEVICES": "-1"}] * number
@@ -166,7 +166,7 @@ def _gpus() -> list[str]:
 
 
 def _wait_for_workers(client: "Client", settings: Shared) -> None:
-    """Wait for all workers of a local cluster, for one of another; raises InputError where none comes."""
+    """Wait for all workers of a local cluster, for one of another; raises InputError if none comes."""
     number, seconds = (settings.workers, LOCAL_SECONDS) if settings.workers else (1, WORKER_SECONDS)
     began = time.monotonic()
     while len(workers_of(client)) < number:
@@ -189,7 +189,7 @@ def installed() -> dict[str, str]:
 
 
 def _source_digest() -> str:
-    """Return the SHA-256 over this project's own source, which may differ where the version does not."""
+    """Return the SHA-256 over this project's own source, which may differ if the version does not."""
     root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
     for package in ("features", "models", "pipeline"):
         for path in sorted((root / package).rglob("*.py")):
@@ -198,14 +198,14 @@ def _source_digest() -> str:
 
 
 def check_versions(client: "Client") -> None:
-    """Raise InputError, naming both, where a worker has other versions than this process of what decides values."""
+    """Raise InputError if a worker has other versions than this process of what decides values; it names both."""
     own = installed()
     for worker, found in client.run(installed, on_error="return").items():
         compare_versions(worker, found, own)
 
 
 def compare_versions(worker: str, found: Mapping[str, str] | Exception, own: Mapping[str, str]) -> None:
-    """Raise InputError where a worker's `found` versions are not the client's `own`, or it could not say them."""
+    """Raise InputError if a worker's `found` versions are not the client's `own`, or it could not find them."""
     if isinstance(found, Exception):
         raise InputError(
             f"worker {worker} cannot run Thaw ({_line(found)}); on its machine type make setup EXTRA=cluster, and "
@@ -213,8 +213,8 @@ def compare_versions(worker: str, found: Mapping[str, str] | Exception, own: Map
         )
     differing = [name for name in own if found.get(name) != own[name]]
     if differing:
-        said = ", ".join(f"{name} {found.get(name)} on the worker and {own[name]} here" for name in differing)
+        versions = ", ".join(f"{name} {found.get(name)} on the worker and {own[name]} here" for name in differing)
         raise InputError(
-            f"worker {worker} has other versions: {said}; bring both to the same commit, type make setup "
+            f"worker {worker} has other versions: {versions}; bring both to the same commit, type make setup "
             "EXTRA=cluster there and here, and start the worker again"
         )

@@ -1,23 +1,15 @@
-"""Who makes the parts of a feature file: this process, or the workers of a cluster."""
+"""What makes the parts of a feature file: this process, or the workers of a cluster."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
-from thaw.features.datasets.dataset import Dataset
-from thaw.features.datasets.remote import RemotePath
-from thaw.features.engines.network import Network
 from thaw.features.engines.utilisation import Watched
-from thaw.features.extraction import choice
-from thaw.features.extraction.choice import choose_engine
+from thaw.features.extraction.choice import agreed_engine, choose_engine, compared_images
 from thaw.features.extraction.extraction import Extraction
+from thaw.features.extraction.spec import FeatureRequest
 from thaw.pipeline.cluster import scheduling
 from thaw.pipeline.cluster.client import workers_of
-from thaw.pipeline.cluster.worker import Job
 from thaw.pipeline.progress import counting
 
 if TYPE_CHECKING:
@@ -26,102 +18,68 @@ if TYPE_CHECKING:
 log = logging.getLogger("thaw")
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is asked for: an engine and a device (`auto` too), the weights' source and seed, for which images.
-
-    `folder` is where the parts go. `pictures()` gives a few images as network input (n, S, S, 3), which the engines'
-    numbers are compared on; None where they are not to be compared.
-    """
-
-    engine: str
-    device: str
-    weights: str
-    seed: int
-    batch_size: int
-    folder: Path | RemotePath
-    dataset: Dataset
-    pictures: Callable[[], np.ndarray] | None
-
-
-class Maker(Protocol):
+class Executor(Protocol):
     """Makes parts."""
 
-    def choose(self, request: Request) -> tuple[str, str]:
-        """Return the engine and the device that are taken; raises InputError where what is asked for cannot be."""
+    def choose(self, request: FeatureRequest) -> FeatureRequest:
+        """Return the request with the engine and the device that are taken.
 
-    def run(self, extraction: Extraction, missing: int, quiet: bool) -> None:
-        """Make the parts that are missing, `missing` images, with what was chosen; `quiet` says nothing of it."""
+        Raises InputError if what is asked for cannot be. If mnn's numbers are not Keras' own, Keras is taken.
+        """
+
+    def run(self, extraction: Extraction, missing: int) -> None:
+        """Make the parts that are missing, of `missing` images."""
 
 
-class Here:
+class LocalExecutor:
     """This process makes the parts."""
 
-    def __init__(self, network: Network):
-        self._network, self._chosen = network, ("keras", "cpu")
+    def choose(self, request: FeatureRequest) -> FeatureRequest:
+        """Return the request with the engine and the device that are taken."""
+        network = request.network
+        engine, device = choose_engine(request.engine, request.device, network.precision)
+        if not request.is_sample:
+            given = (request.engine, engine, network, request.batch_size)
+            engine = agreed_engine(*given, lambda: compared_images(request))
+        return replace(request, engine=engine, device=device)
 
-    def choose(self, request: Request) -> tuple[str, str]:
-        """Return the engine and the device that are taken; raises InputError where what is asked for cannot be."""
-        asked = (request.engine, request.device)
-        if request.pictures is None:
-            self._chosen = choose_engine(*asked, self._network.precision)
-        else:
-            self._chosen = choice.settle(*asked, self._network, request.batch_size, request.pictures)
-        return self._chosen
-
-    def run(self, extraction: Extraction, missing: int, quiet: bool) -> None:
+    def run(self, extraction: Extraction, missing: int) -> None:
         """Make the parts that are missing."""
-        engine, device = self._chosen
-        started = self._network.start(engine, extraction.batch_size, device)
-        if quiet:
-            extraction.run(started)
+        request = extraction.request
+        engine = request.network.start(request.engine, request.batch_size, request.device)
+        if request.is_sample:
+            extraction.run(engine)
             return
-        name = self._network.backbone.name
-        log.info("engine: %s on %s; network %s:\n%s", engine, device, name, started.describe())
-        watched = Watched(started)
+        network = request.network
+        used = (request.engine, request.device, network.backbone.name, network.describe())
+        log.info("engine: %s on %s; network %s:\n%s", *used)
+        watched = Watched(engine)
         with counting("features", missing) as advance:
             extraction.run(watched, advance)
-        if said := watched.said():
-            log.info("%s", said)
+        if message := watched.summary():
+            log.info("%s", message)
 
 
-class OnWorkers:
+class ClusterExecutor:
     """The workers of a cluster make the parts."""
 
-    def __init__(self, network: Network, client: "Client"):
-        self._network, self._client = network, client
-        self._job: Job | None = None
+    def __init__(self, client: "Client"):
+        self._client = client
 
-    def choose(self, request: Request) -> tuple[str, str]:
-        """Return what the workers take, having seen that each reaches the storage and the images."""
-        network = self._network
-        job = Job(
-            network.backbone.name,
-            request.weights,
-            network.weights.sha256,
-            request.seed,
-            network.layers,
-            network.image_size,
-            network.precision,
-            request.engine,
-            request.device,
-            request.batch_size,
-            scheduling.neighbours(self._client),
-        )
-        job = scheduling.check_workers(self._client, request.folder, request.dataset, job)
-        if job.engine == "mnn" and request.pictures is not None:
-            job = scheduling.compare_engines(self._client, job, request.engine, request.pictures())
-        self._job = job
-        return job.engine, job.device
+    def choose(self, request: FeatureRequest) -> FeatureRequest:
+        """Return the request with what the workers take, after each has reached the storage and the images."""
+        chosen = scheduling.check_workers(self._client, request)
+        if chosen.engine != "mnn" or request.is_sample:
+            return chosen
+        return scheduling.compare_engines(self._client, chosen, request.engine)
 
-    def run(self, extraction: Extraction, missing: int, quiet: bool) -> None:
+    def run(self, extraction: Extraction, missing: int) -> None:
         """Have the parts made that are missing."""
-        if self._job is None:
-            raise RuntimeError("nothing was chosen yet")
-        job = replace(self._job, batch_size=extraction.batch_size)
-        if quiet:
-            scheduling.run(self._client, extraction, job, lambda count: None)
+        request = extraction.request
+        if request.is_sample:
+            scheduling.run(self._client, extraction, lambda count: None)
             return
-        log.info("engine: %s on %s of %d worker(s)", job.engine, job.device, len(workers_of(self._client)))
+        workers = len(workers_of(self._client))
+        log.info("engine: %s on %s of %d worker(s)", request.engine, request.device, workers)
         with counting("features", missing) as advance:
-            scheduling.run(self._client, extraction, job, advance)
+            scheduling.run(self._client, extraction, advance)

@@ -1,24 +1,27 @@
-"""The feature files of a run: where each lies, what it is made from, and whether it is that."""
+"""The feature files of a run: where each lies, what it is made with, and whether a file that is there is that."""
 
-import logging
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from thaw.features.backbones.registry import get_backbone
+from thaw.features.backbones.weights import load_weights
 from thaw.features.datasets.dataset import Dataset
+from thaw.features.engines.network import Network
 from thaw.features.errors import InputError
+from thaw.features.extraction.extraction import parts_folder
+from thaw.features.extraction.spec import FeatureRequest, Preprocessing, StoredLayers
 from thaw.features.images.decode import DECODING
+from thaw.features.pooling import layer_and_pooling
 from thaw.features.store import FeatureFile
 from thaw.pipeline.config import Shared
+from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.run_json import another_run
 
-if TYPE_CHECKING:
-    pass
-log = logging.getLogger("thaw")
-
-
+FILE = "features.h5"
 # What a feature file records, and what has to agree before it is used again.
 RECORDED = (
     *("dataset", "backbone", "weights_sha256", "image_size", "resize", "normalize", "pooling", "dtype", "layers"),
@@ -26,80 +29,99 @@ RECORDED = (
 )
 
 
-# What a file has where it records nothing, having been made before there was a choice.
-UNSAID = {"engine_precision": "float32", "decoding": 1}
-
-
 @dataclass(frozen=True)
-class Sample:
-    """Some images of the data set, and the side of each in the sample's own split, (n,) uint8."""
+class FeatureSet:
+    """One feature file of a run, by the settings that it is made with.
 
-    dataset: Dataset
-    sides: np.ndarray
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """One feature file: where it lies, what it holds, from which weights, if of mirrored images, and by what engine.
-
-    With a `sample` it is of these images alone, and the engine's numbers, compared for the run, are not compared again.
+    `name` is its path within the run. With `flip` it is of the mirrored images. A sample is of some of the images.
     """
 
-    path: Path
-    layers: tuple[str, ...]
-    pooling: str
-    dtype: str
-    weights: str
+    settings: Shared
+    name: str = FILE
     flip: bool = False
-    engine: str = "auto"
-    sample: Sample | None = None
+    is_sample: bool = False
 
-    def settings(self, settings: Shared) -> dict[str, Any]:
-        """Return what the file records of the run's settings and of its own."""
-        names = ("dataset", "backbone", "image_size", "resize", "normalize", "engine_precision")
-        own: dict[str, Any] = {"pooling": self.pooling, "dtype": self.dtype, "layers": ",".join(sorted(self.layers))}
-        own |= {"decoding": DECODING} | ({"view": "flip"} if self.flip else {})
-        own |= {"engine": self.engine} if self.engine != "auto" else {}  # auto takes what is there
-        return {**{name: getattr(settings, name) for name in names}, **own}
+    @property
+    def path(self) -> Path:
+        """The file's path."""
+        return self.settings.run_folder / self.name
+
+    def record(self) -> dict[str, Any]:
+        """Return what the file records of its settings; with the engine `auto` any engine's file will do."""
+        names = ("dataset", "backbone", "image_size", "resize", "normalize", "engine_precision", "pooling", "dtype")
+        record = {name: getattr(self.settings, name) for name in names}
+        record |= {"layers": ",".join(sorted(self.settings.layer_names)), "decoding": DECODING}
+        record |= {"view": "flip"} if self.flip else {}
+        return record | ({"engine": self.settings.engine} if self.settings.engine != "auto" else {})
+
+    def network(self) -> Network:
+        """Return the frozen network, its weights read; raises InputError if they cannot be had."""
+        given = self.settings
+        backbone = get_backbone(given.backbone)
+        layers = tuple(dict.fromkeys(layer_and_pooling(name, given.pooling)[0] for name in given.layer_names))
+        weights = load_weights(given.weights, backbone, given.seed)
+        return Network(
+            *(backbone, weights, layers, given.image_size, given.engine_precision),
+            source=given.weights,
+            seed=given.seed,
+        )
+
+    def request(self, dataset: Dataset, split: np.ndarray, network: Network | None = None) -> FeatureRequest:
+        """Return the request for the file of N images, each in a split, uint8 (N,)."""
+        given, network = self.settings, network or self.network()
+        digests = {
+            "weights_sha256": network.weights.sha256,
+            "dataset_sha256": dataset.digest(),
+            "split_sha256": split_csv.digest(given.run_folder),
+        }
+        return FeatureRequest(
+            run=given.run_folder,
+            path=self.path,
+            dataset=dataset,
+            split=split,
+            layers=StoredLayers.of(network, given.layer_names, given.pooling, given.dtype),
+            network=network,
+            preprocessing=Preprocessing(given.image_size, given.resize, given.normalize, self.flip),
+            record={**self.record(), **digests},
+            folder=parts_folder(self.path, given.parts),
+            engine=given.engine,
+            device=given.device,
+            batch_size=min(given.batch_size, len(dataset.ids)),
+            skip_bad=given.skip_bad,
+            is_sample=self.is_sample,
+        )
 
 
-def features_of(settings: Shared) -> Wanted:
-    """Return the run's own feature file."""
-    path = settings.run_folder / "features.h5"
-    given = (settings.layer_names, settings.pooling, settings.dtype, settings.weights)
-    return Wanted(path, *given, engine=settings.engine)
+def random_of(settings: Shared) -> FeatureSet:
+    """Return the feature set of the baseline `random`: the same layers of the seeded random network."""
+    return FeatureSet(settings.model_copy(update={"weights": "random"}), f"random/{FILE}")
 
 
-def random_of(settings: Shared) -> Wanted:
-    """Return the feature file of the baseline `random`: the same layers of the seeded random network."""
-    return replace(features_of(settings), path=settings.run_folder / "random" / "features.h5", weights="random")
-
-
-def activations_of(settings: Shared, layer: str, flip: bool = False, engine: str | None = None) -> Wanted:
-    """Return the file of one layer's whole activations, of the images or of their mirrors.
+def activations_of(settings: Shared, layer: str, flip: bool = False, engine: str | None = None) -> FeatureSet:
+    """Return the feature set of one layer's whole activations, of the images or of their mirrors.
 
     By an `engine` that is not the run's own they lie in a file beside.
     """
     engine = engine or settings.engine
     name = f"{layer}{'-flip' if flip else ''}{f'-{engine}' if engine != settings.engine else ''}.h5"
-    return Wanted(
-        settings.run_folder / "activations" / name, (layer,), "none", "float32", settings.weights, flip, engine
-    )
+    whole = {"layers": layer, "pooling": "none", "dtype": "float32", "engine": engine}
+    return FeatureSet(settings.model_copy(update=whole), f"activations/{name}", flip)
 
 
-def check_features(path: Path, expected: dict[str, Any], run: Path) -> None:
-    """Raise InputError where the feature file at `path` was made from other settings, images or weights."""
+def check_features(path: Path, expected: Mapping[str, Any], run: Path) -> None:
+    """Raise InputError if a feature file of the run was made from other settings, images or weights than `expected`."""
     with FeatureFile(path) as features:
-        received = {**UNSAID, **features.attributes}
+        received = features.attributes
     differing = [name for name in RECORDED if name in expected and received.get(name) != expected[name]]
-    if differing:
-        name = differing[0]
-        if name == "split_sha256":
-            raise InputError(
-                f"{run / 'split.csv'} was changed after {path} was made by it; put it back, remove {path} to extract "
-                f"by what it says now, or start another run: {another_run(run)}"
-            )
+    if not differing:
+        return
+    name = differing[0]
+    if name == "split_sha256":
         raise InputError(
-            f"{path} was made with another {name} ({received.get(name)}; now {expected[name]}); "
-            f"remove it to extract again, or start another run: {another_run(run)}"
+            f"{run / 'split.csv'} was changed after {path} was made by it; put it back, remove {path} to extract "
+            f"by what it says now, or start another run: {another_run(run)}"
         )
+    raise InputError(
+        f"{path} was made with another {name} ({received.get(name)}; now {expected[name]}); "
+        f"remove it to extract again, or start another run: {another_run(run)}"
+    )

@@ -10,7 +10,7 @@ import pytest
 
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.backbones.weights import load_weights
-from thaw.features.engines import agreement, keras_engine
+from thaw.features.engines import agreement
 from thaw.features.engines.agreement import compare, kept_or_measured, relative_error, verdicts_folder
 from thaw.features.engines.keras_engine import KerasEngine
 from thaw.features.engines.mnn_engine import mnn_version
@@ -148,7 +148,7 @@ def no_pictures() -> np.ndarray:
 def test_mnn_passes_and_is_not_asked_twice(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     error = network.error_of_mnn(3, no_pictures)
     assert 0 < error < agreement.LIMIT
-    monkeypatch.setattr(keras_engine, "KerasEngine", None)  # what a second measurement would need
+    monkeypatch.setattr("thaw.features.engines.network.KerasEngine", None)  # what a second measurement would need
     assert network.error_of_mnn(3, no_pictures) == error
 
 
@@ -161,5 +161,5 @@ def test_an_engine_that_computes_something_else_is_found_out(network: Network, m
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
             return {name: values * np.float32(1.002) for name, values in super().__call__(images).items()}
 
-    monkeypatch.setattr(keras_engine, "MNNEngine", Wrong)
+    monkeypatch.setattr("thaw.features.engines.network.MNNEngine", Wrong)
     assert network.error_of_mnn(3, no_pictures) == pytest.approx(2e-3, rel=0.01)

@@ -16,6 +16,7 @@ from thaw.features.datasets.dataset import load_dataset
 from thaw.features.engines.agreement import relative_error
 from thaw.features.engines.keras_engine import KerasEngine
 from thaw.features.engines.mnn_engine import MNNEngine, mnn_version
+from thaw.features.engines.network import Network
 from thaw.features.errors import InputError
 from thaw.features.images.preprocess import normalize, resize
 
@@ -99,8 +100,8 @@ def test_below_the_minimum_size(weights: Weights) -> None:
         MNNEngine(VGG16, weights, ("block5_pool",), 31)
 
 
-def test_the_table_of_layers(engine: MNNEngine) -> None:
-    text = engine.describe()
+def test_the_table_of_layers(weights: Weights) -> None:
+    text = Network(VGG16, weights, ("block5_pool",), 32).describe()
     assert text.count("frozen") == len(VGG16.layers)
     assert "14,714,688 parameters, 0 of them trainable" in text
 

@@ -42,7 +42,7 @@ def test_busy_is_the_share_after_the_first_batch(clock: Clock) -> None:
         assert watched(np.ones((4, 2, 2, 3)))["layer"].shape == (4, 2, 2, 3)
     assert watched.busy == pytest.approx(4 / 8)
     assert watched.rate == pytest.approx(8 / 4)
-    assert watched.said() == (
+    assert watched.summary() == (
         "the engine was busy 50 % of the time at 2 images/s; it waited for images 50 % of the time"
     )
     assert watched.batch_size == 4
@@ -53,4 +53,4 @@ def test_one_batch_says_nothing(clock: Clock, batches: int) -> None:
     watched = Watched(Slow(clock))
     for _ in range(batches):
         watched(np.ones((1, 2, 2, 3)))
-    assert watched.busy is watched.rate is watched.said() is None
+    assert watched.busy is watched.rate is watched.summary() is None

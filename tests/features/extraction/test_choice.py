@@ -1,10 +1,9 @@
 """Which engine makes a feature file, what is said about it, and that engines are not mixed."""
 
-import json
 import logging
 import subprocess
 import sys
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -14,21 +13,23 @@ import pytest
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.backbones.weights import load_weights
 from thaw.features.datasets.dataset import load_dataset
+from thaw.features.engines.backend import resolve_device
 from thaw.features.engines.mnn_engine import MNNEngine, mnn_version
 from thaw.features.engines.network import Network
 from thaw.features.errors import InputError
-from thaw.features.extraction import choice
-from thaw.features.extraction.spec import Recipe
+from thaw.features.extraction.choice import agreed_engine, choose_engine, compared_images
 from thaw.pipeline.cli import run
 from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction import extract
 from thaw.pipeline.run.run_json import read_run_settings
 
+from tests.builders.extraction import request
+
 VGG16 = BACKBONES["vgg16"]
 ROOT = Path(__file__).resolve().parents[3]
 FAST = ("--image-size", "32", "--layers", "block1_pool", "--pooling", "avg", "--weights", "random")
 
-needs_mnn = pytest.mark.skipif(mnn_version() is None, reason="MNN is not installed: make setup, where it has a wheel")
+needs_mnn = pytest.mark.skipif(mnn_version() is None, reason="MNN is not installed: make setup, if it has a wheel")
 
 
 def thaw(*arguments: object) -> int:
@@ -40,17 +41,15 @@ def engine_of(path: Path) -> str:
         return str(file.attrs["engine"])
 
 
-def settle(requested: str, monkeypatch: pytest.MonkeyPatch, error: float) -> tuple[str, str]:
-    monkeypatch.setattr(choice, "choose_engine", lambda engine, device, precision: ("mnn", "cpu"))
-    monkeypatch.setattr(Network, "error_of_mnn", lambda self, batch_size, pictures: error)
+def agreed(requested: str, monkeypatch: pytest.MonkeyPatch, error: float) -> str:
+    monkeypatch.setattr(Network, "error_of_mnn", lambda self, batch_size, images: error)
     network = Network(VGG16, load_weights("random", VGG16), ("block1_pool",), 32)
-    recipe = Recipe(32, "bilinear", "caffe", "avg", "float32", {"block1_pool": (64,)}, {})
-    return choice.settle(requested, "auto", network, 8, partial(choice.some_pictures, load_dataset("digits"), recipe))
+    return agreed_engine(requested, "mnn", network, 8, lambda: np.zeros((0, 32, 32, 3), np.float32))
 
 
 @pytest.mark.parametrize("requested", ["auto", "mnn"])
 def test_an_engine_that_agrees_is_used(monkeypatch: pytest.MonkeyPatch, requested: str) -> None:
-    assert settle(requested, monkeypatch, 1e-3) == ("mnn", "cpu")
+    assert agreed(requested, monkeypatch, 1e-3) == "mnn"
 
 
 @needs_mnn
@@ -62,13 +61,12 @@ def test_auto_goes_on_with_keras_where_mnn_fails(
 
     monkeypatch.setattr(Network, "error_of_mnn", fail)
     network = Network(VGG16, load_weights("random", VGG16), ("block1_pool",), 32)
-    recipe = Recipe(32, "bilinear", "caffe", "avg", "float32", {"block1_pool": (64,)}, {})
-    run_of = partial(choice.some_pictures, load_dataset("digits"), recipe)
+    given = (network, 8, lambda: np.zeros((0, 32, 32, 3), np.float32))
     with caplog.at_level(logging.WARNING, "thaw"):
-        assert choice.settle("auto", "cpu", network, 8, run_of) == ("keras", "cpu")
+        assert agreed_engine("auto", "mnn", *given) == "keras"
     assert "mnn cannot be used (the converter is broken); keras is" in caplog.text
     with pytest.raises(InputError, match="the converter is broken"):
-        choice.settle("mnn", "cpu", network, 8, run_of)
+        agreed_engine("mnn", "mnn", *given)
 
 
 @pytest.mark.parametrize("error", [1.1e-3, float("inf"), float("nan")])
@@ -76,7 +74,7 @@ def test_auto_falls_back_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: float
 ) -> None:
     with caplog.at_level(logging.WARNING, "thaw"):
-        assert settle("auto", monkeypatch, error) == ("keras", "cpu")
+        assert agreed("auto", monkeypatch, error) == "keras"
     assert [record.getMessage() for record in caplog.records] == [
         f"mnn's output differs from Keras' by {error:.1e} (relative L2 norm of an image), more than 0.001; "
         "keras is used"
@@ -85,7 +83,7 @@ def test_auto_falls_back_with_a_warning(
 
 def test_mnn_by_name_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError) as error:
-        settle("mnn", monkeypatch, 0.25)
+        agreed("mnn", monkeypatch, 0.25)
     assert str(error.value) == (
         "--engine mnn: mnn's output differs from Keras' by 2.5e-01 (relative L2 norm of an image), more than 0.001; "
         "start another run with --engine keras"
@@ -93,10 +91,10 @@ def test_mnn_by_name_stops(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("num_bad", [0, 1, 24])
-def test_pictures_of_the_run_without_the_unreadable(tmp_path: Path, image_folder: Path, num_bad: int) -> None:
+def test_images_of_the_run_without_the_unreadable(tmp_path: Path, image_folder: Path, num_bad: int) -> None:
     dataset = load_dataset(f"folder:{image_folder}")
-    recipe = Recipe(32, "bilinear", "caffe", "avg", "float32", {}, {})
-    whole = choice.some_pictures(dataset, recipe)
+    wanted = request(tmp_path / "features.h5", dataset)
+    whole = compared_images(wanted)
     assert (whole.shape, whole.dtype) == ((4, 32, 32, 3), np.float32)
     read = dataset.read
 
@@ -108,7 +106,7 @@ def test_pictures_of_the_run_without_the_unreadable(tmp_path: Path, image_folder
                 raise InputError("damaged")
             return read(row)
 
-    remaining = choice.some_pictures(Damaged(), recipe)  # type: ignore[arg-type]
+    remaining = compared_images(replace(wanted, dataset=Damaged()))  # type: ignore[arg-type]
     assert len(remaining) == {0: 4, 1: 3, 24: 0}[num_bad]
     assert np.array_equal(remaining, whole[4 - len(remaining) :])
 
@@ -161,7 +159,7 @@ def test_parts_of_another_engine_are_not_mixed(
         with pytest.raises(KeyboardInterrupt):
             extract.main(Shared(run=tmp_path / "r", dataset=f"folder:{image_folder}", batch_size=8, **settings()))
     assert list((tmp_path / "r/features.h5.parts").glob("part-*.h5"))
-    monkeypatch.setattr("thaw.features.engines.keras_engine.mnn_version", lambda: None)
+    monkeypatch.setattr("thaw.features.extraction.choice.mnn_version", lambda: None)
     with caplog.at_level(logging.INFO, "thaw"):
         assert thaw("features", *options) == 0
     assert "engine: keras on cpu" in caplog.text
@@ -218,18 +216,6 @@ def test_the_precision_is_recorded_and_not_mixed(
     assert "--engine-precision was bfloat16 and is now float32" in capsys.readouterr().err
 
 
-def test_a_run_from_before_there_was_a_choice_of_precision(image_folder: Path, tmp_path: Path) -> None:
-    options = ("--dataset", f"folder:{image_folder}", "--run", tmp_path / "r", *FAST, "--engine", "keras")
-    assert thaw("features", *options) == 0
-    settings_file = tmp_path / "r/run.json"
-    content = json.loads(settings_file.read_text())
-    del content["engine_precision"]
-    settings_file.write_text(json.dumps(content))
-    with h5py.File(tmp_path / "r/features.h5", "r+") as file:
-        del file.attrs["engine_precision"]
-    assert thaw("features", *options) == 0
-
-
 @needs_mnn
 def test_with_a_kept_verdict_tensorflow_is_not_loaded(image_folder: Path, tmp_path: Path) -> None:
     code = (
@@ -241,3 +227,75 @@ def test_with_a_kept_verdict_tensorflow_is_not_loaded(image_folder: Path, tmp_pa
         command = [sys.executable, "-c", code, "features", *map(str, options), "--batch-size", "7"]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
         assert done.stdout.splitlines() == [str(tmp_path / f"{number}/features.h5"), loaded]
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: ["gpu:0"])
+    monkeypatch.setattr("thaw.features.engines.backend.may_have_gpu", lambda: True)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: [])
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("may_have_gpu", [False, True])
+def test_a_gpu_asked_for_in_vain(monkeypatch: pytest.MonkeyPatch, may_have_gpu: bool) -> None:
+    monkeypatch.setattr("thaw.features.engines.backend.may_have_gpu", lambda: may_have_gpu)
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(InputError, match="--device gpu: the backend sees no GPU; type --device cpu"):
+        resolve_device("gpu")
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_is_taken_where_there_is_one() -> None:
+    assert (resolve_device("auto"), resolve_device("cpu"), resolve_device("gpu")) == ("gpu", "cpu", "gpu")
+
+
+@pytest.mark.usefixtures("gpu")
+def test_auto_takes_keras_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thaw.features.extraction.choice.mnn_version", lambda: "3.6.1")
+    assert choose_engine("auto", "auto") == ("keras", "gpu")
+    assert choose_engine("auto", "cpu") == ("mnn", "cpu")
+    assert choose_engine("keras", "cpu") == ("keras", "cpu")
+    assert choose_engine("mnn", "auto") == ("mnn", "cpu")
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize(("version", "expected"), [("3.6.1", "mnn"), (None, "keras")])
+def test_auto_takes_mnn_on_a_cpu_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch, version: str | None, expected: str
+) -> None:
+    monkeypatch.setattr("thaw.features.extraction.choice.mnn_version", lambda: version)
+    assert choose_engine("auto", "auto") == (expected, "cpu")
+
+
+def test_mnn_asked_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thaw.features.extraction.choice.mnn_version", lambda: None)
+    with pytest.raises(InputError) as error:
+        choose_engine("mnn", "auto")
+    assert str(error.value) == (
+        "--engine mnn: MNN is not installed, or cannot be loaded; type make setup, which installs it if it has a "
+        "wheel, or --engine keras"
+    )
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_only_keras_computes_in_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thaw.features.extraction.choice.mnn_version", lambda: "3.6.1")
+    assert choose_engine("auto", "auto", "bfloat16") == ("keras", "cpu")
+    with pytest.raises(
+        InputError, match="--engine mnn computes in float32, not with --engine-precision float16; leave"
+    ):
+        choose_engine("mnn", "auto", "float16")
+
+
+def test_mnn_runs_on_no_gpu() -> None:
+    with pytest.raises(InputError, match="--engine mnn runs on a CPU, not with --device gpu; leave one of them out"):
+        choose_engine("mnn", "gpu")

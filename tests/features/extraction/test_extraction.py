@@ -12,11 +12,12 @@ from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.errors import InputError
 from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.parts import peek_part, write_part
-from thaw.features.extraction.spec import Recipe
+from thaw.features.extraction.spec import StoredLayers
 from thaw.features.images.decode import DECODING
 from thaw.features.store import FeatureFile
 
-from tests.builders.extraction import MeanColour, recipe, sides
+from tests.builders.extraction import MeanColour, request, split_of
+from tests.builders.images import read_by
 
 
 class KilledError(Exception):
@@ -46,10 +47,10 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thaw.features.extraction.spec.PART_ROWS", 20)
 
 
-def extract(path: Path, dataset: Dataset, recipe: Recipe, engine: MeanColour | None = None) -> dict[str, str]:
-    extraction = Extraction(path, dataset, recipe, MeanColour.batch_size)
+def extract(path: Path, dataset: Dataset, engine: MeanColour | None = None, **changes: object) -> dict[str, str]:
+    extraction = Extraction(request(path, dataset, **changes))
     extraction.run(engine or MeanColour())
-    return extraction.join(sides(dataset), {"backbone": "none"})
+    return extraction.join({"backbone": "none"})
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -66,12 +67,13 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 def test_row_i_is_image_i_in_every_dataset(tmp_path: Path, dataset: Dataset) -> None:
     engine = MeanColour()
-    extract(tmp_path / "features.h5", dataset, recipe(), engine)
+    extract(tmp_path / "features.h5", dataset, engine)
     content = read(tmp_path / "features.h5")
     assert content["ids"].tolist() == list(dataset.ids)
     np.testing.assert_array_equal(content["labels"], dataset.labels)
-    np.testing.assert_array_equal(content["split"], sides(dataset))
-    inputs = np.stack([recipe().prepare(dataset.read(i)) for i in range(len(dataset.ids))])
+    np.testing.assert_array_equal(content["split"], split_of(dataset))
+    preprocessing = request(tmp_path / "features.h5", dataset).preprocessing
+    inputs = np.stack([preprocessing.load(dataset, row) for row in range(len(dataset.ids))])
     expected = MeanColour()(inputs)
     for name in ("colour", "ends"):
         np.testing.assert_allclose(content[name], expected[name].reshape(len(inputs), -1), rtol=1e-6)
@@ -82,15 +84,15 @@ def test_row_i_is_image_i_in_every_dataset(tmp_path: Path, dataset: Dataset) -> 
 
 @pytest.mark.parametrize("last", [0, 1, 2, 3, 5, 7])
 def test_a_broken_run_goes_on_and_ends_the_same(tmp_path: Path, dataset: Dataset, last: int) -> None:
-    extract(tmp_path / "unbroken.h5", dataset, recipe())
+    extract(tmp_path / "unbroken.h5", dataset)
     path = tmp_path / "features.h5"
     with pytest.raises(KilledError):
-        extract(path, dataset, recipe(), Killing(last))
+        extract(path, dataset, Killing(last))
     assert not path.exists()
     done = len(list((tmp_path / "features.h5.parts").glob("part-*.h5")))
     assert done == last // 2
     engine = MeanColour()
-    extract(path, dataset, recipe(), engine)
+    extract(path, dataset, engine)
     assert sum(engine.sizes) == 72 - 20 * done
     for name, values in read(tmp_path / "unbroken.h5").items():
         np.testing.assert_array_equal(read(path)[name], values)
@@ -99,14 +101,14 @@ def test_a_broken_run_goes_on_and_ends_the_same(tmp_path: Path, dataset: Dataset
 def test_parts_of_other_settings_are_not_mixed_in(tmp_path: Path, dataset: Dataset) -> None:
     path = tmp_path / "features.h5"
     with pytest.raises(KilledError):
-        extract(path, dataset, recipe(record={"weights_sha256": "other"}), Killing(7))
+        extract(path, dataset, Killing(7), record={"weights_sha256": "other"})
     engine = MeanColour()
-    extract(path, dataset, recipe(), engine)
+    extract(path, dataset, engine)
     assert sum(engine.sizes) == 72
 
 
 def test_a_damaged_part_is_found_removed_and_made_again(tmp_path: Path, dataset: Dataset) -> None:
-    extraction = Extraction(tmp_path / "features.h5", dataset, recipe(), MeanColour.batch_size)
+    extraction = Extraction(request(tmp_path / "features.h5", dataset))
     extraction.run(MeanColour())
     path = extraction.part_path(20)
     content = bytearray(path.read_bytes())
@@ -115,12 +117,12 @@ def test_a_damaged_part_is_found_removed_and_made_again(tmp_path: Path, dataset:
     content[content.index(values) + 9] ^= 4
     path.write_bytes(content)
     with pytest.raises(InputError) as error:
-        extraction.join(sides(dataset), {})
+        extraction.join({})
     assert str(error.value) == f"{path} was damaged and has been removed; type the command again"
     assert extraction.missing() == [20]
     assert not (tmp_path / "features.h5").exists()
     extraction.run(MeanColour())
-    extraction.join(sides(dataset), {})
+    extraction.join({})
     assert len(read(tmp_path / "features.h5")["ids"]) == 72
 
 
@@ -128,7 +130,7 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path, dataset: Datas
     parts = tmp_path / "features.h5.parts"
     parts.mkdir()
     (parts / ".part-000000000.h5.4711.tmp").write_bytes(b"half")
-    extract(tmp_path / "features.h5", dataset, recipe())
+    extract(tmp_path / "features.h5", dataset)
     assert not parts.exists()
 
 
@@ -145,7 +147,7 @@ def test_a_part_that_a_lost_worker_writes_late_is_removed_or_named(
 
     monkeypatch.setattr("thaw.features.extraction.extraction.time.sleep", lambda seconds: None)
     monkeypatch.setattr(Path, "rmdir", rmdir_after_a_late_part)
-    extract(tmp_path / "features.h5", dataset, recipe())
+    extract(tmp_path / "features.h5", dataset)
     assert len(read(tmp_path / "features.h5")["ids"]) == 72
     assert parts.exists() == (late == 99) == ("features.h5.parts is not needed any more" in caplog.text)
 
@@ -160,14 +162,18 @@ def test_a_large_jpeg_may_be_decoded_at_a_reduced_size(
         sides.add(least_side)
         return dataset.read(row)
 
-    extract(tmp_path / "features.h5", replace(dataset, read=read), recipe(resize=method))
+    extract(tmp_path / "features.h5", read_by(dataset, read), resize=method)
     assert sides == {asked}
 
 
-def test_parts_of_other_rules_of_decoding_are_not_mixed_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = recipe().digest(72, 10)
+def test_parts_of_other_rules_of_decoding_are_not_mixed_in(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = request(tmp_path / "features.h5", dataset)
+    before = Extraction(wanted).settings_sha256
+    assert Extraction(wanted).settings_sha256 == before
     monkeypatch.setattr("thaw.features.extraction.extraction.DECODING", 0)
-    assert recipe().digest(72, 10) != before
+    assert Extraction(wanted).settings_sha256 != before
 
 
 def test_a_part_that_cannot_be_written_stops_the_run(
@@ -183,7 +189,7 @@ def test_a_part_that_cannot_be_written_stops_the_run(
 
     monkeypatch.setattr("thaw.features.extraction.parts.write_part", write)
     path, engine = tmp_path / "features.h5", MeanColour()
-    extraction = Extraction(path, dataset, recipe(), MeanColour.batch_size)
+    extraction = Extraction(request(path, dataset))
     with pytest.raises(OSError, match="No space left on device") as error:
         extraction.run(engine)
     assert error.value.filename == str(extraction.part_path(20))
@@ -191,8 +197,8 @@ def test_a_part_that_cannot_be_written_stops_the_run(
     monkeypatch.undo()
     monkeypatch.setattr("thaw.features.extraction.spec.PART_ROWS", 20)
     extraction.run(MeanColour())
-    extraction.join(sides(dataset), {})
-    extract(tmp_path / "unbroken.h5", dataset, recipe())
+    extraction.join({})
+    extract(tmp_path / "unbroken.h5", dataset)
     for name, values in read(tmp_path / "unbroken.h5").items():
         np.testing.assert_array_equal(read(path)[name], values)
 
@@ -212,7 +218,7 @@ def test_images_are_decoded_across_the_borders_of_parts(tmp_path: Path, dataset:
                 assert next_part_is_read.wait(10)
             return super().__call__(images)
 
-    Extraction(tmp_path / "features.h5", replace(dataset, read=read), recipe(), 10).run(Waiting())
+    Extraction(request(tmp_path / "features.h5", read_by(dataset, read))).run(Waiting())
 
 
 def test_the_network_runs_on_while_a_part_is_written(
@@ -232,7 +238,7 @@ def test_the_network_runs_on_while_a_part_is_written(
 
     engine = Telling()
     monkeypatch.setattr("thaw.features.extraction.parts.write_part", write)
-    Extraction(tmp_path / "features.h5", dataset, recipe(), 10).run(engine)
+    Extraction(request(tmp_path / "features.h5", dataset)).run(engine)
     assert sum(engine.sizes) == 72
 
 
@@ -242,16 +248,16 @@ def test_an_image_that_cannot_be_read_stops_or_is_skipped(tmp_path: Path, datase
             raise InputError(f"{dataset.ids[row]} is damaged")
         return dataset.read(row, least_side)
 
-    broken = replace(dataset, read=read_or_fail)
+    broken = read_by(dataset, read_or_fail)
     path = tmp_path / "features.h5"
     with pytest.raises(InputError, match=r"blue sky/03.png is damaged"):
-        extract(path, broken, recipe())
-    skipped = extract(path, broken, recipe(skip_bad=True))
+        extract(path, broken)
+    skipped = extract(path, broken, skip_bad=True)
     assert skipped == {dataset.ids[row]: f"{dataset.ids[row]} is damaged" for row in (3, 41)}
     content = read(path)
     keep = [row for row in range(72) if row not in (3, 41)]
     assert content["ids"].tolist() == [dataset.ids[row] for row in keep]
-    np.testing.assert_array_equal(content["split"], sides(dataset)[keep])
+    np.testing.assert_array_equal(content["split"], split_of(dataset)[keep])
 
 
 def test_values_that_are_not_finite_never_get_the_files_name(tmp_path: Path, dataset: Dataset) -> None:
@@ -260,35 +266,35 @@ def test_values_that_are_not_finite_never_get_the_files_name(tmp_path: Path, dat
             return {name: values * np.inf for name, values in super().__call__(images).items()}
 
     with pytest.raises(InputError, match="layer colour holds values that are not finite; expected finite numbers"):
-        extract(tmp_path / "features.h5", dataset, recipe(), Overflowing())
+        extract(tmp_path / "features.h5", dataset, Overflowing())
     assert not (tmp_path / "features.h5").exists()
 
 
 def test_a_part_records_what_made_it(tmp_path: Path, dataset: Dataset) -> None:
-    extraction = Extraction(tmp_path / "features.h5", dataset, recipe(), MeanColour.batch_size)
+    extraction = Extraction(request(tmp_path / "features.h5", dataset))
     extraction.run(MeanColour())
     record = peek_part(extraction.part_path(0))
     assert record is not None
-    assert record["settings_sha256"] == recipe().digest(72, 10)
+    assert record["settings_sha256"] == extraction.settings_sha256
     assert json.dumps(record)
 
 
 def test_a_feature_file_records_the_rules_of_decoding(tmp_path: Path, dataset: Dataset) -> None:
-    extract(tmp_path / "features.h5", dataset, recipe())
+    extract(tmp_path / "features.h5", dataset)
     with FeatureFile(tmp_path / "features.h5") as features:
         assert features.attributes["decoding"] == DECODING
 
 
 def test_groups_are_kept(tmp_path: Path, dataset: Dataset) -> None:
     groups = tuple(f"patient {row % 7}" for row in range(72))
-    extract(tmp_path / "features.h5", replace(dataset, groups=groups), recipe())
+    extract(tmp_path / "features.h5", replace(dataset, groups=groups))
     with FeatureFile(tmp_path / "features.h5") as features:
         assert features.groups == list(groups)
 
 
 def test_parts_are_whole_batches() -> None:
     """A part of a few rows less than a batch would be filled up with zeros and run for nothing."""
-    large = recipe(shapes={"block1_pool": (112, 112, 64)})
+    large = StoredLayers({"block1_pool": (112, 112, 64)}, "auto")
     for batch_size in (1, 7, 16, 64, 1000):
         assert large.part_rows(batch_size) % batch_size == 0
         assert large.part_rows(batch_size) >= batch_size
@@ -296,5 +302,5 @@ def test_parts_are_whole_batches() -> None:
 
 def test_a_file_that_was_being_joined_by_a_killed_process_is_removed(tmp_path: Path, dataset: Dataset) -> None:
     (tmp_path / ".features.h5.4711.tmp").write_bytes(b"half")
-    extract(tmp_path / "features.h5", dataset, recipe())
+    extract(tmp_path / "features.h5", dataset)
     assert not list(tmp_path.glob(".*.tmp"))
