@@ -41,11 +41,9 @@ def audit(settings: Shared, features: FeatureFile, dataset: Dataset) -> Audit:
         InputError: If the dataset lacks an image of features.h5.
     """
     images = _images_of(features, dataset)
-    counts = [
-        np.bincount(features.labels[features.split == split], minlength=len(features.class_names))
-        for split in range(len(SPLITS))
-    ]
-    ratio, warning = imbalance((counts[0] + counts[1]).tolist(), features.class_names)
+    counts = np.zeros((len(features.class_names), len(SPLITS)), int)
+    np.add.at(counts, (features.labels, features.split), 1)
+    ratio, warning = imbalance(counts[:, :2].sum(axis=1).tolist(), features.class_names)
     copies = find_duplicates(settings, features, images)
     errors = find_label_errors(settings, features)
     return Audit(
@@ -57,8 +55,8 @@ def audit(settings: Shared, features: FeatureFile, dataset: Dataset) -> Audit:
         num_label_errors=len(errors),
         label_errors=errors[:MAX_LISTED],
         class_counts=[
-            ClassCount.model_validate({"class": name, **dict(zip(SPLITS, map(int, numbers), strict=True))})
-            for name, *numbers in zip(features.class_names, *counts, strict=True)
+            ClassCount.model_validate({"class": name, **dict(zip(SPLITS, numbers, strict=True))})
+            for name, numbers in zip(features.class_names, counts.tolist(), strict=True)
         ],
         imbalance=ratio,
         imbalance_warning=warning,
