@@ -20,6 +20,7 @@ from benchmarks.machine import describe, disk_rate
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.backbones.weights import load_weights
 from thaw.features.datasets.dataset import Dataset
+from thaw.features.datasets.listing import ImageArrays
 from thaw.features.engines.network import Network
 from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.parts import write_part
@@ -104,7 +105,8 @@ def join_rate(folder: Path, num_images: int = 8192) -> float:
     """Return the bytes of features a second that one process joins into a whole, checked features.h5."""
     network = Network(BACKBONES["vgg16"], load_weights("random", BACKBONES["vgg16"]), tuple(SHAPES), 48)
     ids, labels = tuple(f"train/{i:06d}" for i in range(num_images)), np.zeros(num_images, np.int64)
-    dataset = Dataset("none", ids, labels, ("a",), ("",) * num_images, None, lambda *_: None, lambda i: b"")
+    images = ImageArrays([np.zeros((1, 1), np.uint8)] * num_images)
+    dataset = Dataset("none", ids, labels, ("a",), ("",) * num_images, None, images)
     extraction = Extraction(request_for(folder / "features.h5", dataset, network, 64))
     extraction.folder.mkdir()
     generator = np.random.default_rng(0)

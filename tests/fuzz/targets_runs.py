@@ -13,6 +13,7 @@ from targets import Target, file_target
 
 from thaw.features import store
 from thaw.features.datasets.dataset import Dataset
+from thaw.features.datasets.listing import ImageArrays
 from thaw.features.extraction import parts
 from thaw.models import artifacts
 from thaw.models.neural import checkpoints, saved_network
@@ -75,14 +76,10 @@ def make_run(folder: Path) -> Path:
     return run
 
 
-def _nothing(*_: object) -> bytes:
-    return b""
-
-
 def run_targets(folder: Path) -> Iterator[Target]:
     """Yield those of JSON and tables in a run directory, each in a run of its own."""
     labels = np.array([0, 1])
-    dataset = Dataset("x", ("a", "b"), labels, ("cat", "dog"), ("", ""), None, _nothing, _nothing)  # type: ignore[arg-type]
+    dataset = Dataset("x", ("a", "b"), labels, ("cat", "dog"), ("", ""), None, ImageArrays([]))
 
     def sides(path: Path) -> None:
         split_csv.read_table(path)
