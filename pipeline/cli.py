@@ -38,66 +38,28 @@ class Stage(NamedTuple):
     function: str
 
 
-def _linear(name: str, summary: str) -> Stage:
-    return Stage(config.SVM if name == "svm" else config.Linear, summary, "training.train_linear:main")
-
-
+LINEAR, NETWORK = "training.train_linear:main", "training.train_network:main"
 STAGES = {  # in the order of use
-    "weights": Stage(
-        config.Weights, "Name the source of the network's weights, and verify them.", "backbones.weights:main"
-    ),
-    "backbones": Stage(
-        config.Backbones,
-        "List the networks: their layers, sizes, parameters and operations.",
-        "backbones.backbones:main",
-    ),
-    "advise": Stage(
-        config.Advise,
-        "Measure size, similarity, frozen configurations and what fine-tuning would give; recommend.",
-        "advice.advise:main",
-    ),
-    "features": Stage(
-        config.Shared, "Run the frozen network over the images and write features.h5.", "extraction.extract:main"
-    ),
-    **{name: _linear(name, f"Train a {strategy.summary}.") for name, strategy in STRATEGIES.items()},
-    "random": _linear("random", "Train the baseline: logistic regression on the features of a seeded random network."),
-    "head": Stage(
-        config.Neural,
-        "Train the article's dense head on the frozen network's last layer.",
-        "training.train_network:main",
-    ),
-    "finetune": Stage(
-        config.Finetune,
-        "Train the head and the network from one layer on, by default its last block.",
-        "training.train_network:main",
-    ),
-    "scratch": Stage(
-        config.Neural,
-        "Train the whole network from seeded random weights, for the comparison.",
-        "training.train_network:main",
-    ),
-    "report": Stage(
-        config.Report,
-        "Compare all reports of a run: tables on the terminal, report.md and report.html, or JSON.",
-        "report.report:main",
-    ),
-    "predict": Stage(
-        config.Predict,
-        "Label new images with a trained strategy: a table, CSV or JSON lines, in constant memory.",
-        "inference.predict:main",
-    ),
-    "serve": Stage(
-        config.Serve,
-        "Serve a local page and a JSON API that label images with a trained strategy, until Ctrl-C.",
-        "serving.serve:main",
-    ),
-    "export": Stage(
-        config.Export,
-        "Write a trained strategy as one file: uint8 images of any size in, class probabilities out.",
-        "export.export:main",
-    ),
+    "weights": Stage(config.Weights, "Verify the weights of a network.", "backbones.weights:main"),
+    "backbones": Stage(config.Backbones, "List the networks, their layers and costs.", "backbones.backbones:main"),
+    "advise": Stage(config.Advise, "Measure what suits these images, and recommend it.", "advice.advise:main"),
+    "features": Stage(config.Shared, "Run the frozen network and write features.h5.", "extraction.extract:main"),
+    "svm": Stage(config.SVM, f"Train a {STRATEGIES['svm'].summary}.", LINEAR),
+    **{
+        name: Stage(config.Linear, f"Train a {strategy.summary}.", LINEAR)
+        for name, strategy in STRATEGIES.items()
+        if name != "svm"
+    },
+    "random": Stage(config.Linear, "Train the baseline: logistic regression on a seeded random network.", LINEAR),
+    "head": Stage(config.Neural, "Train the article's dense head on the last layer of the frozen network.", NETWORK),
+    "finetune": Stage(config.Finetune, "Train the head and the network from one layer on.", NETWORK),
+    "scratch": Stage(config.Neural, "Train the whole network from seeded random weights.", NETWORK),
+    "report": Stage(config.Report, "Compare all results of a run, and write its report.", "report.report:main"),
+    "predict": Stage(config.Predict, "Label new images: a table, CSV or JSON lines.", "inference.predict:main"),
+    "serve": Stage(config.Serve, "Serve a local page and a JSON API that label images.", "serving.serve:main"),
+    "export": Stage(config.Export, "Write a model as one file, from pixels to probabilities.", "export.export:main"),
     "verify": Stage(
-        config.Verify, "Check that everything in a run directory is whole and belongs together.", "verify.verify:main"
+        config.Verify, "Check that all files of a run are whole and belong together.", "verify.verify:main"
     ),
 }
 

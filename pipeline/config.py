@@ -4,9 +4,9 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import CliImplicitFlag, CliPositionalArg
 
 from thaw.features.backbones.registry import BACKBONES, Backbone
@@ -32,6 +32,61 @@ def _absolute(path: str | Path) -> Path:
         return Path(path).expanduser().absolute()
     except RuntimeError as error:
         raise ValueError(f"{error} Expected a path") from None
+
+
+def _absolute_dataset(word: str) -> str:
+    kind, separator, path = word.partition(":")
+    if kind not in PATH_KINDS or not separator or (kind == "folder" and is_url(path)):
+        return word
+    return f"{kind}:{_absolute(path)}"
+
+
+def _absolute_weights(source: str) -> str:
+    return source if source in ("imagenet", "random") else str(_absolute(source))
+
+
+def _recordable(path: Path) -> Path:
+    str(path).encode()  # a name that is not UTF-8 could not be recorded
+    return path
+
+
+def _some_layer(layers: str) -> str:
+    if not all(name.strip() for name in layers.split(",")):
+        raise ValueError("expected one layer or more, joined by commas, for example block4_pool,block5_pool")
+    return layers
+
+
+def _different_layers(layer: str) -> str:
+    parts = layer.split("+")
+    if not all(parts) or len(set(parts)) < len(parts):
+        raise ValueError("expected auto, a layer, or different layers joined by +")
+    return layer
+
+
+def _some_job(jobs: int) -> int:
+    if jobs == 0 or jobs < -1:
+        raise ValueError("expected 1 or more, or -1 for one per core")
+    return jobs
+
+
+def _positive_numbers(values: str) -> str:
+    try:
+        positive = all(0 < float(value) < float("inf") for value in values.split(","))
+    except ValueError:
+        positive = False
+    if not positive:
+        raise ValueError("expected positive numbers joined by commas, for example 0.001,0.01,0.1")
+    return values
+
+
+RunFolder = Annotated[Path, AfterValidator(_recordable)]
+DataPath = Annotated[Path, AfterValidator(_recordable), AfterValidator(_absolute)]
+DatasetWord = Annotated[str, AfterValidator(_absolute_dataset)]
+WeightsSource = Annotated[str, AfterValidator(_absolute_weights)]
+LayerNames = Annotated[str, AfterValidator(_some_layer)]
+JoinedLayers = Annotated[str, AfterValidator(_different_layers)]
+Numbers = Annotated[str, AfterValidator(_positive_numbers)]
+NumJobs = Annotated[int, AfterValidator(_some_job)]
 
 
 def _network(given: Mapping[str, Any]) -> Backbone:
@@ -60,13 +115,13 @@ class Options(BaseModel):
 class Common(Options):
     """The settings that every stage of a run shares, apart from the batch size of the extraction."""
 
-    run: Path | None = Field(None, description="run directory; runs/ plus the dataset's word unless given")
-    dataset: str = Field(
+    run: RunFolder | None = Field(None, description="run directory; runs/ plus the dataset's word unless given")
+    dataset: DatasetWord = Field(
         "digits",
         description="digits, elpv, cifar10, cifar100, folder:PATH, csv:PATH or npz:PATH (folder: takes a zip or a URL "
         "of fsspec)",
     )
-    data: Path | None = Field(None, description="archive or image folder of cifar10 and cifar100, if at hand")
+    data: DataPath | None = Field(None, description="archive or image folder of cifar10 and cifar100, if at hand")
     target: Literal["four"] | None = Field(None, description="elpv: the four degrees instead of defective or not")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the split, of random weights and of the solvers")
     backbone: str = Field(USUAL_BACKBONE, description=f"the network: {', '.join(BACKBONES)}")
@@ -81,7 +136,7 @@ class Common(Options):
         default_factory=_networks("normalization"),
         description="the network's own preprocessing (caffe for vgg16), or the article's division by 255",
     )
-    layers: str = Field(
+    layers: LayerNames = Field(
         default_factory=_networks("default_layers"),
         description="layers to extract, joined by commas; the last two poolings or ends of stages unless given "
         "(block4_pool,block5_pool of vgg16)",
@@ -90,7 +145,7 @@ class Common(Options):
         "auto", pattern=r"^(auto|none|avg|max|grid[1-9]\d?)$", description="auto, none, avg, max, gridN"
     )
     dtype: Literal["float32", "float16"] = Field("float32", description="number type of features.h5")
-    weights: str = Field("imagenet", description="imagenet, random, or the path of a weights file")
+    weights: WeightsSource = Field("imagenet", description="imagenet, random, or the path of a weights file")
     engine: Literal["auto", "keras", "mnn"] = Field(
         "auto",
         description="what runs the frozen network: auto (keras on a GPU if there is one, else mnn if it is "
@@ -127,12 +182,6 @@ class Common(Options):
             raise ValueError(f"expected it without --workers {info.data['workers']}; leave one of the two out")
         return address
 
-    @field_validator("run", "data")
-    @classmethod
-    def _utf8(cls, path: Path | None) -> Path | None:
-        str(path).encode()  # a name that is not UTF-8 could not be recorded
-        return path
-
     @field_validator("normalize")
     @classmethod
     def _networks_own(cls, method: str, info: ValidationInfo) -> str:
@@ -140,31 +189,6 @@ class Common(Options):
         if method not in (network.normalization, "article"):
             raise ValueError(f"expected {network.normalization}, which {network.name} was trained with, or article")
         return method
-
-    @field_validator("layers")
-    @classmethod
-    def _some_layer(cls, layers: str) -> str:
-        if not all(name.strip() for name in layers.split(",")):
-            raise ValueError("expected one layer or more, joined by commas, for example block4_pool,block5_pool")
-        return layers
-
-    @field_validator("dataset")
-    @classmethod
-    def _absolute_dataset(cls, word: str) -> str:
-        kind, separator, path = word.partition(":")
-        if kind not in PATH_KINDS or not separator or (kind == "folder" and is_url(path)):
-            return word
-        return f"{kind}:{_absolute(path)}"
-
-    @field_validator("weights")
-    @classmethod
-    def _absolute_weights(cls, source: str) -> str:
-        return source if source in ("imagenet", "random") else str(_absolute(source))
-
-    @field_validator("data")
-    @classmethod
-    def _absolute_data(cls, path: Path | None) -> Path | None:
-        return _absolute(path) if path else None
 
     @property
     def run_folder(self) -> Path:
@@ -201,17 +225,12 @@ class Strategy(Common):
     class_weight: Literal["balanced"] | None = Field(None, description="balanced: every class has equal weight")
 
 
-def _is_positive(text: str) -> bool:
-    try:
-        return 0 < float(text) < float("inf")
-    except ValueError:
-        return False
-
-
 class Linear(Strategy, Shared):
     """What the strategies on frozen features accept."""
 
-    layer: str = Field("auto", description="auto (chosen without the test split), a layer, or several joined by +")
+    layer: JoinedLayers = Field(
+        "auto", description="auto (chosen without the test split), a layer, or several joined by +"
+    )
     transform: Literal["auto", "none", "sqrt"] = Field(
         "auto",
         description="before standardisation: auto (chosen without the test split), none, sqrt (power normalisation)",
@@ -222,34 +241,12 @@ class Linear(Strategy, Shared):
         "cross-validation below 5,000 images that are not test",
     )
     folds: int = Field(5, ge=2, description="folds of cross-validation and of temperature scaling")
-    values: str | None = Field(
+    values: Numbers | None = Field(
         None,
         description="values of C (knn: numbers of neighbours, ridge: alpha) to choose among, joined by commas, for "
         "example 0.001,0.01,0.1; for C half decades from 0.00001 to 100 unless given",
     )
-    jobs: int = Field(-1, description="fits at once if they are not solved together; -1 is one per core")
-
-    @field_validator("values")
-    @classmethod
-    def _positive_numbers(cls, values: str | None) -> str | None:
-        if values is not None and not all(_is_positive(part) for part in values.split(",")):
-            raise ValueError("expected positive numbers joined by commas, for example 0.001,0.01,0.1")
-        return values
-
-    @field_validator("jobs")
-    @classmethod
-    def _some_job(cls, jobs: int) -> int:
-        if jobs == 0 or jobs < -1:
-            raise ValueError("expected 1 or more, or -1 for one per core")
-        return jobs
-
-    @field_validator("layer")
-    @classmethod
-    def _different_layers(cls, layer: str) -> str:
-        parts = layer.split("+")
-        if not all(parts) or len(set(parts)) < len(parts):
-            raise ValueError("expected auto, a layer, or different layers joined by +")
-        return layer
+    jobs: NumJobs = Field(-1, description="fits at once if they are not solved together; -1 is one per core")
 
 
 class SVM(Linear):
