@@ -12,8 +12,8 @@ TYPED := .mypy_path/thaw
 # A line of a .pth file by which another environment sees the packages of .venv, the editable one included.
 OF_VENV := import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))
 
-# DATASET, RUN and ARGS are passed on; what is left out is taken from the run or from the defaults, so that a misspelt one
-# would work with the wrong images.
+# DATASET, RUN and ARGS are passed on. A misspelt variable is refused: the command would take the default of the correct
+# one, and with it the wrong images.
 OPTIONS := DATASET RUN ARGS IMAGES STRATEGY DATA EXTRA PYTHON
 $(foreach name,$(filter-out $(OPTIONS) VENV,$(.VARIABLES)),$(if $(filter command,$(origin $(name))),\
   $(error make received $(name)=$($(name)); expected one of $(OPTIONS), in capitals)))
@@ -67,7 +67,7 @@ demo: $(READY) ## set-up if needed, then the strategies on digits and their comp
 test: $(DEVELOPERS) lint ## set-up if needed, then lint, types and the whole test suite
 	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
-test-browser: $(DEVELOPERS) ## report.html and the local page in headless Chromium, installed if needed (THAW_SCREENSHOTS=folder for the pictures)
+test-browser: $(DEVELOPERS) ## report.html and the local page in headless Chromium, installed if needed (THAW_SCREENSHOTS=folder keeps screenshots)
 	@sh tests/browser/setup.sh
 	$(VENV)/bin/python -m pytest tests/test_browser.py tests/test_browser_serve.py $(ARGS)
 
@@ -144,10 +144,10 @@ $(PEERS): $(DEVELOPERS) requirements/bench.lock requirements/bench-torch.lock
 	  $(VENV)/bin/python -c '$(OF_VENV)' > "$$site/thaw-packages.pth"; }
 	@.venv-bench/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes --only-binary :all: -r requirements/bench.lock
 	@.venv-bench/bin/python -m pip --disable-pip-version-check install -q --no-deps --require-hashes --only-binary :all: --retries 0 \
-	  -r requirements/bench-torch.lock || echo "PyTorch for CPUs is out of reach; the benchmark says so and goes on"
+	  -r requirements/bench-torch.lock || echo "PyTorch for CPUs is out of reach; the benchmark says so and continues"
 	@touch $@
 
-faults: $(DEVELOPERS) ## hostile inputs, flipped bits, failing reads, permissions, full disks, kills: hours, goes on where it was broken off (ARGS="--kills 50 --flips 100")
+faults: $(DEVELOPERS) ## hostile inputs, flipped bits, failing reads, permissions, full disks, kills: hours, continues if it was interrupted (ARGS="--kills 50 --flips 100")
 	$(VENV)/bin/python tests/faults/everything.py $(ARGS)
 
 fuzz: $(DEVELOPERS) ## a million made-up inputs over every parser, each in ten seconds and 2 GB at most: an hour (ARGS="--only image --runs 50000")

