@@ -11,6 +11,7 @@ from rich.text import Text
 
 from thaw.features.files.atomic import write_whole
 from thaw.features.files.locks import held
+from thaw.pipeline.commands import as_typed
 from thaw.pipeline.comparison.comparison import SIGNIFICANCE, Comparison
 from thaw.pipeline.comparison.summary import (
     COLUMNS,
@@ -94,7 +95,7 @@ def _print(console: Console, inputs: ReportInputs) -> None:
         console.print()
     say(console, conclusion(reports, inputs.comparisons), "bold green")
     if inputs.hindsight:
-        say(console, inputs.hindsight)
+        say(console, as_typed(inputs.hindsight))
 
 
 def _strategy_tables(console: Console, reports: Sequence[Report]) -> Iterator[Table]:

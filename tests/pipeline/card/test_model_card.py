@@ -61,7 +61,7 @@ def rows_of(text: str, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in f"| {part}".splitlines()[2:]]
 
 
-def test_the_metadata_are_the_hubs_and_have_the_results(tmp_path: Path) -> None:
+def test_the_metadata_are_of_the_hub_and_have_the_results(tmp_path: Path) -> None:
     report, text, given = made(tmp_path, ["cat", "dog", "eel"])
     assert given["pipeline_tag"] == "image-classification"
     assert given["library_name"] == "onnx"
@@ -91,7 +91,7 @@ def test_licences_are_named_or_asked_for(tmp_path: Path, dataset: str, licence: 
     assert said in text
 
 
-def test_the_weights_licence_is_that_of_their_source(tmp_path: Path) -> None:
+def test_the_weights_have_the_licence_of_their_source(tmp_path: Path) -> None:
     report, _, _ = made(tmp_path, ["cat", "dog"])
     assert "K. Simonyan and A. Zisserman, CC BY 4.0" in licence_lines(report, {"weights": "imagenet"})[1]
     assert "seeded random ones" in licence_lines(report, {"weights": "random"})[1]
@@ -108,7 +108,7 @@ def test_classes_confusions_and_limits(tmp_path: Path) -> None:
     assert "are wrong." in text
 
 
-def test_without_mistakes_or_a_split_file_the_card_says_so(tmp_path: Path) -> None:
+def test_a_card_without_mistakes_or_split_file(tmp_path: Path) -> None:
     _, text, _ = made(tmp_path, ["cat", "dog"], wrong=0)
     assert "No test image is misclassified." in text
     assert "Weakest" not in text

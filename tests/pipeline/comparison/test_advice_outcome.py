@@ -88,13 +88,13 @@ def test_level_with_the_best_and_ahead_of_it() -> None:
     assert "; 1.7 points ahead of the best of this run, svm; " in sentence(ahead, best)
 
 
-def test_of_two_alike_the_one_with_the_strategy_s_name_counts() -> None:
+def test_of_two_alike_the_report_named_like_its_strategy_counts() -> None:
     named, plain = report("again", [], **LOGREG), report("logreg", [1], **LOGREG)
     judged = judge(one(), [Made(named, "animals"), Made(plain, "animals")], named)
     assert judged.report == plain
 
 
-def test_advice_that_was_not_followed_says_what_to_type() -> None:
+def test_advice_that_was_not_followed_has_the_command_to_type() -> None:
     best = report("svm", [1], strategy="svm")
     judged = judge(one(), [Made(best, "animals")], best)
     assert judged == (one(), None, None, None)

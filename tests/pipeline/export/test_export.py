@@ -242,6 +242,17 @@ def test_the_same_bundle_has_the_same_bytes(trained: Path, tmp_path: Path) -> No
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
 
 
+def test_a_result_with_damaged_predictions_has_no_bundle(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "r"
+    shutil.copytree(trained, folder)
+    (folder / "svm" / "predictions.csv").write_text("id,label\n")
+    assert "predictions.csv is not valid" in error_of(
+        capsys, "export", folder, "--name", "svm", "--format", "bundle", "--out", tmp_path / "b.zip"
+    )
+
+
 def test_the_example_is_short_and_in_the_docs() -> None:
     assert len(example().splitlines()) <= 15
     assert example() in (ROOT / "docs" / "export.md").read_text(encoding="utf-8")

@@ -34,7 +34,7 @@ def line(figure: Figure) -> None:
     axes.scatter([1], [2], rasterized=True)
 
 
-def test_the_frontier_holds_what_nothing_beats_in_both() -> None:
+def test_no_strategy_on_the_frontier_is_beaten_in_both() -> None:
     slow, quick, behind, equal = (
         timed("slow", 0, 90),
         timed("quick", 4, 10),
@@ -76,7 +76,7 @@ def test_class_bars_are_as_long_as_the_recall() -> None:
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
 
 
-def test_confusions_are_written_into_their_cells_where_these_are_few(tmp_path: Path) -> None:
+def test_confusions_are_written_into_their_cells_if_these_are_few(tmp_path: Path) -> None:
     matrix = np.array([[7, 3], [0, 9]])
     svg = draw(tmp_path, "confusions", "alt", 3, lambda figure: charts.confusions(figure, matrix, ["cat", "dog"]))
     assert sorted(text for text in texts(svg) if text.isdigit()) == ["3", "7", "9"]
@@ -85,7 +85,7 @@ def test_confusions_are_written_into_their_cells_where_these_are_few(tmp_path: P
     assert not [text for text in texts(svg) if text.isdigit()]
 
 
-def test_a_learning_curve_leaves_out_what_was_not_measured() -> None:
+def test_a_learning_curve_leaves_out_missing_values() -> None:
     rows: list[dict[str, float | None]] = [
         {"epoch": 0, "accuracy": None, "loss": None, "test_accuracy": 0.1, "test_loss": 90.0},
         {"epoch": 1, "accuracy": 0.5, "loss": 1.0, "test_accuracy": 0.4, "test_loss": 2.0},
@@ -134,7 +134,7 @@ def test_a_chart_lies_in_two_files_and_changes_no_setting(tmp_path: Path) -> Non
     assert draw(tmp_path / "plots", "one", "what it shows", 3, line) == svg
 
 
-def test_a_chart_in_a_page_takes_the_page_s_colours_and_says_what_it_shows(tmp_path: Path) -> None:
+def test_a_chart_in_a_page_has_the_page_s_colours_and_a_description(tmp_path: Path) -> None:
     svg = draw(tmp_path, "one", 'cats & "dogs"\u202e', 3, line)
     root = ElementTree.fromstring(svg)  # noqa: S314 (our own)
     assert root.get("role") == "img"

@@ -1,4 +1,4 @@
-"""The map of the features: which images, which colours, and that like lies beside like."""
+"""The map of the features: which images, which colours, and that similar images lie together."""
 
 from pathlib import Path
 

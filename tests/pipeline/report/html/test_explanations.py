@@ -1,4 +1,4 @@
-"""What explains a label: images like it from features.h5, and what the report does where that cannot be had."""
+"""What explains a label: images like it from features.h5, and what the report shows without them."""
 
 import logging
 import subprocess
@@ -46,7 +46,7 @@ def nearest(layer: np.ndarray, place: int) -> list[str]:
     return [OTHERS[at] for at in np.argsort(-cosines)[:3]]
 
 
-def test_those_most_alike_are_of_the_training_and_validation_images(tmp_path: Path, pictures: Pictures) -> None:
+def test_the_most_similar_images_are_training_and_validation_images(tmp_path: Path, pictures: Pictures) -> None:
     layers, one = feature_file(tmp_path), entry(tmp_path)
     found = explained(tmp_path, pictures, one)
     assert set(found.similar) == {("svm", row) for row in ROWS}
@@ -129,7 +129,7 @@ def test_a_head_on_one_position_is_not_loaded(tmp_path: Path, pictures: Pictures
     assert found.layers == {"head": "block5_pool"}
 
 
-def test_pictures_are_beside_those_that_they_are_like(tmp_path: Path, pictures: Pictures) -> None:
+def test_similar_images_are_beside_the_image(tmp_path: Path, pictures: Pictures) -> None:
     feature_file(tmp_path)
     one = entry(tmp_path)
     found = explained(tmp_path, pictures, one)

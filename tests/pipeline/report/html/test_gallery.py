@@ -122,7 +122,7 @@ def test_the_hottest_place_is_said_in_words(side: int, row: int, column: int, sa
     assert hottest_position(heat) == said
 
 
-def test_an_image_is_shown_only_where_it_is_still_the_same(folder: Path) -> None:
+def test_an_image_is_shown_only_if_it_still_has_its_label(folder: Path) -> None:
     pictures = Pictures(load_dataset(f"folder:{folder}"))
     assert pictures.thumbnail(IDS[0], "cat")[0]
     assert pictures.thumbnail(IDS[1])[0]

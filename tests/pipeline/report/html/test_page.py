@@ -1,4 +1,4 @@
-"""report.html on small made-up runs: its structure, what it escapes, and what it says where something is missing."""
+"""report.html on small made-up runs: its structure, what it escapes, and what it shows if something is missing."""
 
 import errno
 import io
@@ -210,7 +210,7 @@ def test_mistakes_are_explained(run: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "Most like test/dog/007.png" in lists
 
 
-def test_what_cannot_be_explained_is_said_once(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_explanation_is_reported_once(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     page = written(run)
     gone = f"Training images like these: they need {run}/features.h5, which is gone; type: make features RUN={run}"
     network = f"Heat maps of finetune: there is no model {run}/finetune/model.json; type: make finetune RUN={run}"
@@ -233,7 +233,7 @@ def test_a_page_full_of_explained_mistakes_stays_under_five_megabytes(
     assert (run / "report.html").stat().st_size < 3e6
 
 
-def test_names_are_text_wherever_they_stand(tmp_path: Path) -> None:
+def test_names_are_text_in_every_section(tmp_path: Path) -> None:
     names = HOSTILE
     add(tmp_path, "svm", [0, 1, 2], names, dataset=f"folder:{HOSTILE[0]}", command=HOSTILE[0], layer=HOSTILE[1])
     write_advice(tmp_path, advice(names))
@@ -262,7 +262,7 @@ def test_one_strategy_alone_has_a_page(tmp_path: Path) -> None:
     assert f"make advise RUN={tmp_path}" in sections["audit"]
 
 
-def test_images_that_are_gone_are_said_to_be(run: Path) -> None:
+def test_images_that_are_gone_are_reported(run: Path) -> None:
     images = run.parent / "images"
     for path in images.glob("test/dog/*"):
         path.unlink()
@@ -298,7 +298,7 @@ def test_a_chart_that_cannot_be_written_ends_the_stage(run: Path, monkeypatch: p
         written(run)
 
 
-def test_a_damaged_learning_curve_is_said_to_be(run: Path) -> None:
+def test_a_damaged_learning_curve_is_reported(run: Path) -> None:
     path = run / "finetune" / "learning_curve.csv"
     for text, problem in (
         ("epoch,loss\n1,x\n", "cannot be read (could not convert"),
@@ -354,7 +354,7 @@ def test_reports_of_different_splits_make_no_page(run: Path) -> None:
     assert not (run / "report.html").exists()
 
 
-def test_tables_sort_by_values_and_say_so_only_where_they_do(run: Path) -> None:
+def test_tables_sort_by_values(run: Path) -> None:
     text = (written(run), (run / "report.html").read_text(encoding="utf-8"))[1]
     assert 'setAttribute("aria-sort"' in text
     digest = re.search(r"script-src 'sha256-([^']+)'", text)
