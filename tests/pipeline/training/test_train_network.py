@@ -126,7 +126,7 @@ def test_networks_show_where_they_find_a_class(
     del content["record"]["model_version"]
     model.write_text(json.dumps(content))
     found = explain(old, {"image_size": 32}, pictures, shown[1:2])
-    assert (found.heat, len(found.like)) == ({}, 15)
+    assert (found.heat, len(found.similar)) == ({}, 15)
     assert "the model in " in found.missing[0]
     assert "is of version unknown and this program reads version" in found.missing[0]
     assert caplog.messages.count(found.missing[0]) == 1
