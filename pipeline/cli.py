@@ -135,9 +135,19 @@ def _overview() -> str:
     return "\n".join([usage, "", *lines])
 
 
+class _AsTyped(logging.Formatter):
+    """Names commands and options in a line of the log as the caller can type them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return as_typed(super().format(record), sys.argv[1:])
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code: 0 done, 1 failed, 2 the command line was wrong."""
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_AsTyped("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     log.setLevel(logging.INFO)
     if not arguments:
         print(_overview())
