@@ -63,7 +63,7 @@ def seen(request: pytest.FixtureRequest, findings: dict[str, Any]) -> dict[str, 
     return findings[request.param]
 
 
-def test_each_file_has_its_label_or_its_fault(seen: dict[str, Any], findings: dict[str, Any]) -> None:
+def test_each_file_has_its_label_or_its_error(seen: dict[str, Any], findings: dict[str, Any]) -> None:
     by_file = {card["file"]: card for card in seen["cards"]}
     assert set(by_file) == {HOSTILE, "unclear.png", "notes.txt", "broken.png"}
     assert by_file[HOSTILE]["kind"] == "card ok"
@@ -87,7 +87,7 @@ def test_only_the_api_is_asked_and_only_for_images(seen: dict[str, Any], finding
     assert seen["requests"] == [f"{findings['url']}api/predict?top=3&neighbours=3"] * 4
 
 
-def test_the_console_tells_of_the_damaged_picture_alone(seen: dict[str, Any]) -> None:
+def test_the_console_names_the_damaged_image_alone(seen: dict[str, Any]) -> None:
     assert [line for line in seen["console"] if "status of 400" not in line] == []
     assert len(seen["console"]) == 1
 
@@ -97,7 +97,7 @@ def test_no_name_is_executed(seen: dict[str, Any]) -> None:
     assert HOSTILE in seen["text"]
 
 
-def test_every_picture_has_a_name(seen: dict[str, Any]) -> None:
+def test_every_image_has_a_name(seen: dict[str, Any]) -> None:
     assert problems_of_images(seen["images"]) == []
 
 

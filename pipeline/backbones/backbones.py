@@ -1,6 +1,4 @@
-"""The `backbones` stage: each network's layers on standard output, with their sizes and what they cost."""
-
-from collections.abc import Iterator
+"""Stage `backbones`: list the layers of each network, with their sizes and costs."""
 
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +11,7 @@ COLUMNS = ("layer", "output", "parameters", "multiply-adds", "features", "unfree
 
 
 def main(settings: Backbones) -> None:
-    """Print a table for every network, or for the one that is asked for; raises InputError where it is not there."""
+    """Print a table of each network, or of one; raises InputError if there is no such network."""
     console = console_for()
     backbones = [get_backbone(settings.backbone)] if settings.backbone else list(BACKBONES.values())
     for backbone in backbones:
@@ -39,13 +37,11 @@ def _table(console: Console, backbone: Backbone, image_size: int) -> Table:
     return table
 
 
-def _cells(backbone: Backbone, layer: Layer, image_size: int) -> Iterator[str]:
-    """Give a row's cells; `default` is what is taken where nothing is said."""
+def _cells(backbone: Backbone, layer: Layer, image_size: int) -> list[str]:
+    """Return the cells of a layer's row; `default` marks the layers that the options take by themselves."""
     parameters, multiply_adds = backbone.cost(layer.name, image_size)
-    yield layer.name
-    yield "x".join(str(side) for side in backbone.output_shape(layer.name, image_size))
-    yield f"{parameters:,}"
-    yield f"{multiply_adds:,}"
+    output = "x".join(str(length) for length in backbone.output_shape(layer.name, image_size))
     is_default = layer.name in backbone.default_layers.split(",")
-    yield "default" if is_default else "yes" if layer.probed else ""
-    yield "default" if layer.name == backbone.default_cut else "yes" if layer.trainable else ""
+    features = "default" if is_default else "yes" if layer.probed else ""
+    unfreeze = "default" if layer.name == backbone.default_cut else "yes" if layer.trainable else ""
+    return [layer.name, output, f"{parameters:,}", f"{multiply_adds:,}", features, unfreeze]

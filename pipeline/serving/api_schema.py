@@ -1,4 +1,4 @@
-"""What the JSON API answers, as its OpenAPI schema tells it."""
+"""The answers of the JSON API, as its OpenAPI schema describes them."""
 
 from typing import Any, Literal, Self
 
@@ -11,7 +11,7 @@ Fraction = Field(ge=0, le=1)
 
 
 class Problem(BaseModel):
-    """What is wrong with a request, in one line."""
+    """The error of a request, in one line."""
 
     detail: str
 
@@ -30,7 +30,7 @@ class Share(BaseModel):
 
 
 class Neighbour(BaseModel):
-    """A training image, how like it is (a cosine), and a small picture of it as a data URL."""
+    """A training image, its similarity to the image that was sent (a cosine), and its thumbnail as a data URL."""
 
     id: str
     label: str
@@ -39,7 +39,7 @@ class Neighbour(BaseModel):
 
 
 class Prediction(BaseModel):
-    """What the model says of an image; `label` is null where it is unsure."""
+    """The labels of an image; `label` is null if the model is unsure."""
 
     status: str = Field(pattern="^(ok|unsure)$")
     label: str | None
@@ -57,7 +57,7 @@ class Limits(BaseModel):
 
 
 class Model(BaseModel):
-    """The model that is served; its accuracy is the share of `num_test` test images that it labels rightly."""
+    """The model that is served; its accuracy is the share of `num_test` test images that it labels correctly."""
 
     name: str
     strategy: str
@@ -73,7 +73,7 @@ class Model(BaseModel):
 
     @classmethod
     def of(cls, classifier: Classifier, settings: Serve, has_neighbours: bool) -> Self:
-        """Return what is told of a classifier; of the data set's path its last part alone, since others may read it."""
+        """Return the description of a classifier, its dataset's path by the last part alone, since others may read it."""
         report = classifier.report
         kind, separator, path = report.dataset.partition(":")
         dataset = f"{kind}:{path.rpartition('/')[2]}" if separator and kind in PATH_KINDS else report.dataset
@@ -102,6 +102,6 @@ _MEANINGS = {
 }
 
 
-def faults(*codes: int) -> dict[int | str, dict[str, Any]]:
+def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     """Return the declarations of the statuses that a path may answer with beside 200."""
     return {code: {"model": Problem, "description": _MEANINGS[code]} for code in codes}

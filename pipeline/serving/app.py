@@ -19,7 +19,7 @@ from thaw.pipeline.inference.classifier import Classifier
 from thaw.pipeline.inference.similar_images import MOST_NEIGHBOURS, Nearest
 from thaw.pipeline.inference.writers import Answer
 from thaw.pipeline.serving.access import Buckets, Gate, matches
-from thaw.pipeline.serving.api_schema import Health, Model, Neighbour, Prediction, Share, faults
+from thaw.pipeline.serving.api_schema import Health, Model, Neighbour, Prediction, Share, problems
 from thaw.pipeline.serving.batching import Labelled, Labeller
 from thaw.pipeline.serving.page import page
 
@@ -82,13 +82,13 @@ async def show_page(request: Request) -> HTMLResponse:
     return HTMLResponse(content, headers={"content-security-policy": policy})
 
 
-@router.get("/healthz", responses=faults(403))
+@router.get("/healthz", responses=problems(403))
 async def health() -> Health:
     """Say that the server answers."""
     return Health(status="ok")
 
 
-@router.get("/api/model", responses=faults(403))
+@router.get("/api/model", responses=problems(403))
 async def describe_model(request: Request) -> Model:
     """Describe the model: its classes, its accuracy on test images with the 95 % interval, and the limits."""
     return _service(request).model
@@ -99,7 +99,7 @@ _BODY = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
 
 @router.post(
     "/api/predict",
-    responses=faults(400, 403, 408, 413, 415, 422, 429, 503),
+    responses=problems(400, 403, 408, 413, 415, 422, 429, 503),
     openapi_extra={"requestBody": {"required": True, "content": dict.fromkeys(ACCEPTED, _BODY)}},
 )
 async def predict(

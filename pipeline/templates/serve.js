@@ -6,7 +6,7 @@
   const byId = (id) => document.getElementById(id);
   const maxBytes = Number(document.body.dataset.maxBytes);
   const queue = [];
-  let running = 0, asked = 0, done = 0, unsure = 0, faulty = 0, last = "";
+  let running = 0, asked = 0, done = 0, unsure = 0, failed = 0, last = "";
 
   const percent = (share) => (share > 0.9995 && share < 1 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`);
   const sleep = (seconds) => new Promise((wake) => setTimeout(wake, 1000 * seconds));
@@ -19,7 +19,7 @@
     return element;
   }
 
-  function faultOf(file) {
+  function errorOf(file) {
     if (file.isFolder) return "a folder; open it and choose the images in it";
     if (file.type && !file.type.startsWith("image/")) return `not an image, but ${file.type}`;
     if (file.size > maxBytes) return `larger than ${document.body.dataset.maxMb} MB, which is what is accepted`;
@@ -92,14 +92,14 @@
     last = `${file.name}: ${status === "unsure" ? "unsure" : `${label}, ${percent(top[0].probability)}`}. `;
   }
 
-  function showFault(card, file, fault) {
+  function showError(card, file, problem) {
     card.classList.remove("waiting");
     card.classList.add("fault");
-    card.querySelector(".label").textContent = `No label: ${fault}`;
+    card.querySelector(".label").textContent = `No label: ${problem}`;
     const image = card.querySelector("img");
     if (image && !image.getAttribute("src")) image.replaceWith(make("span", "no preview", "none"));
-    faulty += 1;
-    last = `${file.name}: no label, ${fault}. `;
+    failed += 1;
+    last = `${file.name}: no label, ${problem}. `;
   }
 
   function showProgress() {
@@ -107,7 +107,7 @@
     byId("progress").value = done;
     byId("progress-line").hidden = done === asked;
     byId("results-section").hidden = byId("clear").hidden = asked === 0;
-    const notes = [unsure && `${unsure} unsure`, faulty && `${faulty} without a label`].filter(Boolean);
+    const notes = [unsure && `${unsure} unsure`, failed && `${failed} without a label`].filter(Boolean);
     const total = `${done} of ${plural(asked, "image", "images")} done${notes.length ? `, ${notes.join(", ")}` : ""}.`;
     byId("status").textContent = asked ? (asked === 1 || done < asked ? last : "") + total : "";
   }
@@ -139,13 +139,13 @@
     running += 1;
     while (queue.length) {
       const { file, card } = queue.shift();
-      let answer, fault = faultOf(file);
-      if (!fault) {
+      let answer, problem = errorOf(file);
+      if (!problem) {
         showPicture(card, file);
-        answer = await send(file).catch((error) => void (fault = error.message));
+        answer = await send(file).catch((error) => void (problem = error.message));
       }
       if (!card.isConnected) continue; // the results were removed meanwhile
-      if (fault) showFault(card, file, fault);
+      if (problem) showError(card, file, problem);
       else showAnswer(card, file, answer);
       done += 1;
       showProgress();
@@ -178,7 +178,7 @@
   });
   byId("clear").addEventListener("click", () => {
     queue.length = 0;
-    asked = done = unsure = faulty = 0;
+    asked = done = unsure = failed = 0;
     last = "";
     for (const image of document.querySelectorAll(".shot img[src]")) URL.revokeObjectURL(image.src);
     byId("results").replaceChildren();

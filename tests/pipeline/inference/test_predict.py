@@ -303,4 +303,4 @@ def test_thousands_of_images_are_labelled_batch_by_batch(
 
 
 def test_loading_a_model_trusts_our_own_types_only() -> None:
-    assert all(name.startswith("models.") for name in artifacts.TRUSTED)
+    assert all(name.startswith("thaw.models.") for name in artifacts.TRUSTED)

@@ -44,7 +44,7 @@ def test_a_training_image_is_nearest_to_itself(linear: Classifier, pictures_run:
     assert first.similarity == pytest.approx(1, abs=1e-5)
 
 
-def test_a_network_has_them_where_its_layer_is_stored_whole(image_folder: Path, tmp_path: Path) -> None:
+def test_a_network_has_nearest_images_if_its_layer_is_stored_whole(image_folder: Path, tmp_path: Path) -> None:
     where = ["--run", str(tmp_path)]
     whole = ["--image-size", "32", "--weights", "random", "--layers", "block5_pool", "--engine", "keras"]
     assert run(["features", "--dataset", f"folder:{image_folder}", *whole, *where]) == 0
@@ -56,7 +56,9 @@ def test_a_network_has_them_where_its_layer_is_stored_whole(image_folder: Path, 
     assert len(found[0]) == 57  # all that are not test
 
 
-def test_a_network_has_none_where_its_layer_is_not_stored(pictures_run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_network_has_no_nearest_images_if_its_layer_is_not_stored(
+    pictures_run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "thaw")
     assert open_nearest(pictures_run, load_classifier(pictures_run / "head")) is None
     assert "does not have what the model sees (block5_pool)" in caplog.text
@@ -82,7 +84,7 @@ def test_a_run_without_features_has_none(linear: Classifier, tmp_path: Path, cap
     assert f"no nearest training images: {tmp_path} has no features.h5" in caplog.text
 
 
-def test_images_that_are_gone_are_named_without_a_picture(
+def test_images_that_are_gone_are_named_without_a_thumbnail(
     linear: Classifier, copied: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (copied / "run.json").unlink()

@@ -256,7 +256,7 @@ def test_as_many_clients_are_remembered_as_fit(monkeypatch: pytest.MonkeyPatch) 
     assert [buckets.wait(client) for client in "cba"] == [0, 1, 0]
 
 
-def test_requests_beyond_the_places_are_told_to_come_again(server: Server, picture: bytes) -> None:
+def test_requests_beyond_the_limit_are_refused_for_a_second(server: Server, picture: bytes) -> None:
     arrived, go_on = threading.Semaphore(0), threading.Event()
 
     def slow_body() -> Iterator[bytes]:
@@ -325,7 +325,7 @@ def test_an_image_that_does_not_arrive_is_given_up(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_fault_of_the_programs_own_is_one_line_and_stops_nothing(
+def test_an_error_of_the_program_is_one_line_and_does_not_end_it(
     server: Server, picture: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(inputs: np.ndarray) -> Any:

@@ -52,7 +52,7 @@ def test_a_host_that_is_none_of_this_machines_is_one_line(host: str) -> None:
         listen(host, 0)
 
 
-def test_a_port_of_the_systems_own_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_of_the_system_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: socket.socket, address: object) -> None:
         raise PermissionError(13, "Permission denied")
 
