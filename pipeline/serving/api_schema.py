@@ -73,7 +73,7 @@ class Model(BaseModel):
 
     @classmethod
     def of(cls, classifier: Classifier, settings: Serve, has_neighbours: bool) -> Self:
-        """Return the description of a classifier, its dataset's path by the last part alone, since others may read it."""
+        """Describe a classifier; only the last part of its dataset's path is shown, since others may read it."""
         report = classifier.report
         kind, separator, path = report.dataset.partition(":")
         dataset = f"{kind}:{path.rpartition('/')[2]}" if separator and kind in PATH_KINDS else report.dataset
