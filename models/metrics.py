@@ -43,9 +43,10 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequenc
     labels, probabilities = check_predictions(labels, probabilities, len(class_names))
     predicted, classes = probabilities.argmax(axis=1), np.arange(len(class_names))
     scores = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
-    _, recall, f1, _ = scores
+    precision, recall, f1, support = scores
+    columns = (precision, recall, f1, support.astype(int))  # scikit-learn counts in floats if no label is correct
     fields = ("class", "precision", "recall", "f1", "support")
-    rows = zip(class_names, *(column.tolist() for column in scores), strict=True)
+    rows = zip(class_names, *(column.tolist() for column in columns), strict=True)
     present = np.isin(classes, labels)
     num_correct = int((predicted == labels).sum())
     return {

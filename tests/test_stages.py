@@ -361,7 +361,7 @@ def test_values_that_cannot_be(capsys: pytest.CaptureFixture[str], options: list
 def test_settings_that_contradict_the_run(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
     assert message(capsys, "svm", "--run", finished, "--image-size", "64") == (
         f"error: {finished} was made with other settings: --image-size was 32 and is now 64. Leave the option out to "
-        f"go on with the run's, or start another run: --run {finished}-2"
+        f"continue with the run's, or start another run: --run {finished}-2"
     )
 
 
@@ -495,7 +495,7 @@ def test_no_permission(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     monkeypatch.setattr(Path, "mkdir", failing_write(errno.EACCES))
     path = tmp_path / "locked"
     assert message(capsys, "features", "--run", path, *FAST) == (
-        f"error: no permission to use {path}; change its permissions, or choose another place by --run"
+        f"error: no permission to use {path}; change its permissions, or choose another folder by --run"
     )
 
 
@@ -528,4 +528,4 @@ def test_help_says_what_each_stage_does(capsys: pytest.CaptureFixture[str]) -> N
     text = " ".join(capsys.readouterr().out.split())
     assert "Train a multinomial logistic regression." in text
     assert "Train the head and the network from one layer on" in text
-    assert "Label new images with a trained strategy" in text
+    assert "Label new images: a table, CSV or JSON lines." in text

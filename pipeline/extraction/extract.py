@@ -39,6 +39,7 @@ def main(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
     get_backbone(settings.backbone).check_image_size(settings.image_size)
     with nullcontext() if wanted.path.exists() else connected(settings) as client:
         network = wanted.network()
+        wanted.layers(network)  # raises InputError before a run is begun
         dataset = dataset_of(settings)
         if not wanted.path.exists() and client is None:  # what cannot be leaves no run behind
             choose_engine(wanted.settings.engine, settings.device, settings.engine_precision)

@@ -66,6 +66,11 @@ class FeatureSet:
             seed=given.seed,
         )
 
+    def layers(self, network: Network) -> StoredLayers:
+        """Return the layers of the file; raises InputError if one cannot be had or pooled."""
+        given = self.settings
+        return StoredLayers.of(network, given.layer_names, given.pooling, given.dtype)
+
     def request(self, dataset: Dataset, split: np.ndarray, network: Network | None = None) -> FeatureRequest:
         """Return the request for the file of N images, each in a split, uint8 (N,)."""
         given, network = self.settings, network or self.network()
@@ -79,7 +84,7 @@ class FeatureSet:
             path=self.path,
             dataset=dataset,
             split=split,
-            layers=StoredLayers.of(network, given.layer_names, given.pooling, given.dtype),
+            layers=self.layers(network),
             network=network,
             preprocessing=Preprocessing(given.image_size, given.resize, given.normalize, self.flip),
             record={**self.record(), **digests},

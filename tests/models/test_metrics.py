@@ -162,6 +162,7 @@ def test_predictions_that_are_always_wrong_and_sure_of_it() -> None:
     assert [result[name] for name in ("accuracy", "balanced_accuracy", "macro_f1", "ece")] == [0, 0, 0, 1]
     assert result["log_loss"] == pytest.approx(36.04365, abs=1e-5)
     assert result["accuracy_ci95"][0] == 0
+    assert all(type(row["support"]) is int for row in result["per_class"])
 
 
 def test_a_class_without_test_images_and_one_never_predicted_warn_of_nothing() -> None:
