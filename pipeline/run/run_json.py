@@ -53,8 +53,7 @@ def check_begun(settings: Common) -> None:
     if "run" in named and "dataset" not in named and read_run_settings(settings.run_folder) is None:
         run = shlex.quote(str(settings.run_folder))
         raise InputError(
-            f"there is no run in {settings.run_folder}; fix the name, or begin it: "
-            f"make features DATASET=... RUN={run}"
+            f"there is no run in {settings.run_folder}; fix the name, or begin it: make features DATASET=... RUN={run}"
         )
 
 
