@@ -23,11 +23,11 @@ from benchmarks.feature_request import request_for
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.backbones.weights import load_weights
 from thaw.features.datasets.dataset import Dataset, load_dataset
-from thaw.features.engines.network import Network
+from thaw.features.engines.network import Engine, Network
 from thaw.features.extraction.choice import choose_engine
 from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.parts import GrowingPart
-from thaw.features.extraction.spec import Engine, FeatureRequest
+from thaw.features.extraction.spec import FeatureRequest
 from thaw.features.prefetch import load_ahead
 
 LAYERS = ("block4_pool", "block5_pool")

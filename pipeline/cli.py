@@ -40,7 +40,7 @@ class Stage(NamedTuple):
 
 LINEAR, NETWORK = "training.train_linear:main", "training.train_network:main"
 STAGES = {  # in the order of use
-    "weights": Stage(config.Weights, "Verify the weights of a network.", "backbones.weights:main"),
+    "weights": Stage(config.WeightsSettings, "Verify the weights of a network.", "backbones.weights:main"),
     "backbones": Stage(config.Backbones, "List the networks, their layers and costs.", "backbones.backbones:main"),
     "advise": Stage(config.Advise, "Measure what suits these images, and recommend it.", "advice.advise:main"),
     "features": Stage(config.Shared, "Run the frozen network and write features.h5.", "extraction.extract:main"),
@@ -54,7 +54,7 @@ STAGES = {  # in the order of use
     "head": Stage(config.Neural, "Train the article's dense head on the last layer of the frozen network.", NETWORK),
     "finetune": Stage(config.Finetune, "Train the head and the network from one layer on.", NETWORK),
     "scratch": Stage(config.Neural, "Train the whole network from seeded random weights.", NETWORK),
-    "report": Stage(config.Report, "Compare all results of a run, and write its report.", "report.report:main"),
+    "report": Stage(config.ReportSettings, "Compare all results of a run, and write its report.", "report.report:main"),
     "predict": Stage(config.Predict, "Label new images: a table, CSV or JSON lines.", "inference.predict:main"),
     "serve": Stage(config.Serve, "Serve a local page and a JSON API that label images.", "serving.serve:main"),
     "export": Stage(config.Export, "Write a model as one file, from pixels to probabilities.", "export.export:main"),
@@ -114,7 +114,7 @@ def _run_stage(name: str, settings: Any) -> int:
 
 def _arguments(name: str, settings: Any) -> tuple[Any, ...]:
     """Return the arguments of a stage's function; what the command line left out is taken from the run."""
-    if isinstance(settings, config.Report):
+    if isinstance(settings, config.ReportSettings):
         return settings.run_folder, settings.as_json
     if isinstance(settings, config.Verify):
         return (settings.run,)
@@ -123,7 +123,7 @@ def _arguments(name: str, settings: Any) -> tuple[Any, ...]:
     if name != "features":
         check_begun(settings)
     complete = with_run_settings(settings)
-    if isinstance(settings, config.Strategy):
+    if isinstance(settings, config.StrategySettings):
         return complete, name
     return (complete, frozenset(settings.model_fields_set)) if name == "advise" else (complete,)
 

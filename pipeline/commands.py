@@ -148,6 +148,6 @@ def _args(words: str) -> str:
 @cache
 def _fields() -> dict[str, object]:
     """Return option -> the type of its value, for every option of the targets."""
-    stages = (config.SVM, config.Finetune, config.Advise, config.Report, config.Predict, config.Serve)
+    stages = (config.SVM, config.Finetune, config.Advise, config.ReportSettings, config.Predict, config.Serve)
     fields = {field.alias or name: field.annotation for stage in stages for name, field in stage.model_fields.items()}
     return {"--help": None, **{f"--{name.replace('_', '-')}": kind for name, kind in fields.items()}}

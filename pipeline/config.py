@@ -107,71 +107,61 @@ def _networks(attribute: str) -> Any:
 class Options(BaseModel):
     """What every command accepts."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    debug: CliImplicitFlag[bool] = Field(False, description="show the traceback of an error")
+    debug: CliImplicitFlag[bool] = False
+    """show the traceback of an error"""
 
 
 class Common(Options):
     """The settings that every stage of a run shares, apart from the batch size of the extraction."""
 
-    run: RunFolder | None = Field(None, description="run directory; runs/ plus the dataset's word unless given")
-    dataset: DatasetWord = Field(
-        "digits",
-        description="digits, elpv, cifar10, cifar100, folder:PATH, csv:PATH or npz:PATH (folder: takes a zip or a URL "
-        "of fsspec)",
-    )
-    data: DataPath | None = Field(None, description="archive or image folder of cifar10 and cifar100, if at hand")
-    target: Literal["four"] | None = Field(None, description="elpv: the four degrees instead of defective or not")
-    seed: int = Field(0, ge=0, lt=2**32, description="seed of the split, of random weights and of the solvers")
+    run: RunFolder | None = None
+    """run directory; runs/ plus the dataset's word unless given"""
+    dataset: DatasetWord = "digits"
+    """digits, elpv, cifar10, cifar100, folder:PATH, csv:PATH or npz:PATH (folder: takes a zip or a URL of fsspec)"""
+    data: DataPath | None = None
+    """archive or image folder of cifar10 and cifar100, if at hand"""
+    target: Literal["four"] | None = None
+    """elpv: the four degrees instead of defective or not"""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """seed of the split, of random weights and of the solvers"""
     backbone: str = Field(USUAL_BACKBONE, description=f"the network: {', '.join(BACKBONES)}")
-    image_size: int = Field(
-        default_factory=_networks("default_image_size"),
-        ge=1,
-        description="side in pixels that images are resized to; 48, or the network's least if that is more, unless "
-        "given",
-    )
-    resize: Literal["bilinear", "bicubic", "area", "article"] = Field("bilinear", description="how images are resized")
-    normalize: Literal["caffe", "tf", "torch", "article"] = Field(
-        default_factory=_networks("normalization"),
-        description="the network's own preprocessing (caffe for vgg16), or the article's division by 255",
-    )
-    layers: LayerNames = Field(
-        default_factory=_networks("default_layers"),
-        description="layers to extract, joined by commas; the last two poolings or ends of stages unless given "
-        "(block4_pool,block5_pool of vgg16)",
-    )
-    pooling: str = Field(
-        "auto", pattern=r"^(auto|none|avg|max|grid[1-9]\d?)$", description="auto, none, avg, max, gridN"
-    )
-    dtype: Literal["float32", "float16"] = Field("float32", description="number type of features.h5")
-    weights: WeightsSource = Field("imagenet", description="imagenet, random, or the path of a weights file")
-    engine: Literal["auto", "keras", "mnn"] = Field(
-        "auto",
-        description="what runs the frozen network: auto (keras on a GPU if there is one, else mnn if it is "
-        "installed), keras, or mnn (Winograd convolutions on a CPU, about twice as fast)",
-    )
-    engine_precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32",
-        description="arithmetic of the frozen network; 16 bits are for a GPU, and change the features a little",
-    )
-    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="what the network runs on")
-    memory: int | None = Field(
-        None, ge=1, description="MB that a stage may use; three quarters of the machine's unless given"
-    )
-    skip_bad: CliImplicitFlag[bool] = Field(
-        False, description="leave out images that cannot be read, and list them in skipped.csv"
-    )
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description="refuse images with more pixels")
-    workers: int | None = Field(
-        None, ge=1, le=1024, description="spread the work over this many Dask worker processes on this machine"
-    )
-    cluster: str | None = Field(None, description="spread the work over the workers of the Dask scheduler at HOST:PORT")
-    parts: str | None = Field(
-        None,
-        description="folder, or URL of fsspec, for the parts of a feature file until it is whole: this machine and all "
-        "workers write there; beside the file unless given",
-    )
+    image_size: int = Field(default_factory=_networks("default_image_size"), ge=1)
+    """side in pixels that images are resized to; 48, or the network's least if that is more, unless given"""
+    resize: Literal["bilinear", "bicubic", "area", "article"] = "bilinear"
+    """how images are resized"""
+    normalize: Literal["caffe", "tf", "torch", "article"] = Field(default_factory=_networks("normalization"))
+    """the network's own preprocessing (caffe for vgg16), or the article's division by 255"""
+    layers: LayerNames = Field(default_factory=_networks("default_layers"))
+    """layers to extract, joined by commas; the last two poolings or ends of stages unless given
+    (block4_pool,block5_pool of vgg16)"""
+    pooling: str = Field("auto", pattern=r"^(auto|none|avg|max|grid[1-9]\d?)$")
+    """auto, none, avg, max, gridN"""
+    dtype: Literal["float32", "float16"] = "float32"
+    """number type of features.h5"""
+    weights: WeightsSource = "imagenet"
+    """imagenet, random, or the path of a weights file"""
+    engine: Literal["auto", "keras", "mnn"] = "auto"
+    """what runs the frozen network: auto (keras on a GPU if there is one, else mnn if it is installed), keras, or mnn
+    (Winograd convolutions on a CPU, about twice as fast)"""
+    engine_precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """arithmetic of the frozen network; 16 bits are for a GPU, and change the features a little"""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """what the network runs on"""
+    memory: int | None = Field(None, ge=1)
+    """MB that a stage may use; three quarters of the machine's unless given"""
+    skip_bad: CliImplicitFlag[bool] = False
+    """leave out images that cannot be read, and list them in skipped.csv"""
+    max_pixels: int = Field(MAX_PIXELS, ge=1)
+    """refuse images with more pixels"""
+    workers: int | None = Field(None, ge=1, le=1024)
+    """spread the work over this many Dask worker processes on this machine"""
+    cluster: str | None = None
+    """spread the work over the workers of the Dask scheduler at HOST:PORT"""
+    parts: str | None = None
+    """folder, or URL of fsspec, for the parts of a feature file until it is whole: this machine and all workers write
+    there; beside the file unless given"""
 
     @field_validator("cluster")
     @classmethod
@@ -211,115 +201,102 @@ class Common(Options):
 class Shared(Common):
     """The settings of a run: what every stage shares, and what the extraction of its features needs."""
 
-    batch_size: int = Field(64, ge=1, description="images in one forward pass")
+    batch_size: int = Field(64, ge=1)
+    """images in one forward pass"""
 
 
-class Strategy(Common):
+class StrategySettings(Common):
     """What every strategy accepts."""
 
-    name: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="folder of the result; the strategy's name unless given",
-    )
-    class_weight: Literal["balanced"] | None = Field(None, description="balanced: every class has equal weight")
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """folder of the result; the strategy's name unless given"""
+    class_weight: Literal["balanced"] | None = None
+    """balanced: every class has equal weight"""
 
 
-class Linear(Strategy, Shared):
+class Linear(StrategySettings, Shared):
     """What the strategies on frozen features accept."""
 
-    layer: JoinedLayers = Field(
-        "auto", description="auto (chosen without the test split), a layer, or several joined by +"
-    )
-    transform: Literal["auto", "none", "sqrt"] = Field(
-        "auto",
-        description="before standardisation: auto (chosen without the test split), none, sqrt (power normalisation)",
-    )
-    select: Literal["auto", "cv", "validation"] = Field(
-        "auto",
-        description="what settings are chosen by: cross-validation, or the validation split; auto takes "
-        "cross-validation below 5,000 images that are not test",
-    )
-    folds: int = Field(5, ge=2, description="folds of cross-validation and of temperature scaling")
-    values: Numbers | None = Field(
-        None,
-        description="values of C (knn: numbers of neighbours, ridge: alpha) to choose among, joined by commas, for "
-        "example 0.001,0.01,0.1; for C half decades from 0.00001 to 100 unless given",
-    )
-    jobs: NumJobs = Field(-1, description="fits at once if they are not solved together; -1 is one per core")
+    layer: JoinedLayers = "auto"
+    """auto (chosen without the test split), a layer, or several joined by +"""
+    transform: Literal["auto", "none", "sqrt"] = "auto"
+    """before standardisation: auto (chosen without the test split), none, sqrt (power normalisation)"""
+    select: Literal["auto", "cv", "validation"] = "auto"
+    """what settings are chosen by: cross-validation, or the validation split; auto takes cross-validation below 5,000
+    images that are not test"""
+    folds: int = Field(5, ge=2)
+    """folds of cross-validation and of temperature scaling"""
+    values: Numbers | None = None
+    """values of C (knn: numbers of neighbours, ridge: alpha) to choose among, joined by commas, for example
+    0.001,0.01,0.1; for C half decades from 0.00001 to 100 unless given"""
+    jobs: NumJobs = -1
+    """fits at once if they are not solved together; -1 is one per core"""
 
 
 class SVM(Linear):
     """What the support vector machine accepts."""
 
-    kernel: Literal["linear", "rbf"] = Field("linear", description="kernel of the support vector machine")
+    kernel: Literal["linear", "rbf"] = "linear"
+    """kernel of the support vector machine"""
 
 
-class Neural(Strategy):
+class Neural(StrategySettings):
     """What the strategies that train a network accept; None is the recipe's own value."""
 
-    training_batch_size: int | None = Field(
-        None,
-        alias="batch_size",
-        ge=1,
-        description="images in one training step; 256, halved down to 32 while an epoch has fewer than 50 steps",
-    )
-    recipe: Literal["tuned", "article"] = Field(
-        "tuned", description="tuned (chosen on the validation split), or the article's own, which chooses nothing"
-    )
-    augment: Literal["none", "flip", "standard"] = Field(
-        "none",
-        description="random changes of the training images: flip caches both views; standard (crop, rotation, flip, "
-        "colour) runs the whole network in every epoch",
-    )
-    epochs: int | None = Field(None, ge=1, description="passes over the training images")
-    learning_rate: float | None = Field(None, gt=0, lt=10, description="highest learning rate")
-    label_smoothing: float | None = Field(None, ge=0, lt=1, description="share of each target given to all classes")
-    weight_decay: float | None = Field(None, ge=0, lt=1, description="weight decay, by AdamW")
-    patience: int | None = Field(None, ge=1, description="epochs that are no better on validation before the end")
-    max_minutes: float | None = Field(None, gt=0, description="begin no epoch that would end later than this")
-    precision: Literal["auto", "float32", "mixed", "bfloat16", "float16"] = Field(
-        "auto",
-        description="auto is mixed (16-bit arithmetic, 32-bit weights) on a GPU with --recipe tuned, else float32; "
-        "mixed takes float16 on a GPU and bfloat16 on a CPU, bfloat16 and float16 choose",
-    )
-    find_lr: CliImplicitFlag[bool] = Field(
-        False, description="measure first which learning rates work, on a copy of the network; changes nothing else"
-    )
-    tensorboard: CliImplicitFlag[bool] = Field(False, description="write the learning curve for TensorBoard too")
+    training_batch_size: int | None = Field(None, alias="batch_size", ge=1)
+    """images in one training step; 256, halved down to 32 while an epoch has fewer than 50 steps"""
+    recipe: Literal["tuned", "article"] = "tuned"
+    """tuned (chosen on the validation split), or the article's own, which chooses nothing"""
+    augment: Literal["none", "flip", "standard"] = "none"
+    """random changes of the training images: flip caches both views; standard (crop, rotation, flip, colour) runs the
+    whole network in every epoch"""
+    epochs: int | None = Field(None, ge=1)
+    """passes over the training images"""
+    learning_rate: float | None = Field(None, gt=0, lt=10)
+    """highest learning rate"""
+    label_smoothing: float | None = Field(None, ge=0, lt=1)
+    """share of each target given to all classes"""
+    weight_decay: float | None = Field(None, ge=0, lt=1)
+    """weight decay, by AdamW"""
+    patience: int | None = Field(None, ge=1)
+    """epochs that are no better on validation before the end"""
+    max_minutes: float | None = Field(None, gt=0)
+    """begin no epoch that would end later than this"""
+    precision: Literal["auto", "float32", "mixed", "bfloat16", "float16"] = "auto"
+    """auto is mixed (16-bit arithmetic, 32-bit weights) on a GPU with --recipe tuned, else float32; mixed takes float16
+    on a GPU and bfloat16 on a CPU, bfloat16 and float16 choose"""
+    find_lr: CliImplicitFlag[bool] = False
+    """measure first which learning rates work, on a copy of the network; changes nothing else"""
+    tensorboard: CliImplicitFlag[bool] = False
+    """write the learning curve for TensorBoard too"""
 
 
 class Finetune(Neural):
     """What fine-tuning accepts."""
 
-    unfreeze_from: str = Field(
-        default_factory=_networks("default_cut"),
-        description="first layer that is trained; the start of the last stage (block5_conv1 of vgg16) unless "
-        "given, the network's first layer (block1_conv1) for all of it",
-    )
-    probe_layer: str = Field(
-        "auto",
-        description="layer of the logistic regression that tuned fine-tuning begins from; auto (chosen on the "
-        "validation split), a layer, or none",
-    )
+    unfreeze_from: str = Field(default_factory=_networks("default_cut"))
+    """first layer that is trained; the start of the last stage (block5_conv1 of vgg16) unless given, the network's
+    first layer (block1_conv1) for all of it"""
+    probe_layer: str = "auto"
+    """layer of the logistic regression that tuned fine-tuning begins from; auto (chosen on the validation split), a
+    layer, or none"""
 
 
 class Advise(Shared):
     """What the advice accepts; options given on its command line are not searched over."""
 
-    budget: float | None = Field(
-        None,
-        gt=0,
-        description="minutes of measuring, extraction of features.h5 left out; a part of what all strategies would "
-        "take, at most 5, unless given",
-    )
+    budget: float | None = Field(None, gt=0)
+    """minutes of measuring, extraction of features.h5 left out; a part of what all strategies would take, at most 5,
+    unless given"""
 
 
 class OfRun(Options):
     """What the stages accept that use what a run has."""
 
-    run: Path | None = Field(None, description="run directory; runs/digits unless given")
-    dataset: str = Field("digits", description="the dataset's word, in place of --run")
+    run: Path | None = None
+    """run directory; runs/digits unless given"""
+    dataset: str = "digits"
+    """the dataset's word, in place of --run"""
 
     @property
     def run_folder(self) -> Path:
@@ -327,46 +304,63 @@ class OfRun(Options):
         return self.run or Shared(dataset=self.dataset).run_folder
 
 
-class Report(OfRun):
+class ReportSettings(OfRun):
     """What the comparison accepts."""
 
-    as_json: CliImplicitFlag[bool] = Field(False, alias="json", description="print JSON instead of tables")
+    as_json: CliImplicitFlag[bool] = Field(False, alias="json")
+    """print JSON instead of tables"""
 
 
 class Trained(OfRun):
     """What the stages that use a trained model accept; how its images are made is the model's own affair."""
 
-    strategy: str = Field("best", description="the result's name; best takes the highest accuracy on held-out images")
-    engine: Literal["auto", "keras", "mnn"] = Field("auto", description="auto takes what made the features")
-    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="what the network runs on")
-    weights: str | None = Field(None, description="the weights file of the training, if it was moved")
-    reject: float | None = Field(None, gt=0, le=1, description="label unsure below this probability, from 0 to 1")
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description="refuse images with more pixels")
+    strategy: str = "best"
+    """the result's name; best takes the highest accuracy on held-out images"""
+    engine: Literal["auto", "keras", "mnn"] = "auto"
+    """auto takes what made the features"""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """what the network runs on"""
+    weights: str | None = None
+    """the weights file of the training, if it was moved"""
+    reject: float | None = Field(None, gt=0, le=1)
+    """label unsure below this probability, from 0 to 1"""
+    max_pixels: int = Field(MAX_PIXELS, ge=1)
+    """refuse images with more pixels"""
 
 
 class Predict(Trained):
     """What labelling new images accepts."""
 
-    images: CliPositionalArg[list[str]] = Field([], description="files, folders, patterns; - reads a list")
-    top: int = Field(1, ge=1, description="how many of the most probable classes to name")
-    format: Literal["table", "csv", "jsonl"] = Field("table", description="table, csv, or JSON lines")
+    images: CliPositionalArg[list[str]] = []
+    """files, folders, patterns; - reads a list"""
+    top: int = Field(1, ge=1)
+    """how many of the most probable classes to name"""
+    format: Literal["table", "csv", "jsonl"] = "table"
+    """table, csv, or JSON lines"""
 
 
 class Verify(Options):
     """What the check of a run accepts."""
 
-    run: CliPositionalArg[Path] = Field(description="run directory")
+    run: CliPositionalArg[Path] = Field()
+    """run directory"""
 
 
 class Serve(Trained):
     """What the local page accepts."""
 
-    host: str = Field("127.0.0.1", min_length=1, description="address to listen at; another than this has no password")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen at; 0 takes a free one")
-    max_mb: float = Field(20, gt=0, le=1000, description="MB of an image that is sent, at most")
-    max_pixels: int = Field(50_000_000, ge=1, description="refuse images with more pixels")
-    rate: float = Field(20, gt=0, le=1e6, description="images a second from one address; twice as many at once")
-    open: CliImplicitFlag[bool] = Field(False, description="open the page in the browser")
+    host: str = Field("127.0.0.1", min_length=1)
+    """address to listen at; another than this has no password"""
+    port: int = Field(8000, ge=0, le=65535)
+    """port to listen at; 0 takes a free one"""
+    max_mb: float = Field(20, gt=0, le=1000)
+    """MB of an image that is sent, at most"""
+    max_pixels: int = Field(50_000_000, ge=1)
+    """refuse images with more pixels"""
+    rate: float = Field(20, gt=0, le=1e6)
+    """images a second from one address; twice as many at once"""
+    open: CliImplicitFlag[bool] = False
+    """open the page in the browser"""
 
     @property
     def max_bytes(self) -> int:
@@ -377,25 +371,32 @@ class Serve(Trained):
 class Backbones(Options):
     """What the list of the networks accepts."""
 
-    backbone: str | None = Field(None, description="one network alone")
-    image_size: int | None = Field(None, ge=1, description="side in pixels; each network's default unless given")
+    backbone: str | None = None
+    """one network alone"""
+    image_size: int | None = Field(None, ge=1)
+    """side in pixels; each network's default unless given"""
 
 
 class Export(Options):
     """What writing a model as one file accepts."""
 
-    run: CliPositionalArg[Path] = Field(description="run directory")
-    name: str = Field("best", description="the result's name; best takes the highest accuracy on held-out images")
-    format: Literal["onnx", "keras", "savedmodel", "bundle"] = Field(
-        "onnx", description="onnx, keras, savedmodel (TensorFlow's), or bundle: a zip with ONNX, model card and example"
-    )
-    out: Path | None = Field(None, description="path to write to; in the result's folder unless given")
-    weights: str | None = Field(None, description="the weights file of the training, if it was moved")
+    run: CliPositionalArg[Path] = Field()
+    """run directory"""
+    name: str = "best"
+    """the result's name; best takes the highest accuracy on held-out images"""
+    format: Literal["onnx", "keras", "savedmodel", "bundle"] = "onnx"
+    """onnx, keras, savedmodel (TensorFlow's), or bundle: a zip with ONNX, model card and example"""
+    out: Path | None = None
+    """path to write to; in the result's folder unless given"""
+    weights: str | None = None
+    """the weights file of the training, if it was moved"""
 
 
-class Weights(Options):
+class WeightsSettings(Options):
     """What the check of the weights accepts."""
 
-    weights: str = Field("imagenet", description="imagenet, random, or the path of a weights file")
+    weights: str = "imagenet"
+    """imagenet, random, or the path of a weights file"""
     backbone: str = Field(USUAL_BACKBONE, description=f"the network: {', '.join(BACKBONES)}")
-    seed: int = Field(0, ge=0, description="seed of random weights")
+    seed: int = Field(0, ge=0)
+    """seed of random weights"""

@@ -1,5 +1,6 @@
 """Which file may import which: one direction, no circles, and a folder that a reader can take in."""
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -140,3 +141,13 @@ def test_the_cluster_s_digest_is_of_every_source_file(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
     _source_digest()
     assert set(read) == {path for folder in ("features", "models", "pipeline") for path in sources(folder)}
+
+
+def test_no_class_name_has_two_meanings() -> None:
+    found: dict[str, list[str]] = {}
+    for path in (path for folder in FOLDERS for path in sources(folder)):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name.lstrip("_"), []).append(module_of(path))
+    assert len(found) > 100
+    assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -105,3 +105,12 @@ def _received(name: str, weights: tuple[str, int, str], layers: tuple[str, ...],
     return Network(
         backbone, Weights(TensorsLater(load), source, sha256), layers, size, precision, source=source, seed=seed
     )
+
+
+class Engine(Protocol):
+    """What runs the network: one batch of network input in, layer name -> activations (n, H, W, C) out."""
+
+    batch_size: int
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the activations of one batch."""

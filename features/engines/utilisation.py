@@ -1,16 +1,10 @@
 """How much of an extraction's time its engine computes, and how much it waits for images."""
 
 import time
-from typing import Protocol
 
 import numpy as np
 
-
-class _Engine(Protocol):
-    batch_size: int
-
-    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the activations of one batch."""
+from thaw.features.engines.network import Engine
 
 
 class Watched:
@@ -19,7 +13,7 @@ class Watched:
     The first batch, which compiles, is left out of both.
     """
 
-    def __init__(self, engine: _Engine):
+    def __init__(self, engine: Engine):
         self._engine, self.batch_size = engine, engine.batch_size
         self._began: float | None = None
         self._ended = self._seconds = 0.0

@@ -13,10 +13,11 @@ import h5py
 import numpy as np
 
 from thaw.features.datasets.remote import RemotePath, path_or_url
+from thaw.features.engines.network import Engine
 from thaw.features.errors import InputError
 from thaw.features.extraction.part_maker import PartMaker
 from thaw.features.extraction.parts import peek_part, read_part
-from thaw.features.extraction.spec import Engine, FeatureRequest
+from thaw.features.extraction.spec import FeatureRequest
 from thaw.features.files.atomic import check_space, remove_leftovers, reserve, whole_path
 from thaw.features.images.decode import DECODING
 from thaw.features.schema import create_feature_file, record_digest, values_digest

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from thaw.features.datasets.remote import RemotePath
+from thaw.features.engines.network import Engine
 from thaw.features.errors import InputError
 from thaw.features.extraction.parts import GrowingPart
-from thaw.features.extraction.spec import Engine, FeatureRequest
+from thaw.features.extraction.spec import FeatureRequest
 from thaw.features.prefetch import Behind, load_ahead
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +16,6 @@ from thaw.features.pooling import layer_and_pooling, pool, pooled_shape
 
 PART_ROWS = 512
 PART_BYTES = 2**26
-
-
-class Engine(Protocol):
-    """What runs the network: one batch of network input in, layer name -> activations (n, H, W, C) out."""
-
-    batch_size: int
-
-    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the activations of one batch."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import numpy as np
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.backbones.weights import load_weights
 from thaw.features.datasets.dataset import Dataset
-from thaw.features.engines.network import Network
-from thaw.features.extraction.spec import Engine, Preprocessing
+from thaw.features.engines.network import Engine, Network
+from thaw.features.extraction.spec import Preprocessing
 from thaw.features.pooling import layer_and_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.audit.label_errors import few_of_each, judging_folds, out_of_fold

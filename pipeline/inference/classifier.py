@@ -11,8 +11,9 @@ import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.backbones.weights import Weights, taken_from
+from thaw.features.engines.network import Engine
 from thaw.features.errors import InputError
-from thaw.features.extraction.spec import Engine, Preprocessing
+from thaw.features.extraction.spec import Preprocessing
 from thaw.features.pooling import layer_and_pooling, pool
 from thaw.models.artifacts import load_model, load_record
 from thaw.pipeline.config import Trained

@@ -8,10 +8,9 @@ import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.backbones.weights import TensorsLater, Weights, load_weights
-from thaw.features.engines.network import Network
+from thaw.features.engines.network import Engine, Network
 from thaw.features.errors import InputError
 from thaw.features.extraction.choice import agreed_engine, choose_engine
-from thaw.features.extraction.spec import Engine
 from thaw.pipeline.config import Trained
 
 log = logging.getLogger("thaw")

@@ -26,7 +26,7 @@ log = logging.getLogger("thaw")
 
 
 @dataclass(frozen=True)
-class _Batch:
+class _ImageBatch:
     """Some images: network input of those that can be read, float32 (n, S, S, 3), and the others' errors by index."""
 
     paths: list[Path]
@@ -47,7 +47,7 @@ def main(settings: Predict, lines: Iterable[str] | None = None, out: TextIO | No
     out = out or sys.stdout
     write = FORMATS[settings.format](out, classifier.class_names, min(settings.top, len(classifier.class_names)))
 
-    def write_batch(batch: _Batch, views: list[np.ndarray]) -> None:
+    def write_batch(batch: _ImageBatch, views: list[np.ndarray]) -> None:
         probabilities = iter(classifier.average(views) if views else [])
         for index, path in enumerate(batch.paths):
             error = batch.errors.get(index)
@@ -71,11 +71,11 @@ def main(settings: Predict, lines: Iterable[str] | None = None, out: TextIO | No
     return num_errors
 
 
-def _batches(classifier: Classifier, paths: Iterator[Path], max_pixels: int) -> Generator[_Batch, None, None]:
+def _batches(classifier: Classifier, paths: Iterator[Path], max_pixels: int) -> Generator[_ImageBatch, None, None]:
     """Yield the images batch by batch, decoded and resized in threads a few batches ahead."""
     preprocessing = classifier.preprocessing
 
-    def load(batch: list[Path]) -> _Batch:
+    def load(batch: list[Path]) -> _ImageBatch:
         inputs, errors = [], {}
         for index, path in enumerate(batch):
             try:
@@ -83,6 +83,6 @@ def _batches(classifier: Classifier, paths: Iterator[Path], max_pixels: int) -> 
                 inputs.append(preprocessing.prepare(image))
             except InputError as error:
                 errors[index] = str(error).removesuffix(", or leave it out by --skip-bad")
-        return _Batch(batch, np.stack(inputs) if inputs else np.empty(0, np.float32), errors)
+        return _ImageBatch(batch, np.stack(inputs) if inputs else np.empty(0, np.float32), errors)
 
     return load_ahead(load, iter(lambda: list(islice(paths, classifier.batch_size)), []))

@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix
 
 from thaw.features.errors import InputError
 from thaw.features.files.locks import held
-from thaw.pipeline.config import Strategy
+from thaw.pipeline.config import StrategySettings
 from thaw.pipeline.run.predictions_csv import read_predictions
 from thaw.pipeline.run.report_json import ALL_STRATEGIES, Report, remedy
 
@@ -60,7 +60,7 @@ def load_entry(path: Path, report: Report) -> Entry:
     return Entry(report, path, [ids[row] for row in order], classes, correct, predicted[order], confidence)
 
 
-def result_folder(settings: Strategy, strategy: str) -> Path:
+def result_folder(settings: StrategySettings, strategy: str) -> Path:
     """Return the folder of a result; raises InputError if something else has its name."""
     name = settings.name or strategy
     folder = settings.run_folder / name

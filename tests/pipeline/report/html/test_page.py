@@ -17,7 +17,7 @@ from rich.console import Console
 
 from thaw.models.metrics import evaluate, top_confusions, worst_classes
 from thaw.pipeline.comparison.comparison import compare_all, load_run
-from thaw.pipeline.config import Shared, Strategy
+from thaw.pipeline.config import Shared, StrategySettings
 from thaw.pipeline.report import report as stage
 from thaw.pipeline.report.html import classes, comparison, explanations, parts
 from thaw.pipeline.report.html import page as html
@@ -451,7 +451,7 @@ def test_a_part_that_fails_says_so_in_one_line(caplog: pytest.LogCaptureFixture)
 
 
 def test_no_strategy_may_take_the_charts_folder(tmp_path: Path) -> None:
-    settings = Strategy(run=tmp_path, name="plots")
+    settings = StrategySettings(run=tmp_path, name="plots")
     assert refusal(result_folder, settings, "svm") == (
         f"--name plots: {tmp_path}/plots is the run's own; choose another name"
     )
