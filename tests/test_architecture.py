@@ -1,6 +1,7 @@
 """Which file may import which: one direction, no circles, and a folder that a reader can take in."""
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -119,7 +120,7 @@ def test_a_folder_can_be_taken_in(folder: str) -> None:
 
 
 def test_packages_are_empty_so_that_help_stays_light() -> None:
-    inits = [path for folder in FOLDERS for path in sources(folder) if path.name == "__init__.py"]
+    inits = [path for folder in ROOMS for path in sources(folder) if path.name == "__init__.py"]
     assert len(inits) > 20
     assert [path for path in inits if path.read_text(encoding="utf-8").strip()] == []
 
@@ -151,3 +152,13 @@ def test_no_class_name_has_two_meanings() -> None:
                 found.setdefault(node.name.lstrip("_"), []).append(module_of(path))
     assert len(found) > 100
     assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
+
+
+@pytest.mark.parametrize("module", ["features.engines.keras_engine", "models.neural.network", "pipeline.cli"])
+def test_tensorflow_computes_with_onednn_whatever_is_imported_first(module: str) -> None:
+    """Without it the network is slower, and its numbers are not those of the published figures."""
+    printed = "os.environ['TF_ENABLE_ONEDNN_OPTS'], os.environ['TF_CPP_MIN_LOG_LEVEL']"
+    code = f"import os, thaw.{module}; print({printed})"
+    own = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=own)
+    assert done.stdout.split() == ["1", "3"]
