@@ -18,6 +18,7 @@ from thaw.features.errors import InputError, is_out_of_memory
 from thaw.models.strategies import STRATEGIES
 from thaw.pipeline import config
 from thaw.pipeline.commands import as_typed, program
+from thaw.pipeline.run.image_size import with_image_size
 from thaw.pipeline.run.run_json import check_begun, with_run_settings
 
 log = logging.getLogger("thaw")
@@ -122,7 +123,7 @@ def _arguments(name: str, settings: Any) -> tuple[Any, ...]:
         return (settings,)
     if name != "features":
         check_begun(settings)
-    complete = with_run_settings(settings)
+    complete = with_image_size(with_run_settings(settings))
     if isinstance(settings, config.StrategySettings):
         return complete, name
     return (complete, frozenset(settings.model_fields_set)) if name == "advise" else (complete,)

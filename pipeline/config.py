@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import CliImplicitFlag, CliPositionalArg
 
 from thaw.features.backbones.registry import BACKBONES, Backbone
@@ -94,13 +94,13 @@ def _network(given: Mapping[str, Any]) -> Backbone:
     return BACKBONES.get(given.get("backbone", USUAL_BACKBONE), BACKBONES[USUAL_BACKBONE])
 
 
-def _networks(attribute: str) -> Any:
+def _networks(attribute: str, shown: str = "the network's own") -> Any:
     """Return a default that is an attribute of the network."""
 
     def default(given: dict[str, Any]) -> Any:
         return getattr(_network(given), attribute)
 
-    default.__qualname__ = "the network's own"  # as --help shows it
+    default.__qualname__ = shown  # in --help
     return default
 
 
@@ -127,8 +127,9 @@ class Common(Options):
     seed: int = Field(0, ge=0, lt=2**32)
     """seed of the split, of random weights and of the solvers"""
     backbone: str = Field(USUAL_BACKBONE, description=f"the network: {', '.join(BACKBONES)}")
-    image_size: int = Field(default_factory=_networks("default_image_size"), ge=1)
-    """side in pixels that images are resized to; 48, or the network's least if that is more, unless given"""
+    image_size: int = Field(default_factory=_networks("default_image_size", "by the images"), ge=1)
+    """side in pixels that images are resized to; auto, unless given: as large as the images are (the median of their
+    shorter sides), between 48 (vgg) or 128 pixels and the network's own size, and less if they are very many"""
     resize: Literal["bilinear", "bicubic", "area", "article"] = "bilinear"
     """how images are resized"""
     normalize: Literal["caffe", "tf", "torch", "article"] = Field(default_factory=_networks("normalization"))
@@ -162,6 +163,13 @@ class Common(Options):
     parts: str | None = None
     """folder, or URL of fsspec, for the parts of a feature file until it is whole: this machine and all workers write
     there; beside the file unless given"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _automatic_size(cls, given: Any) -> Any:
+        """Leave out `auto`: a size that is not given is chosen by the images when the run begins."""
+        automatic = isinstance(given, dict) and given.get("image_size") == "auto"
+        return {name: value for name, value in given.items() if name != "image_size"} if automatic else given
 
     @field_validator("cluster")
     @classmethod

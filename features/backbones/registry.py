@@ -41,7 +41,8 @@ class Backbone:
     """A convolutional network without its classifier.
 
     `builder` is its name in `keras.applications`, None if it is built here; `normalization` prepares its input
-    (thaw.features.images.preprocess); `min_image_size` is the smallest image side, in pixels, that it takes.
+    (thaw.features.images.preprocess); `min_image_size` is the smallest image side, in pixels, that it takes,
+    `own_image_size` is the side that it was trained with.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Backbone:
     min_image_size: int
     graph: Graph = field(repr=False)
     published: Published | None = None
+    own_image_size: int = 224
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -166,6 +168,7 @@ _ALL = (
     Backbone(
         *("inceptionv3", "InceptionV3", "tf", 75, architectures.inceptionv3()),
         _keras_file("inception_v3", "inception_v3", "bcbd6486424b2319ff4ef7d526e38f63"),
+        own_image_size=299,
     ),
     Backbone(
         *("densenet121", "DenseNet121", "torch", 32, architectures.densenet121()),

@@ -8,7 +8,8 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from thaw.features.images.decode import decode
+from thaw.features.errors import InputError
+from thaw.features.images.decode import decode, shorter_side
 
 SPLIT_WORDS = {"train": "train", "test": "test", "val": "validation", "validation": "validation"}
 
@@ -21,6 +22,9 @@ class Images(Protocol):
 
         A JPEG may be decoded at a reduced size that `least_side` allows (thaw.features.images.decode.decode).
         """
+
+    def shorter_side(self, i: int) -> int | None:
+        """Return the shorter side of image `i` in pixels, without decoding it; None if it cannot be read."""
 
     def content(self, i: int) -> bytes:
         """Return bytes that identify image `i`."""
@@ -59,6 +63,13 @@ class EncodedImages(ABC):
         """Return image `i` as uint8 (H, W, 3); raises InputError that names its id."""
         return decode(self.source(i), self.ids[i], self.max_pixels, least_side)
 
+    def shorter_side(self, i: int) -> int | None:
+        """Return the shorter side of image `i` in pixels, None if its header cannot be read."""
+        try:
+            return shorter_side(self.source(i))
+        except InputError:
+            return None
+
     def take(self, rows: Sequence[int]) -> Self:
         """Return the images at `rows` alone."""
         return replace(self, ids=tuple(self.ids[row] for row in rows))
@@ -92,6 +103,10 @@ class ImageArrays:
         """Return a copy of image `i` as uint8 (H, W, 3)."""
         height, width = self.images[i].shape[:2]
         return np.broadcast_to(self.images[i].reshape(height, width, -1), (height, width, 3)).copy()
+
+    def shorter_side(self, i: int) -> int:
+        """Return the shorter side of image `i` in pixels."""
+        return min(self.images[i].shape[:2])
 
     def content(self, i: int) -> bytes:
         """Return the shape and the pixels of image `i`."""

@@ -74,6 +74,15 @@ def decode(
         raise InputError(_damage(name, error)) from error
 
 
+def shorter_side(source: bytes | Path) -> int | None:
+    """Return the shorter side of an image in pixels, by its header alone; None if it cannot be read."""
+    try:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+            return min(image.size)
+    except IMAGE_ERRORS:  # decoding says what is wrong with it
+        return None
+
+
 def least_side(size: int, method: str) -> int | None:
     """Return the `least_side` for `decode` if `resize` then makes the image `size` pixels wide; None for no limit.
 
