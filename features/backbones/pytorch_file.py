@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # what the first two pickles hold
-MOST_DEPTH = 2**20  # of values on the stack
+MOST_VALUES = 2**40  # of a storage; a larger number in a file is no size
 DTYPES = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
@@ -74,13 +74,18 @@ def read_state(content: bytes) -> dict[str, np.ndarray]:
 
 def load(file: io.BytesIO) -> Any:
     """Return the value of the next pickle; raises ValueError if it has an instruction that no state dict needs."""
+    try:
+        return _followed(file)
+    except LookupError:
+        raise ValueError("its pickle takes what is not there") from None
+
+
+def _followed(file: io.BytesIO) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     for instruction, argument, _ in pickletools.genops(file):
         if instruction.name == "STOP":
             return stack.pop()
-        if len(stack) > MOST_DEPTH:
-            raise ValueError("its values are too deep")
         if not (_push(stack, memo, instruction.name, argument) or _gather(stack, instruction.name)):
             raise ValueError(f"its pickle has the instruction {instruction.name}")
     raise ValueError("its pickle does not end")
@@ -164,7 +169,7 @@ def _known(name: Name) -> Name:
 def _storage(identity: Any) -> Storage:
     """Return the storage that a pickle describes: ('storage', type, key, device, number of values, None)."""
     match identity:
-        case ("storage", Name("torch", kind), str(key), str(), int(size), None) if size >= 0:
+        case ("storage", Name("torch", kind), str(key), str(), int(size), None) if 0 <= size < MOST_VALUES:
             return Storage(key, np.dtype(DTYPES[kind]), size)
     raise ValueError("its pickle names a storage that is none")
 
@@ -178,7 +183,7 @@ def _rebuilt(called: Any, arguments: Any) -> Any:
             called == REBUILD_TENSOR
         ):
             numbers = (offset, *shape, *strides)
-            if len(shape) == len(strides) <= 8 and all(type(n) is int and 0 <= n < 2**40 for n in numbers):
+            if len(shape) == len(strides) <= 8 and all(type(n) is int and 0 <= n < MOST_VALUES for n in numbers):
                 return Tensor(storage, offset, shape, strides)
     raise ValueError("its pickle makes something else than a tensor")
 
@@ -194,6 +199,8 @@ def _numbers(content: bytes, start: int, keys: list[Any], storages: Mapping[str,
             raise ValueError(f"the storage {key!r} has another size than its tensors say")
         found[key] = np.frombuffer(content, storage.dtype, storage.size, start + 8)
         start += 8 + found[key].nbytes
+    if len(found) < len(storages):
+        raise ValueError("numbers of a tensor are missing")
     return found
 
 
