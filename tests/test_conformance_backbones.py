@@ -1,7 +1,8 @@
 """The same tests over all networks. Keras' ImageNet files cannot be had offline: all weights are seeded random ones.
 
 They are drawn with biases and with means and variances of batch normalisation that are not neutral, saved as Keras
-saves them (AlexNet's as PyTorch does), and read back from that file as any user's.
+saves them (AlexNet's and EfficientNet-Lite's as PyTorch does), and read back from that file as any user's.
+EfficientNet-Lite's published weights are tested in tests/features/backbones/test_efficientnet_lite.py.
 """
 
 from collections.abc import Iterator
@@ -40,9 +41,11 @@ from thaw.pipeline.config import Finetune
 from thaw.pipeline.run.report_json import read_report
 
 from tests.builders.extraction import request
+from tests.builders.pytorch import lite_state
 
 NAMES = tuple(BACKBONES)
-WITH_NORMS = ("resnet50", "inceptionv3", "densenet121")
+LITES = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite1": (1.0, 1.1), "efficientnet_lite2": (1.1, 1.2)}
+WITH_NORMS = ("resnet50", "inceptionv3", "densenet121", *LITES)
 BATCH = 4
 MODULES = {
     "inceptionv3": "inception_v3",
@@ -79,17 +82,47 @@ def alexnet_by_hand(size: int | None) -> keras.Model:
     return keras.Model(image, value)
 
 
+def lite_by_hand(name: str, size: int | None) -> keras.Model:
+    """An EfficientNet-Lite as Keras writes EfficientNet, without gates; its layers have the names that Keras gives."""
+    layers, (width, depth) = keras.layers, LITES[name]
+
+    def finish(value: Any, prefix: str) -> Any:
+        return layers.Activation("relu6", name=f"{prefix}activation")(
+            layers.BatchNormalization(name=f"{prefix}bn")(value)
+        )
+
+    def convolve(value: Any, channels: int, kernel: int, stride: int, name: str) -> Any:
+        return layers.Conv2D(channels, kernel, stride, padding="same", use_bias=False, name=name)(value)
+
+    image = keras.Input((size, size, 3))
+    value = finish(convolve(image, 32, 3, 2, "stem_conv"), "stem_")
+    widths = {1.0: (16, 24, 40, 80, 112, 192, 320), 1.1: (16, 24, 48, 88, 120, 208, 352)}[width]
+    numbers = {1.0: (1, 2, 2, 3, 3, 4, 1), 1.1: (1, 3, 3, 4, 4, 5, 1), 1.2: (1, 3, 3, 4, 4, 5, 1)}[depth]
+    for stage, (channels, number) in enumerate(zip(widths, numbers, strict=True), start=1):
+        for block in range(number):
+            before, name = value, f"block{stage}{'abcde'[block]}_"
+            if stage > 1:
+                value = finish(convolve(value, 6 * value.shape[-1], 1, 1, f"{name}expand_conv"), f"{name}expand_")
+            stride, kernel = 2 if block == 0 and stage in (2, 3, 4, 6) else 1, 5 if stage in (3, 5, 6) else 3
+            value = layers.DepthwiseConv2D(kernel, stride, padding="same", use_bias=False, name=f"{name}dwconv")(value)
+            value = convolve(finish(value, name), channels, 1, 1, f"{name}project_conv")
+            value = layers.BatchNormalization(name=f"{name}project_bn")(value)
+            value = layers.Add(name=f"{name}add")([before, value]) if block else value
+    return keras.Model(image, finish(convolve(value, 1280, 1, 1, "top_conv"), "top_"))
+
+
 def kerass_own(name: str, size: int | None) -> keras.Model:
     builder = BACKBONES[name].builder
     if builder is None:
-        return alexnet_by_hand(size)
+        return lite_by_hand(name, size) if name in LITES else alexnet_by_hand(size)
     return getattr(keras.applications, builder)(weights=None, include_top=False, input_shape=(size, size, 3))
 
 
 def draw(variable: Any, generator: np.random.Generator) -> np.ndarray:
     kind, shape = variable.path.rpartition("/")[2], tuple(variable.shape)
     if kind == "kernel":
-        return generator.normal(0, (2 / np.prod(shape[:3])) ** 0.5, shape)
+        fan_in = np.prod(shape[: 2 if "dwconv" in variable.path else 3])
+        return generator.normal(0, (2 / fan_in) ** 0.5, shape)
     low, high = {"gamma": (0.5, 1.2), "moving_variance": (0.5, 2.0)}.get(kind, (-0.3, 0.3))
     return generator.uniform(low, high, shape)
 
@@ -107,14 +140,23 @@ def save(name: str, folder: Path) -> Path:
     if BACKBONES[name].builder:
         model.save_weights(folder / f"{name}.weights.h5")
         return folder / f"{name}.weights.h5"
+    state = lite_state(weights_by_layer(model)) if name in LITES else alexnet_state(model)
+    save_file(state, folder / f"{name}.safetensors")
+    np.savez(folder / f"{name}.npz", **state)  # type: ignore[arg-type]
+    return folder / f"{name}.safetensors"
+
+
+def weights_by_layer(model: keras.Model) -> dict[str, tuple[np.ndarray, ...]]:
+    return {layer.name: tuple(layer.get_weights()) for layer in model.layers if layer.weights}
+
+
+def alexnet_state(model: keras.Model) -> dict[str, np.ndarray]:
     state: dict[str, np.ndarray] = {"classifier.1.weight": np.zeros((4, 4), np.float32)}
     for layer, index in (("conv1", 0), ("conv2", 3), ("conv3", 6), ("conv4", 8), ("conv5", 10)):
         kernel, bias = model.get_layer(layer).get_weights()
         state |= {f"features.{index}.weight": np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))}
         state |= {f"features.{index}.bias": bias}
-    save_file(state, folder / "alexnet.safetensors")
-    np.savez(folder / "alexnet.npz", **state)  # type: ignore[arg-type]
-    return folder / "alexnet.safetensors"
+    return state
 
 
 @cache
@@ -143,6 +185,8 @@ def images_of(name: str) -> np.ndarray:
 
 
 def kerass_input(name: str, images: np.ndarray) -> np.ndarray:
+    if name in LITES:
+        return (images - 127) / 128  # as Google's own code feeds them
     module = getattr(keras.applications, MODULES.get(name, name))
     return module.preprocess_input(images.copy())
 
@@ -231,8 +275,13 @@ def test_below_the_minimum_size(name: str) -> None:
         build_frozen(backbone, backbone.min_image_size - 1, None)
     assert str(error.value) == (
         f"--image-size {backbone.min_image_size - 1} is below the minimum of {name}; expected "
-        f"{backbone.min_image_size} or more, for example --image-size {max(48, backbone.min_image_size)}"
+        f"{backbone.min_image_size} or more, for example --image-size {usual_size(name)}"
     )
+
+
+def usual_size(name: str) -> int:
+    own = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
+    return own.get(name, max(48, BACKBONES[name].min_image_size))
 
 
 def convolutions_from(backbone: Backbone, cut: str) -> set[str]:
@@ -240,7 +289,7 @@ def convolutions_from(backbone: Backbone, cut: str) -> set[str]:
     order = list(backbone.graph.operations)
     below = backbone.input_of(cut)
     above = order[order.index(below) + 1 :] if below else order
-    return {operation for operation in above if backbone.graph.operations[operation].kind == "conv"}
+    return {operation for operation in above if backbone.graph.operations[operation].convolves}
 
 
 def variables(model: keras.Model) -> dict[str, np.ndarray]:
@@ -343,7 +392,8 @@ def test_defaults_follow_the_network(name: str) -> None:
     backbone = BACKBONES[name]
     settings = Finetune(backbone=name)
     assert settings.layer_names == tuple(layer.name for layer in backbone.probed[-2:])
-    assert settings.image_size == max(48, backbone.min_image_size)
+    assert settings.image_size == usual_size(name)
+    assert settings.pooling == ("avg" if name in LITES else "auto")
     assert (settings.normalize, settings.unfreeze_from) == (backbone.normalization, backbone.stage_starts[-1])
     assert not {"layers", "image_size", "normalize", "unfreeze_from"} & settings.model_fields_set
 
@@ -378,7 +428,7 @@ def test_advice_has_three_cuts_to_try(name: str) -> None:
 @every
 def test_another_networks_normalisation_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     own = BACKBONES[name].normalization
-    for other in {"caffe", "tf", "torch"} - {own}:
+    for other in {"caffe", "tf", "torch", "lite"} - {own}:
         assert run(["features", "--backbone", name, "--normalize", other]) == 2
         assert capsys.readouterr().err == (
             f"error: --normalize received '{other}': expected {own}, which {name} was trained with, or article; --help "

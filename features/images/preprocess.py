@@ -8,7 +8,7 @@ from PIL import Image
 from thaw.features.errors import InputError, shown
 
 RESIZES = ("bilinear", "bicubic", "area", "article")
-NORMALIZATIONS = ("caffe", "tf", "torch", "article")
+NORMALIZATIONS = ("caffe", "tf", "torch", "lite", "article")
 
 # Mean pixel of the ImageNet training images in RGB order, in units of 0 to 255, that VGG16 was trained with
 # (Simonyan and Zisserman 2015, section 2.1; values as published with the Caffe model).
@@ -69,7 +69,8 @@ def normalize(images: np.ndarray, method: str) -> np.ndarray:
 
     `caffe` subtracts the ImageNet mean and gives BGR, as VGG and ResNet50 were trained; `tf` maps 0 to 255 on -1 to 1,
     for Inception; `torch` divides by 255, subtracts the ImageNet mean and divides by its deviation, for DenseNet and
-    AlexNet; `article` divides by 255. The last three keep RGB. The caller's array is left as it is.
+    AlexNet; `lite` subtracts 127 and divides by 128, for EfficientNet-Lite; `article` divides by 255. All but `caffe`
+    keep RGB. The caller's array is left as it is.
     """
     if method == "caffe":
         result = np.empty(images.shape, np.float32)
@@ -81,6 +82,8 @@ def normalize(images: np.ndarray, method: str) -> np.ndarray:
     if method == "torch":
         scale, shift = 1 / (255 * TORCH_DEVIATION), TORCH_MEAN / TORCH_DEVIATION
         return np.asarray(images, np.float32) * scale.astype(np.float32) - shift.astype(np.float32)
+    if method == "lite":
+        return (np.asarray(images, np.float32) - np.float32(127)) / np.float32(128)
     if method == "article":
         return (np.asarray(images, np.float64) / 255).astype(np.float32)
     raise ValueError(f"normalize received {method!r}; expected one of {', '.join(NORMALIZATIONS)}")

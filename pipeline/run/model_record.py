@@ -26,7 +26,7 @@ class ModelRecord(BaseModel):
     class_names: list[str] = Field(min_length=1)
     image_size: Side
     resize: str = Field(pattern=f"^({'|'.join(RESIZES)})$")
-    normalize: Literal["caffe", "tf", "torch", "article"]
+    normalize: Literal["caffe", "tf", "torch", "lite", "article"]
     pooling: str
     dtype: Literal["float32", "float16"]
     decoding: int

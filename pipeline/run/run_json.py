@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from thaw.features.backbones.registry import BACKBONES
 from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import write_whole
@@ -65,6 +66,8 @@ def dataset_of(settings: Common) -> Dataset:
 def _check_agreement(settings: Common, stored: dict[str, Any], names: set[str]) -> None:
     """Raise InputError if a fixed setting among `names` differs from the one in run.json."""
     received = settings.model_dump(mode="json")
+    if network := BACKBONES.get(str(stored["backbone"])):  # which the command line may have left out
+        received["pooling"] = network.pooling(received["pooling"])
     differences = [
         f"--{name.replace('_', '-')} was {_shown(stored[name])} and is now {_shown(received[name])}"
         for name in sorted(names.intersection(FIXED_FIELDS))

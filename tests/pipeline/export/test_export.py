@@ -114,6 +114,25 @@ def test_onnx_gives_the_predictions_of_the_run(trained: Path, name: str, capsys:
     np.testing.assert_allclose(label(session, ODD), wanted, atol=1e-4)
 
 
+def test_efficientnet_lite_is_exported_with_its_own_preprocessing(image_folder: Path, tmp_path: Path) -> None:
+    """At an odd size, whose maps TensorFlow pads unlike those of an even one."""
+    given = ["--backbone", "efficientnet_lite0", "--image-size", 45, "--weights", "random", "--engine", "keras"]
+    folder = tmp_path / "run"
+    assert thaw("features", "--dataset", f"folder:{image_folder}", "--run", folder, *given) == 0
+    assert thaw("logreg", "--run", folder, "--layer", "block5c_add+top_activation") == 0
+    assert thaw("finetune", "--run", folder, "--epochs", 1) == 0
+    for name in ("logreg", "finetune"):
+        assert thaw("export", folder, "--name", name) == 0
+        session = session_of(folder / name / "model.onnx")
+        images, expected = test_images_of(folder, name)
+        np.testing.assert_allclose(label(session, np.stack(images)), expected, atol=1e-4)
+        classifier = load_classifier(folder / name, Trained(engine="keras"))
+        wanted = probabilities_of(classifier)
+        np.testing.assert_allclose(label(session, ODD), wanted, atol=1e-4)
+        received = keras_classifier(classifier).predict_on_batch(ODD)
+        np.testing.assert_allclose(np.asarray(received), wanted, atol=1e-4)
+
+
 def test_a_calibrated_network_keeps_its_power_everywhere(trained: Path, tmp_path: Path) -> None:
     """Validation images are too few here for a power to be fitted: it is put in by hand."""
     shutil.copytree(trained, tmp_path / "run")

@@ -92,3 +92,14 @@ def test_the_run_file_of_the_defaults_is_as_it_always_was(tmp_path: Path) -> Non
     assert [content[name] for name in ("backbone", "image_size", "normalize", "layers")] == [
         *("vgg16", 48, "caffe", "block4_pool,block5_pool")
     ]
+
+
+def test_auto_pooling_is_what_the_runs_network_makes_of_it(tmp_path: Path) -> None:
+    """A later command that says `auto` too, without naming the network, means the run's own."""
+    write_run_settings(Shared(run=tmp_path, backbone="efficientnet_lite1"))
+    assert [json.loads((tmp_path / "run.json").read_text())[name] for name in ("image_size", "pooling")] == [240, "avg"]
+    assert with_run_settings(Linear(run=tmp_path)).pooling == "avg"
+    assert with_run_settings(Linear(run=tmp_path, pooling="auto")).pooling == "avg"
+    with pytest.raises(InputError, match="--pooling was avg and is now max"):
+        with_run_settings(Linear(run=tmp_path, pooling="max"))
+    assert (Shared().pooling, Shared(backbone="efficientnet_lite0", pooling="grid2").pooling) == ("auto", "grid2")
