@@ -132,8 +132,8 @@ class Common(Options):
     resize: Literal["bilinear", "bicubic", "area", "article"] = "bilinear"
     """how images are resized"""
     aspect: Literal["squash", "crop", "pad"] = "squash"
-    """what becomes of images that are not square: squash them, crop their middle, or pad them with the mean colour of
-    the network's training images (black by --normalize article)"""
+    """what becomes of images that are not square: squash them, crop the square in their middle, or pad them to one with
+    the colour that is zero for the network"""
     normalize: Literal["caffe", "tf", "torch", "article"] = Field(default_factory=_networks("normalization"))
     """the network's own preprocessing (caffe for vgg16), or the article's division by 255"""
     layers: LayerNames = Field(default_factory=_networks("default_layers"))

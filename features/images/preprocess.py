@@ -89,7 +89,7 @@ def normalize(images: np.ndarray, method: str) -> np.ndarray:
 def neutral_colour(method: str) -> np.ndarray:
     """Return the RGB colour, float32 (3,) in units of 0 to 255, that `normalize` turns into zeros (up to rounding).
 
-    It is the mean colour of the images that the network was trained on, or black for `article`.
+    It is the mean colour of ImageNet for `caffe` and `torch`, grey for `tf` and black for `article`.
     """
     colours = {"caffe": IMAGENET_MEAN, "tf": np.full(3, 127.5), "torch": 255 * TORCH_MEAN, "article": np.zeros(3)}
     return np.asarray(colours[method], np.float32)
