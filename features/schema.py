@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BLOCK_BYTES = 2**25
 CHUNK_BYTES = 2**18
 COLUMN_KINDS = {"labels": "i", "split": "u", "ids": "S", "class_names": "S", "groups": "S"}  # as NumPy calls types

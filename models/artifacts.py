@@ -17,7 +17,7 @@ TRUSTED = [
 ]
 
 
-MODEL_VERSION = 2  # to be raised if the content of a model changes
+MODEL_VERSION = 3  # to be raised if the content of a model changes
 RECORD = "record.json"
 
 

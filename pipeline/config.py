@@ -19,8 +19,8 @@ SCHEDULER = r"((tcp|tls)://)?([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}"
 
 # What determines the values of a run: kept in run.json, and refused if a later command contradicts it.
 FIXED_FIELDS = (
-    *("dataset", "data", "target", "seed", "image_size", "resize", "normalize", "layers", "pooling", "dtype"),
-    *("backbone", "weights", "engine", "engine_precision"),
+    *("dataset", "data", "target", "seed", "image_size", "resize", "aspect", "normalize", "layers", "pooling"),
+    *("dtype", "backbone", "weights", "engine", "engine_precision"),
 )
 # What run.json keeps too, but a later command may change, since it was perhaps given because the first one failed.
 RUN_FIELDS = (*FIXED_FIELDS, "batch_size", "skip_bad", "max_pixels")
@@ -132,6 +132,9 @@ class Common(Options):
     shorter sides), between 48 (vgg) or 128 pixels and the network's own size, and less if they are very many"""
     resize: Literal["bilinear", "bicubic", "area", "article"] = "bilinear"
     """how images are resized"""
+    aspect: Literal["squash", "crop", "pad"] = "squash"
+    """what becomes of images that are not square: squash them, crop the square in their middle, or pad them to one with
+    the colour that is zero for the network"""
     normalize: Literal["caffe", "tf", "torch", "lite", "article"] = Field(default_factory=_networks("normalization"))
     """the network's own preprocessing (caffe for vgg16), or the article's division by 255"""
     layers: LayerNames = Field(default_factory=_networks("default_layers"))
@@ -179,6 +182,13 @@ class Common(Options):
         if address is not None and info.data.get("workers") is not None:
             raise ValueError(f"expected it without --workers {info.data['workers']}; leave one of the two out")
         return address
+
+    @field_validator("aspect")
+    @classmethod
+    def _keeps_proportions(cls, aspect: str, info: ValidationInfo) -> str:
+        if aspect != "squash" and info.data.get("resize") == "article":
+            raise ValueError("expected squash with --resize article, which keeps no rows and columns")
+        return aspect
 
     @field_validator("normalize")
     @classmethod

@@ -11,6 +11,7 @@ from PIL import Image
 from thaw.features.datasets.cifar import CIFAR, cached_archive
 from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.errors import InputError
+from thaw.features.images.decode import LeastSide
 
 LONGEST_SIDE = 96  # pixels
 PIXELATED = 32  # pixels; smaller images keep their pixels, without loss
@@ -23,7 +24,9 @@ class Pictures:
     def __init__(self, dataset: Dataset):
         self._dataset = dataset
 
-    def pixels(self, name: str, label: str | None = None, least_side: int | None = LONGEST_SIDE) -> np.ndarray | None:
+    def pixels(
+        self, name: str, label: str | None = None, least_side: LeastSide | None = LONGEST_SIDE
+    ) -> np.ndarray | None:
         """Return an image as uint8 (H, W, 3), None if it is gone, damaged, or has another label.
 
         Args:

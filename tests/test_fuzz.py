@@ -32,10 +32,10 @@ from tests.builders.features import make_file
 
 EVERYTHING = Path(__file__).resolve().parent / "fuzz" / "everything.py"
 RECORD = {
-    **{"model_version": 2, "strategy": "svm", "backbone": "vgg16", "weights": "random", "weights_sha256": "c" * 64},
+    **{"model_version": 3, "strategy": "svm", "backbone": "vgg16", "weights": "random", "weights_sha256": "c" * 64},
     **{"seed": 0, "layer": "block5_pool", "class_names": ["a", "b"], "image_size": 48, "resize": "bilinear"},
-    **{"normalize": "caffe", "pooling": "max", "dtype": "float32", "decoding": 2, "views": 1, "engine": "keras"},
-    **{"engine_layers": ["block5_pool"], "engine_precision": "float32", "batch_size": 8},
+    **{"aspect": "crop", "normalize": "caffe", "pooling": "max", "dtype": "float32", "decoding": 2, "views": 1},
+    **{"engine": "keras", "engine_layers": ["block5_pool"], "engine_precision": "float32", "batch_size": 8},
 }
 
 
@@ -204,6 +204,9 @@ def test_a_network_whose_record_is_none(tmp_path: Path) -> None:
 
 def test_the_record_of_a_model_is_held_to_its_types() -> None:
     assert invalid_field(RECORD) is None
-    for name, value in (("image_size", "48"), ("batch_size", 0), ("views", 3), ("engine_layers", "x"), ("resize", "")):
+    wrong = {"image_size": "48", "batch_size": 0, "views": 3, "engine_layers": "x", "resize": "", "aspect": "stretch"}
+    for name, value in wrong.items():
         assert str(invalid_field(RECORD | {name: value})).startswith(f"{name}: ")
+    scrambled = str(invalid_field(RECORD | {"resize": "article"}))
+    assert scrambled.startswith("aspect: Value error, --aspect crop does not go with --resize article; ")
     assert invalid_field({}) == "model_version: Field required"

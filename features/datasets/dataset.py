@@ -15,7 +15,7 @@ from thaw.features.datasets.listing import ImageArrays, Images, Listing, array_i
 from thaw.features.datasets.remote import is_url
 from thaw.features.datasets.tables import list_csv, list_elpv, list_npz
 from thaw.features.errors import InputError, shown
-from thaw.features.images.decode import MAX_PIXELS
+from thaw.features.images.decode import MAX_PIXELS, LeastSide
 
 DATASETS = ("digits", "elpv", "cifar10", "cifar100", "folder:PATH", "csv:PATH", "npz:PATH")
 
@@ -47,7 +47,7 @@ class Dataset:
         """The index of each image by its id."""
         return {name: row for row, name in enumerate(self.ids)}
 
-    def read(self, i: int, least_side: int | None = None) -> np.ndarray:
+    def read(self, i: int, least_side: LeastSide | None = None) -> np.ndarray:
         """Return image `i` as uint8 (H, W, 3); raises InputError that names its id."""
         return self.images.read(i, least_side)
 

@@ -9,7 +9,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from thaw.features.errors import InputError
-from thaw.features.images.decode import decode, shorter_side
+from thaw.features.images.decode import LeastSide, decode, shorter_side
 
 SPLIT_WORDS = {"train": "train", "test": "test", "val": "validation", "validation": "validation"}
 
@@ -17,7 +17,7 @@ SPLIT_WORDS = {"train": "train", "test": "test", "val": "validation", "validatio
 class Images(Protocol):
     """Images by index, read from where they lie."""
 
-    def read(self, i: int, least_side: int | None = None) -> np.ndarray:
+    def read(self, i: int, least_side: LeastSide | None = None) -> np.ndarray:
         """Return image `i`, decoded now in any thread, as uint8 (H, W, 3); raises InputError that names its id.
 
         A JPEG may be decoded at a reduced size that `least_side` allows (thaw.features.images.decode.decode).
@@ -59,7 +59,7 @@ class EncodedImages(ABC):
     def source(self, i: int) -> bytes | Path:
         """Return the file of image `i`, or the path to read it from; raises InputError that names its id."""
 
-    def read(self, i: int, least_side: int | None = None) -> np.ndarray:
+    def read(self, i: int, least_side: LeastSide | None = None) -> np.ndarray:
         """Return image `i` as uint8 (H, W, 3); raises InputError that names its id."""
         return decode(self.source(i), self.ids[i], self.max_pixels, least_side)
 
@@ -99,7 +99,7 @@ class ImageArrays:
 
     images: Sequence[np.ndarray]
 
-    def read(self, i: int, least_side: int | None = None) -> np.ndarray:
+    def read(self, i: int, least_side: LeastSide | None = None) -> np.ndarray:
         """Return a copy of image `i` as uint8 (H, W, 3)."""
         height, width = self.images[i].shape[:2]
         return np.broadcast_to(self.images[i].reshape(height, width, -1), (height, width, 3)).copy()

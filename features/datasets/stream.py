@@ -1,14 +1,14 @@
-"""Stream images to a training: decoded, changed at random, resized and normalised while the network works."""
+"""Stream images to a training: decoded, changed at random, made squares and normalised while the network works."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from thaw.features.datasets.dataset import Dataset
+from thaw.features.images.aspect import fit
 from thaw.features.images.augment import SMALLEST_CROP, augment
 from thaw.features.images.decode import least_side
-from thaw.features.images.preprocess import normalize, resize
+from thaw.features.images.preprocess import neutral_colour, normalize
 from thaw.features.prefetch import load_ahead
 
 
@@ -22,21 +22,22 @@ class ImageStream:
         dataset: the dataset.
         rows: the rows of the images in the dataset, (n,).
         image_size: the side of the network's input, in pixels.
-        methods: how images are resized and normalised.
-        augmentation: how images are changed at random.
+        methods: how images are resized, made squares and normalised.
+        augmentation: how images are changed at random, before they become squares: what moves in from beyond a middle
+            square is the image itself, and a border stays as it is.
     """
 
     num_views = 1
     order = "all at once"
 
     def __init__(
-        self, dataset: Dataset, rows: Sequence[int], image_size: int, methods: tuple[str, str], augmentation: str
+        self, dataset: Dataset, rows: Sequence[int], image_size: int, methods: tuple[str, str, str], augmentation: str
     ):
         self._dataset, self._rows, self._image_size = dataset, rows, image_size
-        self._resize, self._normalize = methods
+        self._resize, self._aspect, self._normalize = methods
+        self._border = neutral_colour(self._normalize)
         self._augmentation = augmentation
-        least = least_side(image_size, methods[0])
-        self._least_side = math.ceil(least / SMALLEST_CROP) if least else None
+        self._least_side = least_side(image_size, self._resize, self._aspect, SMALLEST_CROP)
         self.num_samples = len(rows)
 
     def epoch(self, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -58,5 +59,5 @@ class ImageStream:
             if seeds:
                 generator = np.random.default_rng((*seeds, int(number) + 1))  # a 0 at the end would change no seed
                 image = augment(image, self._augmentation, generator)
-            inputs.append(resize(image, self._image_size, self._resize))
+            inputs.append(fit(image, self._image_size, self._resize, self._aspect, self._border))
         return normalize(np.stack(inputs), self._normalize)

@@ -10,8 +10,9 @@ import numpy as np
 from thaw.features.datasets.dataset import Dataset
 from thaw.features.datasets.remote import RemotePath
 from thaw.features.engines.network import Network
-from thaw.features.images.decode import least_side
-from thaw.features.images.preprocess import normalize, resize
+from thaw.features.images.aspect import fit
+from thaw.features.images.decode import LeastSide, least_side
+from thaw.features.images.preprocess import neutral_colour, normalize
 from thaw.features.pooling import layer_and_pooling, pool, pooled_shape
 
 PART_ROWS = 512
@@ -20,17 +21,21 @@ PART_BYTES = 2**26
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes network input, float32 (S, S, 3); `flip` if its mirror does."""
+    """How an image becomes network input, float32 (S, S, 3); `flip` if its mirror does.
+
+    The border of `pad` becomes zero, which is also what the network's convolutions see beyond the edge of an image.
+    """
 
     image_size: int
     resize: str
+    aspect: str
     normalize: str
     flip: bool = False
 
     @property
-    def least_side(self) -> int | None:
+    def least_side(self) -> LeastSide | None:
         """The shorter side in pixels that a JPEG may be decoded at, None for its full size."""
-        return least_side(self.image_size, self.resize)
+        return least_side(self.image_size, self.resize, self.aspect)
 
     def load(self, dataset: Dataset, row: int) -> np.ndarray:
         """Return the network input of one image of a dataset, decoded now; raises InputError."""
@@ -38,8 +43,9 @@ class Preprocessing:
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Return the network input of one decoded image, uint8 (H, W, 3)."""
-        image = image[:, ::-1] if self.flip else image
-        return normalize(resize(image, self.image_size, self.resize), self.normalize)
+        square = fit(image, self.image_size, self.resize, self.aspect, neutral_colour(self.normalize))
+        inputs = normalize(square, self.normalize)
+        return inputs[:, ::-1] if self.flip else inputs
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ TORCH_MEAN, TORCH_DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 
 
 # OpenBLAS takes a second thread, which the network could use, for products of more multiplications.
 _MULTIPLICATIONS_OF_ONE_THREAD = 2**18
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def resize(image: np.ndarray, size: int, method: str) -> np.ndarray:
@@ -45,18 +45,18 @@ def resize(image: np.ndarray, size: int, method: str) -> np.ndarray:
     small = max(height, width) <= 1024 and size * width * max(height, size) <= _MULTIPLICATIONS_OF_ONE_THREAD
     if method == "area" or small:
         planes = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
-        squares = _weights(height, size, method) @ planes @ _weights(width, size, method).T
+        squares = pixel_weights(height, size, method) @ planes @ pixel_weights(width, size, method).T
         return squares.transpose(1, 2, 0)
     channels = (Image.fromarray(np.ascontiguousarray(image[:, :, c], np.float32)) for c in range(3))
-    return np.stack([np.asarray(plane.resize((size, size), _FILTERS[method])) for plane in channels], axis=2)
+    return np.stack([np.asarray(plane.resize((size, size), FILTERS[method])) for plane in channels], axis=2)
 
 
 @functools.lru_cache(maxsize=64)
-def _weights(old: int, new: int, method: str) -> np.ndarray:
-    """Return the weight of each old pixel in each new one, float32 (new, old); rows sum to 1."""
+def pixel_weights(old: int, new: int, method: str) -> np.ndarray:
+    """Return the weight of each old pixel of a row or column in each new one, float32 (new, old); rows sum to 1."""
     if method != "area":
         image = Image.fromarray(np.eye(old, dtype=np.float32))
-        return np.asarray(image.resize((old, new), _FILTERS[method]))
+        return np.asarray(image.resize((old, new), FILTERS[method]))
     # Pillow's BOX filter would take an old pixel whole or not at all, by its centre.
     edges = np.arange(new + 1)[:, np.newaxis] * (old / new)
     starts = np.arange(old)
@@ -87,3 +87,18 @@ def normalize(images: np.ndarray, method: str) -> np.ndarray:
     if method == "article":
         return (np.asarray(images, np.float64) / 255).astype(np.float32)
     raise ValueError(f"normalize received {method!r}; expected one of {', '.join(NORMALIZATIONS)}")
+
+
+def neutral_colour(method: str) -> np.ndarray:
+    """Return the RGB colour, float32 (3,) in units of 0 to 255, that `normalize` turns into zeros (up to rounding).
+
+    It is the mean colour of ImageNet for `caffe` and `torch`, grey for `tf` and `lite`, and black for `article`.
+    """
+    colours = {
+        "caffe": IMAGENET_MEAN,
+        "tf": np.full(3, 127.5),
+        "torch": 255 * TORCH_MEAN,
+        "lite": np.full(3, 127),
+        "article": np.zeros(3),
+    }
+    return np.asarray(colours[method], np.float32)

@@ -1,10 +1,10 @@
-"""Resize and normalise images by nodes of an ONNX graph, as thaw.features.images.preprocess does."""
+"""Resize, square and normalise images by nodes of an ONNX graph, as thaw.features.images does."""
 
 from typing import Any
 
 import numpy as np
 
-from thaw.features.images.preprocess import normalize
+from thaw.features.images.preprocess import neutral_colour, normalize
 from thaw.features.onnx.builder import GraphBuilder
 
 BICUBIC = -0.5  # Keys' parameter (Keys 1981), as Pillow has it
@@ -18,6 +18,33 @@ def images_input(name: str) -> Any:
     return helper.make_tensor_value_info(name, TensorProto.UINT8, ["N", "H", "W", 3])
 
 
+def squared(graph: GraphBuilder, images: str, size: int, methods: tuple[str, str, str]) -> str:
+    """Return squares of `images`, uint8 (N, H, W, 3), as `aspect.fit` makes them: float32 (N, 3, size, size), 0 to 255.
+
+    Args:
+        graph: the graph that gets the nodes.
+        images: the value's name.
+        size: height and width of the result, in pixels.
+        methods: how images are resized, made squares and normalised; from the last follows the colour of a border.
+    """
+    method, aspect, normalization = methods
+    if aspect == "squash":
+        return resized(graph, images, size, method)
+    sides = [_side(graph, images, axis) for axis in (1, 2)]
+    if aspect == "crop":
+        side = graph.add("Min", *sides)
+        starts, ends = zip(*(_middle(graph, old, side) for old in sides), strict=True)
+        corners = (graph.add("Concat", *places, axis=0) for places in (starts, ends))
+        return resized(graph, graph.add("Slice", images, *corners, graph.hold([1, 2])), size, method)
+    border, longer = neutral_colour(normalization), graph.add("Max", *sides)
+    inside = graph.add("Sub", graph.cast(images, np.float32), graph.hold(border))  # zero outside of the image
+    height, width = (
+        graph.add("Slice", _weights(graph, longer, size, method), *_middle(graph, longer, old), graph.hold([1]))
+        for old in sides
+    )
+    return graph.add("Add", _applied(graph, inside, height, width), graph.hold(border.reshape(1, 3, 1, 1)))
+
+
 def resized(graph: GraphBuilder, images: str, size: int, method: str) -> str:
     """Return `images`, uint8 (N, H, W, 3), resized: float32 (N, 3, size, size) in units of 0 to 255.
 
@@ -29,13 +56,8 @@ def resized(graph: GraphBuilder, images: str, size: int, method: str) -> str:
     """
     if method == "article":
         return _repeated(graph, images, size)
-    height, width = (_side(graph, images, axis) for axis in (1, 2))
-    rows = graph.add("Reshape", graph.cast(images, np.float32), graph.hold([0, 0, -1]))
-    rows = graph.add("MatMul", _weights(graph, height, size, method), rows)  # (size, H) x (N, H, W * 3)
-    planes = graph.add("Reshape", rows, graph.add("Concat", graph.hold([0, size]), width, graph.hold([3]), axis=0))
-    planes = graph.add("Transpose", planes, perm=[0, 3, 1, 2])
-    columns = graph.add("Transpose", _weights(graph, width, size, method), perm=[1, 0])
-    return graph.add("MatMul", planes, columns)
+    height, width = (_weights(graph, _side(graph, images, axis), size, method) for axis in (1, 2))
+    return _applied(graph, graph.cast(images, np.float32), height, width)
 
 
 def normalized(graph: GraphBuilder, images: str, method: str) -> str:
@@ -63,6 +85,20 @@ def channels_of(method: str) -> tuple[list[int], np.ndarray, np.ndarray]:
 def _side(graph: GraphBuilder, images: str, axis: int) -> str:
     """Return the length of an axis, int64 (1,)."""
     return graph.add("Gather", graph.add("Shape", images), graph.hold([axis]), axis=0)
+
+
+def _middle(graph: GraphBuilder, longer: str, shorter: str) -> tuple[str, str]:
+    """Return where the middle `shorter` pixels of a `longer` side begin and end, each int64 (1,)."""
+    start = graph.add("Div", graph.add("Sub", longer, shorter), graph.hold([2]))
+    return start, graph.add("Add", start, shorter)
+
+
+def _applied(graph: GraphBuilder, images: str, height: str, width: str) -> str:
+    """Return `images`, float32 (N, H, W, 3), times the weights (size, H) and (size, W): (N, 3, size, size)."""
+    rows = graph.add("MatMul", height, graph.add("Reshape", images, graph.hold([0, 0, -1])))  # x (N, H, W * 3)
+    planes = graph.add("Reshape", rows, graph.hold([0, 0, -1, 3]))
+    planes = graph.add("Transpose", planes, perm=[0, 3, 1, 2])
+    return graph.add("MatMul", planes, graph.add("Transpose", width, perm=[1, 0]))
 
 
 def _repeated(graph: GraphBuilder, images: str, size: int) -> str:

@@ -26,7 +26,8 @@ FEWEST_PER_CLASS = 10
 def compare_preprocessing(settings: Shared, features: FeatureFile, dataset: Dataset) -> PreprocessingCheck | None:
     """Cross-validate a probe under the run's preprocessing and under the standard one; warn if the run's is worse.
 
-    At most 500 images that are not test go through the network again. Worse is by more than chance.
+    At most 500 images that are not test go through the network again. Worse is by more than chance. What becomes of
+    images that are not square is not compared: it is the run's in both.
 
     Args:
         settings: The run.
@@ -48,7 +49,8 @@ def compare_preprocessing(settings: Shared, features: FeatureFile, dataset: Data
     images, engine = dataset.subset([features.ids[row] for row in rows]), _start(settings, features)
     correct = []
     for methods in ((settings.resize, settings.normalize), standard):
-        values = _extract(engine, Preprocessing(settings.image_size, *methods), images)
+        resize, normalize = methods
+        values = _extract(engine, Preprocessing(settings.image_size, resize, settings.aspect, normalize), images)
         predicted = out_of_fold(values, labels, folds, len(features.class_names)).argmax(axis=1)
         correct.append(predicted == labels)
     low, high = compare(*correct)["ci95"]
@@ -94,6 +96,7 @@ def _extract(engine: Engine, preprocessing: Preprocessing, images: Dataset) -> n
 def _warning(settings: Shared, check: PreprocessingCheck) -> str:
     given = f"--resize {check.resize} --normalize {check.normalize}"
     standard = "--resize {} --normalize {}".format(*standard_preprocessing(settings))
+    standard += "" if settings.aspect == "squash" else f" --aspect {settings.aspect}"
     return (
         f"a probe of {check.num_images} images is correct on {check.accuracy:.1%} with {given} and on "
         f"{check.standard_accuracy:.1%} with the network's own preprocessing; start another run: "

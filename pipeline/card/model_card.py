@@ -170,7 +170,8 @@ def _use(folder: Path, report: Report, record: dict[str, Any]) -> dict[str, Any]
     run, name = shlex.quote(str(folder.parent)), shlex.quote(report.name)
     reported = ("backbone", "layer", "device", "weights_sha256", "features_sha256")
     made = [(key, str(value)) for key in reported if (value := getattr(report, key)) is not None]
-    made += [(key, str(record[key])) for key in ("image_size", "resize", "normalize", "engine") if key in record]
+    recorded = ("image_size", "resize", "aspect", "normalize", "engine")
+    made += [(key, str(record[key])) for key in recorded if key in record]
     made += [("fit took", duration(report.seconds.fit)), ("model's size", size(report.model_bytes))]
     return {
         "predict_command": f"make predict RUN={run} STRATEGY={name} IMAGES=PATH",

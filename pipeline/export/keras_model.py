@@ -7,16 +7,14 @@ import numpy as np
 from thaw.features.backbones.keras_model import build_frozen, truncate
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.errors import InputError
-from thaw.features.onnx.images import channels_of
 from thaw.features.pooling import resolve_pooling
 from thaw.models.neural.probe import from_fitted
+from thaw.pipeline.export.keras_images import RESIZES, prepared
 from thaw.pipeline.export.onnx_model import INPUT, OUTPUT
 from thaw.pipeline.inference.classifier import Classifier, LinearClassifier, NeuralClassifier
 
 if TYPE_CHECKING:
     import keras
-
-RESIZES = ("bilinear", "bicubic")  # that Keras has as they are here
 
 
 def keras_classifier(classifier: Classifier, weights_source: str | None = None) -> "keras.Model":
@@ -29,7 +27,7 @@ def keras_classifier(classifier: Classifier, weights_source: str | None = None) 
     check(classifier)
     record = classifier.record
     images = keras.Input((None, None, 3), dtype="uint8", name=INPUT)
-    inputs = _prepared(images, record["image_size"], record["resize"], record["normalize"])
+    inputs = prepared(images, record["image_size"], (record["resize"], record["aspect"], record["normalize"]))
     if record["views"] == 2:
         inputs = keras.ops.concatenate([inputs, keras.ops.flip(inputs, axis=2)], axis=0)
     features = _head_features(classifier, weights_source, inputs)
@@ -64,17 +62,6 @@ def _has_layers(steps: dict[str, Any]) -> bool:
     classifier = steps["classify"]
     is_linear = hasattr(classifier, "intercept_") and type(classifier).__name__ != "SVC"
     return is_linear and set(steps) <= {"power", "scale", "classify"}
-
-
-def _prepared(images: Any, size: int, resize: str, normalize: str) -> Any:
-    """Return network input (N, S, S, 3) float32 of images (N, H, W, 3) uint8."""
-    import keras
-
-    order, scale, offset = channels_of(normalize)
-    floats = keras.ops.cast(images, "float32")
-    inputs = keras.layers.Resizing(size, size, interpolation=resize, antialias=True, name="resize")(floats)
-    inputs = keras.ops.flip(inputs, axis=-1) if order == [2, 1, 0] else inputs
-    return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name="normalize")(inputs)
 
 
 def _head_features(classifier: Classifier, weights_source: str | None, inputs: Any) -> list[Any]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.onnx.builder import GraphBuilder
-from thaw.features.onnx.images import images_input, normalized, resized
+from thaw.features.onnx.images import images_input, normalized, squared
 from thaw.features.onnx.network import network_nodes
 from thaw.features.onnx.pooling import pooled
 from thaw.models.onnx import probabilities
@@ -23,7 +23,7 @@ def onnx_classifier(classifier: Classifier, weights_source: str | None = None) -
     cannot be read, or if the model cannot be written as ONNX.
     """
     record, graph = classifier.record, GraphBuilder()
-    squares = resized(graph, INPUT, record["image_size"], record["resize"])
+    squares = squared(graph, INPUT, record["image_size"], (record["resize"], record["aspect"], record["normalize"]))
     inputs = normalized(graph, squares, record["normalize"])
     if record["views"] == 2:
         mirrors = graph.add("Gather", inputs, graph.hold(np.arange(record["image_size"])[::-1]), axis=3)
@@ -43,8 +43,11 @@ def onnx_classifier(classifier: Classifier, weights_source: str | None = None) -
 
 def metadata_of(classifier: Classifier) -> dict[str, Any]:
     """Return what an exported file holds beside the model: its classes, settings and accuracy."""
-    names = ("class_names", "strategy", "backbone", "weights_sha256", "layer", "image_size", "resize", "normalize")
-    given = {name: classifier.record[name] for name in (*names, "dataset", "split_sha256") if name in classifier.record}
+    names = (
+        *("class_names", "strategy", "backbone", "weights_sha256", "layer", "image_size", "resize", "aspect"),
+        *("normalize", "dataset", "split_sha256"),
+    )
+    given = {name: classifier.record[name] for name in names if name in classifier.record}
     return {**given, "accuracy": classifier.report.accuracy, "num_test": classifier.report.num_test}
 
 

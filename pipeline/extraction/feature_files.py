@@ -24,8 +24,8 @@ from thaw.pipeline.run.run_json import another_run
 FILE = "features.h5"
 # What a feature file records, and what has to agree before it is used again.
 RECORDED = (
-    *("dataset", "backbone", "weights_sha256", "image_size", "resize", "normalize", "pooling", "dtype", "layers"),
-    *("dataset_sha256", "split_sha256", "view", "engine", "engine_precision", "decoding"),
+    *("dataset", "backbone", "weights_sha256", "image_size", "resize", "aspect", "normalize", "pooling", "dtype"),
+    *("layers", "dataset_sha256", "split_sha256", "view", "engine", "engine_precision", "decoding"),
 )
 
 
@@ -48,8 +48,8 @@ class FeatureSet:
 
     def record(self) -> dict[str, Any]:
         """Return what the file records of its settings; with the engine `auto` any engine's file will do."""
-        names = ("dataset", "backbone", "image_size", "resize", "normalize", "engine_precision", "pooling", "dtype")
-        record = {name: getattr(self.settings, name) for name in names}
+        names = ("dataset", "backbone", "image_size", "resize", "aspect", "normalize", "engine_precision", "pooling")
+        record = {name: getattr(self.settings, name) for name in (*names, "dtype")}
         record |= {"layers": ",".join(sorted(self.settings.layer_names)), "decoding": DECODING}
         record |= {"view": "flip"} if self.flip else {}
         return record | ({"engine": self.settings.engine} if self.settings.engine != "auto" else {})
@@ -86,7 +86,7 @@ class FeatureSet:
             split=split,
             layers=self.layers(network),
             network=network,
-            preprocessing=Preprocessing(given.image_size, given.resize, given.normalize, self.flip),
+            preprocessing=Preprocessing(given.image_size, given.resize, given.aspect, given.normalize, self.flip),
             record={**self.record(), **digests},
             folder=parts_folder(self.path, given.parts),
             engine=given.engine,

@@ -82,7 +82,7 @@ class Classifier(ABC):
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """How an image becomes network input."""
-        return Preprocessing(self.record["image_size"], self.record["resize"], self.record["normalize"])
+        return Preprocessing(*(self.record[name] for name in ("image_size", "resize", "aspect", "normalize")))
 
     def views(self, inputs: np.ndarray) -> list[np.ndarray]:
         """Return what the model takes for each view of the images: themselves, and their mirrors if it learned both."""

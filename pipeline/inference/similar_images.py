@@ -17,7 +17,9 @@ from thaw.pipeline.thumbnails import Pictures, open_pictures
 log = logging.getLogger("thaw")
 
 MOST_NEIGHBOURS = 12
-SETTINGS_COMPARED = ("backbone", "weights_sha256", "image_size", "resize", "normalize", "engine_precision", "decoding")
+SETTINGS_COMPARED = (
+    *("backbone", "weights_sha256", "image_size", "resize", "aspect", "normalize", "engine_precision", "decoding"),
+)
 KEPT_THUMBNAILS = 2048  # of a few kB each
 
 

@@ -2,8 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from thaw.features.errors import InputError
+from thaw.features.images.aspect import check_aspect
 from thaw.features.images.preprocess import RESIZES
 from thaw.pipeline.run.report_json import StrategyName
 from thaw.pipeline.run.schema import Count, Digest, Name
@@ -26,6 +28,7 @@ class ModelRecord(BaseModel):
     class_names: list[str] = Field(min_length=1)
     image_size: Side
     resize: str = Field(pattern=f"^({'|'.join(RESIZES)})$")
+    aspect: Literal["squash", "crop", "pad"]
     normalize: Literal["caffe", "tf", "torch", "lite", "article"]
     pooling: str
     dtype: Literal["float32", "float16"]
@@ -35,6 +38,15 @@ class ModelRecord(BaseModel):
     engine_layers: list[str]
     engine_precision: Literal["float32", "bfloat16", "float16"]
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
+
+    @field_validator("aspect")
+    @classmethod
+    def _keeps_proportions(cls, aspect: str, info: ValidationInfo) -> str:
+        try:
+            check_aspect(aspect, info.data.get("resize", "bilinear"))
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return aspect
 
 
 NEEDED = tuple(ModelRecord.model_fields)

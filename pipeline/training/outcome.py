@@ -145,11 +145,11 @@ def write_report(folder: Path, report: Report) -> None:
 def model_record(settings: Shared, features: FeatureFile, outcome: Outcome) -> dict[str, Any]:
     """Return what a model carries so that new images go through the same steps."""
     given, origin = features.attributes, outcome.origin
-    kept = ("image_size", "resize", "normalize", "pooling", "dtype", "decoding", "engine_precision", "split_sha256")
+    kept = ("image_size", "resize", "aspect", "normalize", "pooling", "dtype", "decoding", "engine_precision")
     return {
         "model_version": MODEL_VERSION,
         "strategy": outcome.strategy,
-        **{name: given[name] for name in kept},
+        **{name: given[name] for name in (*kept, "split_sha256")},
         "engine": origin.engine,
         "engine_layers": list(origin.engine_layers),
         "batch_size": min(settings.batch_size, len(features.ids)),

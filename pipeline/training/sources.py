@@ -64,7 +64,7 @@ class Sources:
             files, layer = self.files if views else self.files[:1], str(architecture.input_layer)
             return CachedActivations(files, layer, architecture.input_shape, mask, 1e6 * budget_mb)
         ids = [self.plan.features.ids[row] for row in np.flatnonzero(mask)]
-        methods = (settings.resize, settings.normalize)
+        methods = (settings.resize, settings.aspect, settings.normalize)
         return ImageStream(self.dataset.subset(ids), range(len(ids)), settings.image_size, methods, settings.augment)
 
     def samples(self, mask: np.ndarray, budget_mb: float, views: bool = True) -> Samples:

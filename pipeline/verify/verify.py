@@ -71,7 +71,7 @@ def _check_features(run: Path, settings: dict[str, Any], path: Path) -> None:
     if given["split_sha256"] != split_csv.digest(run):
         raise InputError(f"{path} is of another split than split.csv; remove it and type: make features RUN={run}")
     own = ("pooling", "dtype") if path.parent == run else ()  # activations have others
-    for name in ("dataset", "backbone", "image_size", "resize", "normalize", *own):
+    for name in ("dataset", "backbone", "image_size", "resize", "aspect", "normalize", *own):
         if given[name] != settings[name]:
             raise InputError(
                 f"{path} was made with {name} {given[name]}, and run.json says {settings[name]}; remove the one that "

@@ -28,7 +28,7 @@ class MeanColour:
 def request(path: Path, dataset: Dataset, parts: str | None = None, **changes: Any) -> FeatureRequest:
     """Return a request for the mean colours of a dataset's images, with `changes` of it and its parts."""
     layers = StoredLayers({"colour": (12,), "ends": (12,)}, "auto")
-    preprocessing = Preprocessing(32, "bilinear", "caffe")
+    preprocessing = Preprocessing(32, "bilinear", "squash", "caffe")
 
     def changed(given: Any) -> Any:
         return replace(given, **{name: value for name, value in changes.items() if hasattr(given, name)})

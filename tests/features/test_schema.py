@@ -23,7 +23,7 @@ def test_the_file_has_the_contracts_schema(tmp_path: Path) -> None:
             assert text.length is not None
         assert file["features/x"].chunks is not None
         assert file["features/x"].fletcher32
-        assert file.attrs["schema_version"] == 1
+        assert file.attrs["schema_version"] == 2
 
 
 @given(st.integers(0, 200), st.integers(1, 2**26))

@@ -57,7 +57,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     make_file(tmp_path / "features.h5")
     with h5py.File(tmp_path / "features.h5", "r+") as file:
         file.attrs["schema_version"] = 9
-    with pytest.raises(InputError, match="its schema version is 9, expected 1"):
+    with pytest.raises(InputError, match="its schema version is 9, expected 2"):
         FeatureFile(tmp_path / "features.h5")
 
 

@@ -33,8 +33,14 @@ CURVE = b"epoch,loss,accuracy,validation_loss,validation_accuracy,validation_bal
 RECORD = dict.fromkeys(NEEDED, 0) | {
     **{"model_version": artifacts.MODEL_VERSION, "strategy": "svm", "backbone": "vgg16", "weights": "random"},
     **{"weights_sha256": "c" * 64, "layer": "block5_pool", "class_names": CLASSES, "image_size": 48, "views": 1},
-    **{"resize": "bilinear", "normalize": "caffe", "pooling": "max", "dtype": "float32", "decoding": 2},
-    **{"engine": "keras", "engine_layers": ["block5_pool"], "engine_precision": "float32", "batch_size": 8},
+    **{"resize": "bilinear", "aspect": "pad", "normalize": "caffe", "pooling": "max", "dtype": "float32"},
+    **{
+        "decoding": 2,
+        "engine": "keras",
+        "engine_layers": ["block5_pool"],
+        "engine_precision": "float32",
+        "batch_size": 8,
+    },
 }
 
 

@@ -15,7 +15,7 @@ from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.audit.similarity_search import Likeness, find_once
 from thaw.models.solver.blocks import Blocks, SquareRoots, signed_roots
 from thaw.models.strategies import STRATEGIES
-from thaw.pipeline.report.html.gallery import SMALL_SIDE, Shot, SimilarShot, hottest_position, overlay
+from thaw.pipeline.report.html.gallery import SMALL_SIDE, Shot, SimilarShot, hottest_position, on_image, overlay
 from thaw.pipeline.report.html.parts import attempt
 from thaw.pipeline.run.report_json import NEURAL, Report
 from thaw.pipeline.run.results import Entry
@@ -188,14 +188,18 @@ def _heat(folder: Path, entry: Entry, rows: list[int], pictures: Pictures) -> di
     if not isinstance(classifier, NeuralClassifier):
         raise TypeError(f"{entry.report.name} is not a network")
     preprocessing = classifier.preprocessing
-    images = [pictures.pixels(entry.ids[row], entry.classes[row], preprocessing.least_side) for row in rows]
-    kept = [(row, preprocessing.prepare(image)) for row, image in zip(rows, images, strict=True) if image is not None]
-    if not kept:
+    found = {row: pictures.pixels(entry.ids[row], entry.classes[row], preprocessing.least_side) for row in rows}
+    images = {row: image for row, image in found.items() if image is not None}
+    if not images:
         return {}
-    size = classifier.batch_size
-    batches = [np.stack([image for _, image in kept[start : start + size]]) for start in range(0, len(kept), size)]
+    inputs, size = [preprocessing.prepare(image) for image in images.values()], classifier.batch_size
+    batches = [np.stack(inputs[start : start + size]) for start in range(0, len(inputs), size)]
     activations = np.concatenate([classifier.activations(batch) for batch in batches])
-    maps = heat_maps(classifier.model, activations, entry.predicted[[row for row, _ in kept]])
+    maps = heat_maps(classifier.model, activations, entry.predicted[list(images)])
     if maps is None:
         return {}
-    return {(entry.report.name, row): heat for (row, _), heat in zip(kept, maps, strict=True) if heat.any()}
+    return {
+        (entry.report.name, row): on_image(image, heat, preprocessing.aspect)
+        for (row, image), heat in zip(images.items(), maps, strict=True)
+        if heat.any()
+    }

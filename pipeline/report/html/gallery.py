@@ -81,6 +81,26 @@ def overlay(pixels: np.ndarray, heat: np.ndarray) -> str:
     return data_uri(Image.fromarray(np.rint(blended).astype(np.uint8)), "JPEG")
 
 
+def on_image(pixels: np.ndarray, heat: np.ndarray, aspect: str) -> np.ndarray:
+    """Return a map of the square that a network saw as a map of the image: float (h, w), the longer side 96 positions.
+
+    Outside a middle square an image is cold; a border is cut off. If the image was squashed the map stays as it is.
+
+    Args:
+        pixels: The image, uint8 (H, W, 3).
+        heat: The map, float (h, w) from 0 to 1.
+        aspect: How the image became a square.
+    """
+    height, width = pixels.shape[:2]
+    if aspect == "squash" or height == width:
+        return heat
+    rows, columns = (max(1, LONGEST_SIDE * side // max(height, width)) for side in (height, width))
+    side = min(rows, columns) if aspect == "crop" else max(rows, columns)
+    square = Image.fromarray(heat.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)
+    left, top = (columns - side) // 2, (rows - side) // 2
+    return np.asarray(square.crop((-left, -top, columns - left, rows - top)))  # zeros beyond the square
+
+
 def hottest_position(heat: np.ndarray) -> str:
     """Return in words where a map (h, w) is hottest, by thirds: `upper left`, `centre`, `lower middle`."""
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)

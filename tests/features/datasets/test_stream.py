@@ -8,13 +8,15 @@ from PIL import Image
 from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.datasets.stream import ImageStream
 from thaw.features.errors import InputError
+from thaw.features.extraction.spec import Preprocessing
+from thaw.features.images.augment import augment
 from thaw.features.images.preprocess import normalize, resize
 
 from tests.builders.images import read_by
 
 SIZE = 12
 ROWS = list(range(70, 0, -5))  # not in the dataset's order, which streams must not assume
-METHODS = ("bilinear", "caffe")
+METHODS = ("bilinear", "squash", "caffe")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def dataset(image_folder: Path) -> Dataset:
     return load_dataset(f"folder:{image_folder}")
 
 
-def stream(dataset: Dataset, augmentation: str = "standard", methods: tuple[str, str] = METHODS) -> ImageStream:
+def stream(dataset: Dataset, augmentation: str = "standard", methods: tuple[str, str, str] = METHODS) -> ImageStream:
     return ImageStream(dataset, ROWS, SIZE, methods, augmentation)
 
 
@@ -39,12 +41,14 @@ def by_sample(source: ImageStream, **options: int) -> np.ndarray:
     return inputs[np.argsort(numbers)]
 
 
-@pytest.mark.parametrize("methods", [METHODS, ("area", "article")])
+@pytest.mark.parametrize(
+    "methods", [METHODS, ("area", "squash", "article"), ("bilinear", "crop", "tf"), ("bicubic", "pad", "torch")]
+)
 @pytest.mark.parametrize("batch_size", [1, 4, 14, 100])
-def test_in_order_gives_the_images_unchanged(dataset: Dataset, batch_size: int, methods: tuple[str, str]) -> None:
+def test_in_order_gives_the_images_unchanged(dataset: Dataset, batch_size: int, methods: tuple[str, str, str]) -> None:
     batches = list(stream(dataset, methods=methods).in_order(batch_size))
-    resized = np.stack([resize(dataset.read(row), SIZE, methods[0]) for row in ROWS])
-    np.testing.assert_array_equal(np.concatenate(batches), normalize(resized, methods[1]))
+    prepared = np.stack([Preprocessing(SIZE, *methods).load(dataset, row) for row in ROWS])
+    np.testing.assert_array_equal(np.concatenate(batches), prepared)
     assert all(len(batch) == batch_size for batch in batches[:-1])
     assert {batch.dtype for batch in batches} == {np.dtype(np.float32)}
 
@@ -74,6 +78,22 @@ def test_flip_gives_images_and_mirrors_of_their_own_numbers(dataset: Dataset) ->
     is_mirrored = (inputs == mirrored).all(axis=(1, 2, 3))
     np.testing.assert_array_equal(inputs[~is_mirrored], plain[~is_mirrored])
     assert 0 < is_mirrored.sum() < len(ROWS)
+
+
+def test_the_random_changes_leave_the_border_as_it_is(dataset: Dataset) -> None:
+    """The images are wider than high, so that the rows above and below are border: zeros, whatever the colours do."""
+    inputs = by_sample(stream(dataset, methods=("area", "pad", "caffe")))
+    assert (np.abs(inputs[:, [0, -1]]).max(axis=(1, 2, 3)) < 1e-4).all()
+    assert (np.abs(inputs[:, 2:-2]).max(axis=3) > 1).mean() > 0.99
+
+
+def test_the_random_changes_of_a_middle_square_are_those_of_the_whole_image(dataset: Dataset) -> None:
+    """The image is turned and moved before its middle is taken: no mirror of the middle's own edge comes in."""
+    changed, method = [], ("bilinear", "crop", "article")
+    for number, row in enumerate(ROWS):
+        generator = np.random.default_rng((0, 1, number + 1))
+        changed.append(Preprocessing(SIZE, *method).prepare(augment(dataset.read(row), "standard", generator)))
+    np.testing.assert_array_equal(by_sample(stream(dataset, methods=method)), np.stack(changed))
 
 
 def test_the_same_seed_and_epoch_give_the_same_inputs(dataset: Dataset) -> None:

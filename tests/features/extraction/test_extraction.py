@@ -13,7 +13,7 @@ from thaw.features.errors import InputError
 from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.parts import peek_part, write_part
 from thaw.features.extraction.spec import StoredLayers
-from thaw.features.images.decode import DECODING
+from thaw.features.images.decode import DECODING, KeptMiddle, LeastSide
 from thaw.features.store import FeatureFile
 
 from tests.builders.extraction import MeanColour, request, split_of
@@ -152,17 +152,26 @@ def test_a_part_that_a_lost_worker_writes_late_is_removed_or_named(
     assert parts.exists() == (late == 99) == ("features.h5.parts is not needed any more" in caplog.text)
 
 
-@pytest.mark.parametrize(("method", "asked"), [("bilinear", 128), ("area", 256), ("article", None)])
+@pytest.mark.parametrize(
+    ("method", "aspect", "asked"),
+    [
+        ("bilinear", "squash", 128),
+        ("area", "squash", 256),
+        ("article", "squash", None),
+        ("bilinear", "crop", KeptMiddle(128)),
+        ("area", "pad", KeptMiddle(256)),
+    ],
+)
 def test_a_large_jpeg_may_be_decoded_at_a_reduced_size(
-    tmp_path: Path, dataset: Dataset, method: str, asked: int | None
+    tmp_path: Path, dataset: Dataset, method: str, aspect: str, asked: LeastSide | None
 ) -> None:
     sides = set()
 
-    def read(row: int, least_side: int | None = None) -> np.ndarray:
+    def read(row: int, least_side: LeastSide | None = None) -> np.ndarray:
         sides.add(least_side)
         return dataset.read(row)
 
-    extract(tmp_path / "features.h5", read_by(dataset, read), resize=method)
+    extract(tmp_path / "features.h5", read_by(dataset, read), resize=method, aspect=aspect)
     assert sides == {asked}
 
 

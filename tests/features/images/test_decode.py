@@ -13,8 +13,9 @@ from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_image
 
 from thaw.features.errors import InputError
-from thaw.features.images.decode import decode, least_side
-from thaw.features.images.preprocess import resize
+from thaw.features.images.aspect import fit
+from thaw.features.images.decode import KeptMiddle, _scales, decode, least_side
+from thaw.features.images.preprocess import neutral_colour, resize
 
 from tests.builders.images import encoded, noise
 
@@ -225,6 +226,34 @@ def test_the_smallest_size_that_is_large_enough(side, shape):
 def test_only_jpegs_are_reduced():
     for kind in ("PNG", "TIFF", "WEBP"):
         assert decode(encoded(photographs()[0], kind), "x", least_side=32).shape == (427, 640, 3)
+
+
+# Half of the sides, or of their difference, would be no whole pixels for most of these in an eighth of the size.
+@pytest.mark.parametrize("aspect", ["crop", "pad"])
+@pytest.mark.parametrize(
+    ("width", "height", "scale"),
+    [(408, 424, 8), (640, 416, 8), (640, 424, 4), (636, 420, 4), (638, 410, 2), (640, 427, 1)],
+)
+@pytest.mark.parametrize(("method", "size"), [("bilinear", 12), ("bicubic", 12), ("area", 6)])
+def test_a_reduced_jpeg_gives_the_same_middle_and_border(method, size, width, height, scale, aspect):
+    border = neutral_colour("caffe")
+    for photograph in photographs():
+        data = encoded(photograph.crop((0, 0, width, height)), "JPEG", quality=92)
+        whole, reduced = decode(data, "x"), decode(data, "x", least_side=least_side(size, method, aspect))
+        assert reduced.shape == (height // scale, width // scale, 3)
+        difference = fit(reduced, size, method, aspect, border) - fit(whole, size, method, aspect, border)
+        assert np.sqrt(np.mean(difference**2)) <= 1
+        assert np.abs(difference).max() <= 8
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 400))
+def test_the_middle_of_a_reduced_jpeg_lies_between_the_same_pixels(width, height, side):
+    assert set(_scales((width, height), KeptMiddle(side))) <= set(_scales((width, height), side))
+    for scale in _scales((width, height), KeptMiddle(side)):
+        assert (width % scale, height % scale) == (0, 0)
+        small = abs(width - height) // scale
+        assert abs(width - height) // 2 == scale * (small // 2)
+        assert min(width, height) // scale >= side
 
 
 def test_the_articles_resize_takes_the_whole_jpeg():

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from thaw.features.errors import InputError
-from thaw.features.images.preprocess import NORMALIZATIONS, RESIZES, normalize, resize
+from thaw.features.images.preprocess import NORMALIZATIONS, RESIZES, neutral_colour, normalize, resize
 
 from tests.builders.images import noise
 
@@ -247,3 +247,10 @@ def test_flips_and_parts_of_a_batch_are_normalised_alike(images: np.ndarray, met
 def test_an_image_of_one_colour_stays_one(colour: tuple[int, ...], side: int, method: str) -> None:
     result = normalize(np.broadcast_to(np.float32(colour), (2, side, side + 1, 3)), method)
     assert (result == result[0, 0, 0]).all()
+
+
+@pytest.mark.parametrize("method", NORMALIZATIONS)
+def test_the_neutral_colour_becomes_zero(method: str) -> None:
+    colour = neutral_colour(method)
+    assert (colour.shape, colour.dtype) == ((3,), np.float32)
+    np.testing.assert_allclose(normalize(colour.reshape(1, 1, 1, 3), method), 0, atol=1e-6)

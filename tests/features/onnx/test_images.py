@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from thaw.features.errors import InputError
-from thaw.features.images.preprocess import NORMALIZATIONS, RESIZES, normalize, resize
+from thaw.features.images.aspect import fit
+from thaw.features.images.preprocess import NORMALIZATIONS, RESIZES, neutral_colour, normalize, resize
 from thaw.features.onnx.builder import GraphBuilder
-from thaw.features.onnx.images import images_input, normalized, resized
+from thaw.features.onnx.images import images_input, normalized, resized, squared
 from thaw.features.onnx.pooling import pooled
 from thaw.features.pooling import pool
 
@@ -36,6 +37,17 @@ def test_images_of_any_shape_are_resized_as_for_training(method: str, size: int)
     for height, width in SIDES:
         images = noise(2, height, width)
         expected = np.stack([resize(image, size, method) for image in images])
+        np.testing.assert_allclose(run(images).transpose(0, 2, 3, 1), expected, atol=3e-4, err_msg=f"{height}x{width}")
+
+
+@pytest.mark.parametrize("method", ["bilinear", "bicubic", "area"])
+@pytest.mark.parametrize("aspect", ["squash", "crop", "pad"])
+def test_images_of_any_shape_become_squares_as_for_training(aspect: str, method: str) -> None:
+    graph = GraphBuilder()
+    run = runner(graph, squared(graph, "images", 32, (method, aspect, "caffe")), 4)
+    for height, width in SIDES:
+        images = noise(2, height, width)
+        expected = np.stack([fit(image, 32, method, aspect, neutral_colour("caffe")) for image in images])
         np.testing.assert_allclose(run(images).transpose(0, 2, 3, 1), expected, atol=3e-4, err_msg=f"{height}x{width}")
 
 

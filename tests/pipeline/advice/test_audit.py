@@ -13,7 +13,7 @@ from thaw.features.datasets.dataset import load_dataset
 from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile
 from thaw.pipeline.advice.audit import audit, probe_labels
-from thaw.pipeline.advice.preprocessing_check import compare_preprocessing
+from thaw.pipeline.advice.preprocessing_check import _warning, compare_preprocessing
 from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction import extract
 from thaw.pipeline.run.advice_json import PreprocessingCheck
@@ -197,6 +197,20 @@ def test_a_preprocessing_that_costs_accuracy_is_warned_of(tmp_path: Path, caplog
         f"article and on {found.standard_accuracy:.1%} with the network's own preprocessing; start another run: --run "
         f"'{settings.run}-2' --resize bilinear --normalize caffe"
     ]
+
+
+def test_the_run_to_start_instead_keeps_the_aspect(tmp_path: Path) -> None:
+    settings = Shared(run=tmp_path / "a", aspect="pad", normalize="article")
+    found = PreprocessingCheck(
+        resize="bilinear",
+        normalize="article",
+        num_images=100,
+        accuracy=0.5,
+        standard_accuracy=0.75,
+        difference_interval=[-0.3, -0.2],
+        worse=True,
+    )
+    assert _warning(settings, found).endswith(f"--run {tmp_path}/a-2 --resize bilinear --normalize caffe --aspect pad")
 
 
 def test_a_preprocessing_that_costs_nothing_is_not(planted: Planted, caplog: pytest.LogCaptureFixture) -> None:

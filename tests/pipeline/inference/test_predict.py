@@ -238,8 +238,8 @@ def changed(folder: Path, **fields: object) -> None:
     ("fields", "message"),
     [
         (
-            {"model_version": 1},
-            f"is of version 1 and this program reads version 2; train it again: {program()} svm ",
+            {"model_version": 2},
+            f"is of version 2 and this program reads version 3; train it again: {program()} svm ",
         ),
         ({"decoding": 1}, f"was trained on pixels decoded by other rules; train it again: {program()} svm"),
         ({"class_names": ["x", "y", "z"]}, "is not the model of its report.json; train it again"),

@@ -66,7 +66,7 @@ def test_a_network_has_no_nearest_images_if_its_layer_is_not_stored(
 
 @pytest.mark.parametrize(
     ("attribute", "value"),
-    [("image_size", 48), ("resize", "area"), ("pooling", "max"), ("weights_sha256", "0" * 64), ("decoding", 1)],
+    [("image_size", 48), ("resize", "area"), ("aspect", "pad"), ("pooling", "max"), ("decoding", 1)],
 )
 def test_features_made_otherwise_are_not_searched(
     linear: Classifier, copied: Path, caplog: pytest.LogCaptureFixture, attribute: str, value: object

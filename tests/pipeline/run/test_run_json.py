@@ -46,6 +46,17 @@ def test_a_contradiction_says_what_differs_and_what_to_type(tmp_path: Path) -> N
     )
 
 
+def test_another_aspect_than_the_runs_is_refused_with_the_usual_line(tmp_path: Path) -> None:
+    write_run_settings(Shared(run=tmp_path))
+    assert with_run_settings(Shared(run=tmp_path)).aspect == "squash"
+    with pytest.raises(InputError) as error:
+        with_run_settings(Shared(run=tmp_path, aspect="crop"))
+    assert str(error.value) == (
+        f"{tmp_path} was made with other settings: --aspect was squash and is now crop. Leave the option out to "
+        f"continue with the run's, or start another run: --run {tmp_path}-2"
+    )
+
+
 def test_a_new_run_takes_the_command_line(tmp_path: Path) -> None:
     settings = with_run_settings(Shared(run=tmp_path / "new", image_size=64))
     assert (settings.image_size, settings.run) == (64, tmp_path / "new")

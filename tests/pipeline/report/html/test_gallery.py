@@ -12,7 +12,7 @@ from thaw.features.datasets.dataset import load_dataset
 from thaw.pipeline import thumbnails
 from thaw.pipeline.comparison.comparison import load_run
 from thaw.pipeline.config import Shared
-from thaw.pipeline.report.html.gallery import hottest_position, most_confident, overlay
+from thaw.pipeline.report.html.gallery import hottest_position, most_confident, on_image, overlay
 from thaw.pipeline.report.html.pictures import _against_svm
 from thaw.pipeline.run.results import Entry
 from thaw.pipeline.thumbnails import Pictures, encode, open_pictures
@@ -100,6 +100,32 @@ def test_heat_is_yellow_on_a_grey_picture_of_the_thumbnail_s_form(
     assert np.ptp(cold, axis=-1).max() <= 2  # grey
     assert (hot[..., 0] - hot[..., 2] > 80).all()  # yellow: red and green, little blue
     assert (hot[..., 1] - hot[..., 2] > 60).all()
+
+
+def test_the_heat_of_a_middle_square_leaves_the_rest_of_the_image_cold() -> None:
+    heat = on_image(np.zeros((100, 300, 3), np.uint8), np.ones((3, 3), np.float32), "crop")
+    assert heat.shape == (32, 96)
+    np.testing.assert_array_equal(heat, np.repeat([[0, 1, 0]], 32, axis=1).repeat(32, axis=0))
+    corner = np.zeros((3, 3), np.float32)
+    corner[0, 2] = 1
+    assert hottest_position(corner) == "upper right"
+    assert hottest_position(on_image(np.zeros((100, 300, 3), np.uint8), corner, "crop")) == "upper middle"
+
+
+def test_the_heat_of_a_border_is_cut_off() -> None:
+    heat = np.zeros((4, 4), np.float32)
+    heat[0], heat[1, 3] = 1, 0.5
+    for pixels, map_, position in (
+        (np.zeros((100, 200, 3), np.uint8), heat, "upper right"),
+        (np.zeros((200, 100, 3), np.uint8), heat.T, "lower left"),
+    ):
+        shown = on_image(pixels, map_, "pad")
+        assert shown.shape in ((48, 96), (96, 48))
+        assert hottest_position(shown) == position
+    squashed = on_image(np.zeros((100, 200, 3), np.uint8), heat, "squash")
+    assert squashed is heat
+    assert on_image(np.zeros((1, 400, 3), np.uint8), heat, "pad").shape == (1, 96)
+    assert on_image(np.zeros((1, 400, 3), np.uint8), heat, "crop").shape == (1, 96)
 
 
 def test_heat_lies_where_the_map_has_it() -> None:
