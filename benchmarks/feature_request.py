@@ -19,7 +19,7 @@ def request_for(path: Path, dataset: Dataset, network: Network, batch_size: int)
         split=np.zeros(len(dataset.ids), np.uint8),
         layers=StoredLayers.of(network, network.layers, "auto", "float32"),
         network=network,
-        preprocessing=Preprocessing(network.image_size, "bilinear", network.backbone.normalization),
+        preprocessing=Preprocessing(network.image_size, "bilinear", "squash", network.backbone.normalization),
         record={"dataset": dataset.name},
         folder=parts_folder(path, None),
         batch_size=batch_size,
