@@ -337,7 +337,7 @@ def test_a_model_of_another_version_or_cut_short_is_refused(
     path = folder / "knn" / "model.skops"
     model, record = load_model(path)
     save_model(path, model, {**record, "model_version": 1})
-    assert "is of version 1 and this program reads version 2" in error_of(capsys, "export", folder, "--name", "knn")
+    assert "is of version 1 and this program reads version 3" in error_of(capsys, "export", folder, "--name", "knn")
     path.write_bytes(path.read_bytes()[:1000])
     assert "is not a model that can be read" in error_of(capsys, "export", folder, "--name", "knn")
     path.unlink()
