@@ -28,8 +28,8 @@ def empty_table(console: Console) -> Table:
 
 
 def say(console: Console, text: str, style: str = "") -> None:
-    """Print a line without the characters that could steer the terminal."""
-    console.print(Text(plain(text), style=style))
+    """Print a line without the characters that could steer the terminal; in a pipe it stays one line."""
+    console.print(Text(plain(text), style=style), soft_wrap=not console.is_terminal)
 
 
 def first_fitting(console: Console, tables: Iterable[Table]) -> Table:
