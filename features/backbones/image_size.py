@@ -6,7 +6,7 @@ from thaw.features.backbones.registry import Backbone
 
 SIZES = (48, 64, 96, 128, 160, 192, 224)  # pixels, beside the network's own
 LEAST_OF_VGG, LEAST_OF_OTHERS = 48, 128  # pixels
-MAX_MULTIPLY_ADDS = 1.2e14  # of all images together: about half an hour on two cores
+MAX_MULTIPLY_ADDS = 1.2e14  # of all images together
 
 
 def fitting_image_size(backbone: Backbone, median_side: float, num_images: int) -> int:
