@@ -1,4 +1,4 @@
-"""Read a feature file (`features.h5`), whole or by blocks of rows."""
+"""Read a feature file, whole or by blocks of rows."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -24,7 +24,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class FeatureFile:
-    """A whole `features.h5`, open for reading; use it in a `with` block.
+    """A whole feature file, open for reading; use it in a `with` block.
 
     Attributes:
         layers: the shape (N, ...) of each layer, by name.

@@ -18,8 +18,8 @@ from thaw.features.errors import InputError, is_out_of_memory
 from thaw.models.strategies import STRATEGIES
 from thaw.pipeline import config
 from thaw.pipeline.commands import as_typed, program
-from thaw.pipeline.run.image_size import with_image_size
-from thaw.pipeline.run.run_json import check_begun, with_run_settings
+from thaw.pipeline.run.feature_sets import with_feature_set
+from thaw.pipeline.run.run_json import check_begun
 
 log = logging.getLogger("thaw")
 
@@ -44,7 +44,7 @@ STAGES = {  # in the order of use
     "weights": Stage(config.WeightsSettings, "Verify the weights of a network.", "backbones.weights:main"),
     "backbones": Stage(config.Backbones, "List the networks, their layers and costs.", "backbones.backbones:main"),
     "advise": Stage(config.Advise, "Measure what suits these images, and recommend it.", "advice.advise:main"),
-    "features": Stage(config.Shared, "Run the frozen network and write features.h5.", "extraction.extract:main"),
+    "features": Stage(config.Shared, "Run the frozen network and write a feature set.", "extraction.extract:main"),
     "svm": Stage(config.SVM, f"Train a {STRATEGIES['svm'].summary}.", LINEAR),
     **{
         name: Stage(config.Linear, f"Train a {strategy.summary}.", LINEAR)
@@ -123,7 +123,7 @@ def _arguments(name: str, settings: Any) -> tuple[Any, ...]:
         return (settings,)
     if name != "features":
         check_begun(settings)
-    complete = with_image_size(with_run_settings(settings))
+    complete = with_feature_set(settings, choosing=name in STRATEGIES)
     if isinstance(settings, config.StrategySettings):
         return complete, name
     return (complete, frozenset(settings.model_fields_set)) if name == "advise" else (complete,)

@@ -12,12 +12,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from thaw.models.strategies import STRATEGIES
 from thaw.pipeline import config
-from thaw.pipeline.config import RUN_FIELDS, Shared
-from thaw.pipeline.run.run_json import read_run_settings
+from thaw.pipeline.config import Shared
 
 CALLED_BY = "THAW_CALLED_BY"  # the environment variable by which the Makefile says that it calls
 TARGETS = ("advise", "features", *STRATEGIES, "head", "finetune", "scratch", "random", "report", "predict", "serve")
@@ -32,13 +30,8 @@ _NAMED = re.compile(f"{_MAKE}|{_THAW}|{_OPTION}")
 
 
 def command(settings: Shared, stage: str, options: Mapping[str, object]) -> str:
-    """Return the command of a stage in the run of `settings`, as it is recorded.
-
-    A run that is there brings its own settings; another one needs its dataset and all that is not a default.
-    """
-    begun = read_run_settings(settings.run_folder) is not None
-    needed = {} if begun else _differing(settings)
-    words = [word for name, value in {**needed, **options}.items() for word in _option(name, value)]
+    """Return the command of a stage in a run that has been begun, as it is recorded."""
+    words = [word for name, value in options.items() for word in _option(name, value)]
     return shlex.join(["thaw", stage, "--run", str(settings.run_folder), *words])
 
 
@@ -50,25 +43,6 @@ def running_command() -> str:
 def _option(name: str, value: object) -> list[str]:
     option = f"--{name.replace('_', '-')}"
     return [option] if value is True else [option, str(value)]
-
-
-def _differing(settings: Shared) -> dict[str, Any]:
-    """Return the settings that differ from the defaults, some of which follow the network."""
-    fields = {name: getattr(settings, name) for name in RUN_FIELDS}
-    defaults = {**Shared(backbone=settings.backbone).model_dump(), "backbone": Shared().backbone}
-    differing = {name: value for name, value in fields.items() if value != defaults[name]}
-    return {"dataset": settings.dataset, **differing}
-
-
-def beside(settings: Shared, **changed: Any) -> Shared:
-    """Return the settings of a run beside this one that differs in `changed`, its folder named by what differs.
-
-    >>> beside(Shared(), image_size=96).run_folder.as_posix()
-    'runs/digits-96'
-    """
-    marks = [str(value).replace(",", "+") for name, value in changed.items() if getattr(settings, name) != value]
-    run = settings.run_folder
-    return settings.model_copy(update={**changed, "run": Path("-".join([str(run), *marks]))})
 
 
 def program() -> str:

@@ -1,5 +1,6 @@
 """Every setting of every stage, with its default and its meaning, in one place."""
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -15,15 +16,18 @@ from thaw.features.images.decode import MAX_PIXELS
 
 USUAL_BACKBONE = "vgg16"
 PATH_KINDS = ("folder", "csv", "npz")
+LONGEST_SET_NAME = 100  # characters
+RANDOM = "-random"  # ends the name of every feature set of random weights
 SCHEDULER = r"((tcp|tls)://)?([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}"
 
-# What determines the values of a run: kept in run.json, and refused if a later command contradicts it.
-FIXED_FIELDS = (
-    *("dataset", "data", "target", "seed", "image_size", "resize", "aspect", "normalize", "layers", "pooling"),
-    *("dtype", "backbone", "weights", "engine", "engine_precision"),
+# What run.json keeps: of the run, and refused if a later command contradicts it; and of each of its feature sets.
+RUN_FIELDS = ("dataset", "data", "target", "seed")
+SET_FIELDS = (
+    *("backbone", "weights", "image_size", "resize", "aspect", "normalize", "layers", "pooling", "dtype", "engine"),
+    "engine_precision",
 )
 # What run.json keeps too, but a later command may change, since it was perhaps given because the first one failed.
-RUN_FIELDS = (*FIXED_FIELDS, "batch_size", "skip_bad", "max_pixels")
+LOOSE_RUN_FIELDS, LOOSE_SET_FIELDS = ("skip_bad", "max_pixels"), ("batch_size",)
 
 
 def _absolute(path: str | Path) -> Path:
@@ -126,6 +130,9 @@ class Common(Options):
     """elpv: the four degrees instead of defective or not"""
     seed: int = Field(0, ge=0, lt=2**32)
     """seed of the split, of random weights and of the solvers"""
+    features: str = Field("auto", pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+    """feature set, as run.json names it, or a name for a new one; auto takes the run's first, or what the other options
+    describe; svm, logreg, knn and ridge choose among the run's without the test split"""
     backbone: str = Field(USUAL_BACKBONE, description=f"the network: {', '.join(BACKBONES)}")
     image_size: int = Field(default_factory=_networks("default_image_size", "by the images"), ge=1)
     """side in pixels that images are resized to; auto, unless given: as large as the images are (the median of their
@@ -143,7 +150,7 @@ class Common(Options):
     pooling: str = Field("auto", pattern=r"^(auto|none|avg|max|grid[1-9]\d?)$", validate_default=True)
     """auto (avg for efficientnet_lite0 to 2, else the finest map of up to 8,192 values), none, avg, max, gridN"""
     dtype: Literal["float32", "float16"] = "float32"
-    """number type of features.h5"""
+    """number type of the stored features"""
     weights: WeightsSource = "imagenet"
     """imagenet, random, or the path of a weights file"""
     engine: Literal["auto", "keras", "mnn"] = "auto"
@@ -216,9 +223,41 @@ class Common(Options):
         return Path("runs") / re.sub(r"\.(zip|csv|npz)$", "", name, flags=re.IGNORECASE)
 
     @property
+    def feature_set(self) -> str:
+        """The name of the feature set: `features`, or the network, the image size and what differs from the defaults.
+
+        >>> Common().feature_set
+        'vgg16-48'
+        >>> Common(resize="article", normalize="article").feature_set
+        'vgg16-48-article'
+        >>> Common(backbone="efficientnet_lite0", pooling="max", weights="random").feature_set
+        'efficientnet_lite0-224-max-random'
+        """
+        name = _described(self) if self.features == "auto" else self.features
+        return name.removesuffix(RANDOM) + RANDOM if self.weights == "random" else name
+
+    @property
     def layer_names(self) -> tuple[str, ...]:
         """The layers to extract, each once, in the order given."""
         return tuple(dict.fromkeys(name.strip() for name in self.layers.split(",") if name.strip()))
+
+
+def _described(settings: Common) -> str:
+    """Return a name for a feature set by its settings."""
+    usual = Common(backbone=settings.backbone)
+    names = ("resize", "aspect", "normalize", "layers", "pooling", "dtype", "engine")
+    marks = [str(getattr(settings, name)) for name in names if getattr(settings, name) != getattr(usual, name)]
+    if settings.engine_precision != usual.engine_precision:
+        marks.append(f"in-{settings.engine_precision}")
+    if settings.weights not in ("imagenet", "random"):
+        marks.append(f"weights-{_short_digest(settings.weights)}")
+    words = [settings.backbone, str(settings.image_size), *dict.fromkeys(marks)]
+    name = re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(words).replace(",", "+"))
+    return name if len(name) <= LONGEST_SET_NAME else f"{name[:LONGEST_SET_NAME]}-{_short_digest(name)}"
+
+
+def _short_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 class Shared(Common):
@@ -309,7 +348,7 @@ class Advise(Shared):
     """What the advice accepts; options given on its command line are not searched over."""
 
     budget: float | None = Field(None, gt=0)
-    """minutes of measuring, extraction of features.h5 left out; a part of what all strategies would take, at most 5,
+    """minutes of measuring, extraction of the features left out; a part of what all strategies would take, at most 5,
     unless given"""
 
 

@@ -34,11 +34,11 @@ def audit(settings: Shared, features: FeatureFile, dataset: Dataset) -> Audit:
 
     Args:
         settings: The run.
-        features: Its features.h5.
+        features: Its feature set.
         dataset: The images.
 
     Raises:
-        InputError: If the dataset lacks an image of features.h5.
+        InputError: If the dataset lacks an image of the feature set.
     """
     images = _images_of(features, dataset)
     counts = np.zeros((len(features.class_names), len(SPLITS)), int)
@@ -84,7 +84,7 @@ def find_duplicates(settings: Shared, features: FeatureFile, images: Dataset) ->
 
     Args:
         settings: The run.
-        features: Its features.h5.
+        features: Its feature set.
         images: The images, in the order of its rows.
     """
     tests, others = np.flatnonzero(features.split == 2), np.flatnonzero(features.split != 2)

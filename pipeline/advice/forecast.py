@@ -1,6 +1,7 @@
 """The test accuracy to expect of each strategy, with its interval, and what each costs."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.special import log_ndtr, softmax
@@ -14,9 +15,10 @@ from thaw.pipeline.advice.fine_tuning_trials import HEAD, FineTuningTrial, cuts_
 from thaw.pipeline.advice.linear_probes import LinearProbe
 from thaw.pipeline.advice.refinement import Refinement
 from thaw.pipeline.advice.sample import Survey
-from thaw.pipeline.commands import beside, command
-from thaw.pipeline.config import Shared
+from thaw.pipeline.commands import command
+from thaw.pipeline.config import SET_FIELDS, Shared
 from thaw.pipeline.run.advice_json import Candidate, FineTuningForecast
+from thaw.pipeline.run.run_json import read_run
 
 MOST_HALF_WIDTH, MOST_HALF_WIDTH_OF_FEW = 0.03, 0.05  # of an interval; the second with few test images
 FEW_TEST_IMAGES = 500  # fewer are few
@@ -83,7 +85,7 @@ def refined_candidate(survey: Survey, refined: Refinement, best: LinearProbe, la
     bounds = interval(survey, accuracy, float(np.hypot(own_error, scale * lead_error)))
     layer, pooling, transform = refined.setting
     changed = {"layers": layer.replace("+", ","), "pooling": pooling}
-    settings = beside(survey.settings, image_size=refined.image_size, **changed)
+    settings = survey.settings.model_copy(update={**changed, "image_size": refined.image_size, "features": "auto"})
     extraction = len(survey.features.ids) / survey.speed_at(refined.image_size) / 60
     wider = _width(settings, layer) / _width(survey.settings, best.layer)
     minutes = START_MINUTES + extraction + best.minutes * wider
@@ -93,17 +95,32 @@ def refined_candidate(survey: Survey, refined: Refinement, best: LinearProbe, la
 def _linear_candidate(
     settings: Shared, probe: LinearProbe, accuracy: float, bounds: list[float], minutes: float
 ) -> Candidate:
-    options = {"layer": probe.layer, "transform": probe.transform}
+    options: dict[str, Any] = {"layer": probe.layer, "transform": probe.transform}
     return Candidate(
         strategy=probe.strategy,  # type: ignore[arg-type]
-        image_size=settings.image_size,
+        **_set_of(settings),
         **options,
         pooling=_pooling(settings, probe.layer),
-        command=command(settings, probe.strategy, options),
+        command=command(settings, probe.strategy, {**_set_options(settings), **options}),
         accuracy=accuracy,
         accuracy_interval=bounds,
         minutes=minutes,
     )
+
+
+def _set_of(settings: Shared) -> dict[str, Any]:
+    return {"features": settings.feature_set, **settings.model_dump(include={"backbone", "image_size"})}
+
+
+def _set_options(settings: Shared) -> dict[str, Any]:
+    """Return the options that name the feature set of the settings, or that make it if the run does not have it."""
+    stored = read_run(settings.run_folder)
+    if stored and settings.feature_set in stored.feature_sets:
+        return {"features": settings.feature_set}
+    usual = Shared(backbone=settings.backbone, image_size=settings.image_size).model_dump()
+    own = settings.model_dump(include=set(SET_FIELDS))
+    named = {name: own[name] for name in ("backbone", "image_size")}
+    return named | {name: value for name, value in own.items() if value != usual[name]}
 
 
 def lead_posterior(lead: float, error: float, likely: float) -> tuple[float, float]:
@@ -201,11 +218,11 @@ def fine_tuned_candidate(settings: Shared, forecast: FineTuningForecast) -> Cand
         options["name"] = f"finetune-{cut}"
     return Candidate(
         strategy=strategy,  # type: ignore[arg-type]
-        image_size=settings.image_size,
+        **_set_of(settings),
         layer=layer,
         pooling="none",
         transform="none",
-        command=command(settings, strategy, options),
+        command=command(settings, strategy, {**_set_options(settings), **options}),
         accuracy=forecast.expected_accuracy,
         accuracy_interval=forecast.expected_interval,
         minutes=forecast.minutes,

@@ -39,7 +39,7 @@ HELPFUL_GAIN = 0.005  # by twice the images; from this gain on more labels are w
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """A linear classifier on one layer of features.h5, its probe on held-out rows, and its cost.
+    """A linear classifier on one layer of the feature set, its probe on held-out rows, and its cost.
 
     `num_fitted` is the number of rows that each fold fitted, `minutes` the time of the whole strategy. `optimism` is
     how much the probe's accuracy flatters the classifier, because it is the best of many.
@@ -89,13 +89,13 @@ def _try_all(
 def probe_rows(
     survey: Survey, strategy: str, features: np.ndarray, rows: np.ndarray, num_held_out: int = HELD_OUT_ROWS
 ) -> Probed:
-    """Probe rows of features.h5 with the values of C of a strategy.
+    """Probe rows of the feature set with the values of C of a strategy.
 
     Args:
         survey: The run.
         strategy: `logreg` or `svm`.
         features: Float32 (n, D), in the order of `rows`.
-        rows: Indices (n,) into features.h5.
+        rows: Indices (n,) into the feature set.
         num_held_out: How many rows the folds hold out together, at least.
 
     Returns:

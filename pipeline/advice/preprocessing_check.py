@@ -31,7 +31,7 @@ def compare_preprocessing(settings: Shared, features: FeatureFile, dataset: Data
 
     Args:
         settings: The run.
-        features: Its features.h5.
+        features: Its feature set.
         dataset: The images.
 
     Returns:

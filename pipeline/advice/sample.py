@@ -26,7 +26,7 @@ FOLDER = "advice"
 
 @dataclass(frozen=True)
 class Survey:
-    """A run whose `features.h5` is there, and the options that the user gave, which are not searched over."""
+    """A run whose feature set is there, and the options that the user gave, which are not searched over."""
 
     settings: Shared
     features: FeatureFile
@@ -34,7 +34,7 @@ class Survey:
 
     @cached_property
     def order(self) -> np.ndarray:
-        """The rows of features.h5 that are not test, every beginning of them stratified by class."""
+        """The rows of the feature set that are not test, every beginning of them stratified by class."""
         rows = np.flatnonzero(self.features.split != 2)
         return rows[nested_order(self.features.labels[rows], self.settings.seed)]
 
@@ -68,13 +68,13 @@ class Survey:
         return probe_folds(labels, groups, self.settings.seed, num_held_out)
 
     def mask_of(self, rows: np.ndarray) -> np.ndarray:
-        """Return (N,) bool that holds at the `rows` (n,) of features.h5, as its readers take them."""
+        """Return (N,) bool that holds at the `rows` (n,) of the feature set, as its readers take them."""
         mask = np.zeros(len(self.features.ids), bool)
         mask[rows] = True
         return mask
 
     def has(self, image_size: int, layer: str, pooling: str) -> bool:
-        """Return whether features.h5 holds a layer, or all that `+` joins, pooled like that, of images of that size."""
+        """Return whether the feature set has a layer, or all that `+` joins, so pooled, of images of that size."""
         own, layers = self.settings, layer.split("+")
         if image_size != own.image_size or not set(layers) <= set(self.features.layers):
             return False
@@ -90,10 +90,10 @@ class Survey:
         split: np.ndarray | None = None,
         **changed: object,
     ) -> Path:
-        """Return the path of a feature file of the images at `rows` (n,) of features.h5, made unless it is there.
+        """Return the path of a feature file of the images at `rows` (n,) of the feature set, made unless it is there.
 
         `layers` are layers, or `layer:pooling`; `split` (n,) uint8 is the sample's own split; `changed` are settings in
-        which it differs from the run (image_size, weights, pooling). The file's rows are in the order of features.h5.
+        which it differs (image_size, weights, pooling). The file's rows are in the order of the feature set.
         """
         given = {"layers": ",".join(layers), "dtype": "float32", "engine": str(self.features.attributes["engine"])}
         wanted = FeatureSet(

@@ -44,7 +44,7 @@ class Setting(NamedTuple):
 class SizeProbes:
     """The settings of one image size, their features and probes, and what they took together.
 
-    `features` (n, D) by name are of the images at `rows` (n,) of features.h5.
+    `features` (n, D) by name are of the images at `rows` (n,) of the feature set.
     """
 
     image_size: int

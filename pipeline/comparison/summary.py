@@ -15,6 +15,8 @@ def accuracy(report: Report) -> str:
 COLUMNS: dict[str, Callable[[Report], str]] = {
     "Name": lambda r: r.name + (" *" if r.strategy in BASELINES else ""),
     "Strategy": lambda r: r.strategy,
+    "Network": lambda r: r.backbone or "-",
+    "Image\nsize": lambda r: str(r.image_size or "-"),
     "Layer": lambda r: r.layer or "-",
     "Accuracy %\n[95 % interval]": accuracy,
     "Balanced\nacc. %": lambda r: percent(r.balanced_accuracy, r.num_test),
@@ -26,11 +28,11 @@ COLUMNS: dict[str, Callable[[Report], str]] = {
     "Peak\nmemory": lambda r: size(None if r.peak_memory_mb is None else r.peak_memory_mb * 1e6),
     "Model\nsize": lambda r: size(r.model_bytes),
 }
-TEXT_COLUMNS = ("Name", "Strategy", "Layer")
+TEXT_COLUMNS = ("Name", "Strategy", "Network", "Image\nsize", "Layer")
 # The order in which a narrow terminal leaves columns out; the name and the accuracy always stay.
 LEFT_OUT_FIRST = (
     "Strategy", "Peak\nmemory", "Balanced\nacc. %", "Model\nsize", "Fit\ntime",
-    "ECE", "Log\nloss", "Macro\nF1", "Layer", "Total\ntime",
+    "ECE", "Log\nloss", "Macro\nF1", "Layer", "Total\ntime", "Image\nsize", "Network",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The features stage: a dataset's images -> features.h5, on a GPU if there is one."""
+"""The features stage: a dataset's images -> a feature set, on a GPU if there is one."""
 
 import csv
 import logging
@@ -17,11 +17,11 @@ from thaw.features.extraction.spec import FeatureRequest
 from thaw.features.files.atomic import write_whole
 from thaw.features.files.locks import held
 from thaw.pipeline.cluster.client import connected
-from thaw.pipeline.config import Shared
+from thaw.pipeline.config import RUN_FIELDS, SET_FIELDS, Shared
 from thaw.pipeline.extraction.executors import ClusterExecutor, Executor, LocalExecutor
 from thaw.pipeline.extraction.feature_files import FeatureSet, check_features
 from thaw.pipeline.run import split_csv
-from thaw.pipeline.run.run_json import check_same_run, dataset_of, write_run_settings
+from thaw.pipeline.run.run_json import check_agrees, dataset_of, read_run, write_run
 from thaw.pipeline.versions import versions
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ log = logging.getLogger("thaw")
 
 
 def main(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
-    """Write a feature file of all images, the run's `features.h5` unless another is given, and return its path.
+    """Write a feature file of all images, that of the feature set unless another is given, and return its path.
 
     A whole file of the same settings, images and weights is left as it is; finished parts of an earlier call are used.
     """
@@ -49,7 +49,7 @@ def main(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
 
 
 def ready_features(settings: Shared) -> Path:
-    """Return the path of the run's `features.h5`, extracted if it is not there, without looking at the images if it is.
+    """Return the path of a feature set's file, extracted if it is not there, without looking at the images if it is.
 
     Raises InputError if it was made from other settings or another split.
     """
@@ -109,9 +109,9 @@ def _begin_run(settings: Shared, dataset: Dataset) -> np.ndarray:
     if not (run / "run.json").exists():
         log.info("new run %s on %s", run, settings.dataset)
     with held(run / "run.json", wait=True):  # both files, since each says what the other is of
-        check_same_run(settings)
+        check_agrees(settings, read_run(run), (*RUN_FIELDS, *SET_FIELDS))
         split = split_csv.main(run, dataset, settings.seed)
-        write_run_settings(settings)
+        write_run(settings)
     counts = np.bincount(split, minlength=3)
     log.info(
         "%s: %d images, %d classes; %d train, %d validation, %d test",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,9 +19,8 @@ from thaw.features.pooling import layer_and_pooling
 from thaw.features.store import FeatureFile
 from thaw.pipeline.config import Shared
 from thaw.pipeline.run import split_csv
-from thaw.pipeline.run.run_json import another_run
+from thaw.pipeline.run.run_json import another_run, features_path
 
-FILE = "features.h5"
 # What a feature file records, and what has to agree before it is used again.
 RECORDED = (
     *("dataset", "backbone", "weights_sha256", "image_size", "resize", "aspect", "normalize", "pooling", "dtype"),
@@ -29,22 +28,27 @@ RECORDED = (
 )
 
 
+Given = TypeVar("Given", bound=Shared)
+
+
 @dataclass(frozen=True)
 class FeatureSet:
     """One feature file of a run, by the settings that it is made with.
 
-    `name` is its path within the run. With `flip` it is of the mirrored images. A sample is of some of the images.
+    `name` is its path within the run if it is not the one of the feature set that the settings name. With `flip` it
+    is of the mirrored images. A sample is of some of the images.
     """
 
     settings: Shared
-    name: str = FILE
+    name: str | None = None
     flip: bool = False
     is_sample: bool = False
 
     @property
     def path(self) -> Path:
         """The file's path."""
-        return self.settings.run_folder / self.name
+        given = self.settings
+        return given.run_folder / self.name if self.name else features_path(given.run_folder, given.feature_set)
 
     def record(self) -> dict[str, Any]:
         """Return what the file records of its settings; with the engine `auto` any engine's file will do."""
@@ -97,9 +101,9 @@ class FeatureSet:
         )
 
 
-def random_of(settings: Shared) -> FeatureSet:
-    """Return the feature set of the baseline `random`: the same layers of the seeded random network."""
-    return FeatureSet(settings.model_copy(update={"weights": "random"}), f"random/{FILE}")
+def random_of(settings: Given) -> Given:
+    """Return the settings of the baseline `random`: the same layers of the seeded random network."""
+    return settings.model_copy(update={"weights": "random", "features": settings.feature_set})
 
 
 def activations_of(settings: Shared, layer: str, flip: bool = False, engine: str | None = None) -> FeatureSet:
@@ -110,7 +114,7 @@ def activations_of(settings: Shared, layer: str, flip: bool = False, engine: str
     engine = engine or settings.engine
     name = f"{layer}{'-flip' if flip else ''}{f'-{engine}' if engine != settings.engine else ''}.h5"
     whole = {"layers": layer, "pooling": "none", "dtype": "float32", "engine": engine}
-    return FeatureSet(settings.model_copy(update=whole), f"activations/{name}", flip)
+    return FeatureSet(settings.model_copy(update=whole), f"activations/{settings.feature_set}/{name}", flip)
 
 
 def check_features(path: Path, expected: Mapping[str, Any], run: Path) -> None:

@@ -11,7 +11,7 @@ from thaw.features.errors import InputError
 from thaw.features.store import SPLITS, FeatureFile, FeatureRows
 from thaw.models.audit.similarity_search import Likeness, Neighbours
 from thaw.pipeline.inference.classifier import Classifier, LinearClassifier, NeuralClassifier
-from thaw.pipeline.run.run_json import read_run_settings
+from thaw.pipeline.run.run_json import features_path, read_run
 from thaw.pipeline.thumbnails import Pictures, open_pictures
 
 log = logging.getLogger("thaw")
@@ -50,13 +50,12 @@ class Nearest:
 def open_nearest(run_folder: Path, classifier: Classifier) -> Nearest | None:
     """Return the run's images to search in; None with a line in the log if their features are not those of the model.
 
-    A network takes whole activations, which features.h5 has only if the layer was not pooled.
+    A network takes whole activations, which a feature set has only if the layer was not pooled.
     """
-    folders = (classifier.folder, run_folder)  # the baseline `random` has features of its own
-    path = next((path for folder in folders if (path := folder / "features.h5").exists()), None)
+    path = features_path(run_folder, str(classifier.report.features))
     try:
-        if path is None:
-            raise InputError(f"{run_folder} has no features.h5")
+        if not path.exists():
+            raise InputError(f"{path} is gone")
         with FeatureFile(path) as features:
             _check(features, classifier)
             is_known = features.split != SPLITS.index("test")
@@ -86,7 +85,7 @@ def _check(features: FeatureFile, classifier: Classifier) -> None:
 
 def _pictures(run_folder: Path) -> Pictures | None:
     try:
-        return open_pictures(read_run_settings(run_folder))
+        return open_pictures(read_run(run_folder))
     except InputError as error:
         log.info("no pictures of the nearest training images: %s", error)
         return None

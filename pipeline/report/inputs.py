@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from thaw.features.errors import InputError
-from thaw.pipeline.comparison.advice_outcome import Judged, all_made, judge, sentence
+from thaw.pipeline.comparison.advice_outcome import Judged, judge, sentence
 from thaw.pipeline.comparison.comparison import Comparison, compare_all, load_run
 from thaw.pipeline.run.advice_json import Advice, read_advice
 from thaw.pipeline.run.export_json import export_rows
 from thaw.pipeline.run.report_json import Report
 from thaw.pipeline.run.results import Entry
-from thaw.pipeline.run.run_json import read_run_settings
+from thaw.pipeline.run.run_json import RunRecord, read_run
 from thaw.pipeline.thumbnails import Pictures, open_pictures
 
 log = logging.getLogger("thaw")
@@ -41,9 +40,9 @@ class ReportInputs:
         """The advised strategies and what was measured, the recommended one first; empty without advice."""
         if self.advice is None:
             return []
-        recommended, made = self.advice.recommended, all_made(self.folder, self.reports, self.advice)
+        recommended = self.advice.recommended
         others = [candidate for candidate in self.advice.candidates if candidate != recommended]
-        return [judge(candidate, made, self.reports[0]) for candidate in (recommended, *others)]
+        return [judge(candidate, self.reports) for candidate in (recommended, *others)]
 
     @property
     def hindsight(self) -> str | None:
@@ -51,10 +50,10 @@ class ReportInputs:
         return sentence(self.judged[0], self.reports[0]) if self.judged else None
 
     @cached_property
-    def settings(self) -> dict[str, Any] | None:
-        """The settings of run.json; None if it is missing or damaged, since the tables need none."""
+    def record(self) -> RunRecord | None:
+        """The content of run.json; None if it is missing or damaged, since the tables need none."""
         try:
-            return read_run_settings(self.folder)
+            return read_run(self.folder)
         except InputError as error:
             log.warning("%s", error)
             return None
@@ -62,7 +61,7 @@ class ReportInputs:
     @cached_property
     def pictures(self) -> Pictures:
         """The images of the dataset; raises InputError if they are gone."""
-        return open_pictures(self.settings)
+        return open_pictures(self.record)
 
     @cached_property
     def exports(self) -> list[list[str]]:

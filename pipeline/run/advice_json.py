@@ -131,10 +131,13 @@ class FineTuningForecast(Strict):
 class Candidate(Strict):
     """A strategy with its settings, its expected test accuracy with a 95 % interval, and its cost.
 
-    `minutes` is the time of the command on this machine, with the features that it has yet to extract.
+    `features` is the feature set, which the run may not have yet. `minutes` is the time of the command on this
+    machine, with the features that it has yet to extract.
     """
 
     strategy: Literal["svm", "logreg", "head", "finetune"]
+    features: Name
+    backbone: Name
     image_size: Count
     layer: Name
     pooling: Name

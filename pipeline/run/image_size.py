@@ -1,7 +1,6 @@
-"""The image size of a new run, if the user names none: chosen once by the images, before anything is extracted."""
+"""The image size of a new feature set, if the user names none: chosen once by the images, before the extraction."""
 
 import logging
-from typing import TypeVar
 
 import numpy as np
 
@@ -12,24 +11,20 @@ from thaw.pipeline.run.run_json import dataset_of
 
 log = logging.getLogger("thaw")
 
-Settings = TypeVar("Settings", bound=Common)
 
-
-def with_image_size(settings: Settings) -> Settings:
-    """Return the settings of a new run with the image size that suits its images, unless the user named one.
+def image_size_of(settings: Common) -> int:
+    """Return the side in pixels that suits the images and the network of the settings, and log the reason.
 
     The median is over the shorter sides of at most 1,000 images, evenly spaced by id; images that cannot be read are
-    left out. The article's resizing is for its 48 pixels.
+    left out. If none can be read, it is the network's usual size.
     """
-    if "image_size" in settings.model_fields_set or settings.resize == "article":
-        return settings
     dataset = dataset_of(settings)
     sides = [dataset.images.shorter_side(row) for row in evenly_spaced(len(dataset.ids))]
     known = [side for side in sides if side is not None]
     if not known:
-        return settings
+        return settings.image_size
     median = float(np.median(known))
     size = fitting_image_size(get_backbone(settings.backbone), median, len(dataset.ids))
     reason = f"the images' shorter sides have a median of {median:.0f}"
     log.info("%d pixels: %s (--image-size takes another size)", size, reason)
-    return settings.model_copy(update={"image_size": size})
+    return size

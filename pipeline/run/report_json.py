@@ -50,7 +50,9 @@ class Report(Strict):
     name: Name
     strategy: StrategyName
     dataset: Name
+    features: str | None
     backbone: str | None
+    image_size: Annotated[int, Field(ge=1)] | None
     layer: str | None
     class_names: list[str] = Field(min_length=1)
     accuracy: Fraction

@@ -10,11 +10,14 @@ from sklearn.metrics import confusion_matrix
 
 from thaw.features.errors import InputError
 from thaw.features.files.locks import held
-from thaw.pipeline.config import StrategySettings
+from thaw.pipeline.config import RANDOM, StrategySettings
 from thaw.pipeline.run.predictions_csv import read_predictions
-from thaw.pipeline.run.report_json import ALL_STRATEGIES, Report, remedy
+from thaw.pipeline.run.report_json import ALL_STRATEGIES, Report, read_report, remedy
+from thaw.pipeline.run.run_json import read_run
 
 log = logging.getLogger("thaw")
+
+FOLDERS = ("activations", "advice", "features", "plots")  # of a run, which no result may have
 
 
 class Entry(NamedTuple):
@@ -60,15 +63,39 @@ def load_entry(path: Path, report: Report) -> Entry:
     return Entry(report, path, [ids[row] for row in order], classes, correct, predicted[order], confidence)
 
 
-def result_folder(settings: StrategySettings, strategy: str) -> Path:
-    """Return the folder of a result; raises InputError if something else has its name."""
-    name = settings.name or strategy
-    folder = settings.run_folder / name
+def result_folder(settings: StrategySettings, strategy: str, named: bool = True) -> Path:
+    """Return the folder of a result; raises InputError if something else has its name.
+
+    It bears the strategy's name unless `--name` says otherwise. The name of the feature set is appended if the command
+    names another one than the run's first, and if the folder holds a result on another one.
+
+    Args:
+        settings: of the stage, for one feature set.
+        strategy: the strategy's name.
+        named: whether the command names the feature set.
+    """
+    name, own = settings.name or strategy, settings.feature_set
     if name != strategy and name in ALL_STRATEGIES:
         raise InputError(f"--name {name} is the strategy {name}'s own; choose another, for example {strategy}-2")
-    if folder.is_file() or name in ("activations", "advice", "plots"):
-        raise InputError(f"--name {name}: {folder} is the run's own; choose another name")
-    return folder
+    if (settings.run_folder / name).is_file() or name in FOLDERS:
+        raise InputError(f"--name {name}: {settings.run_folder / name} is the run's own; choose another name")
+    suffix = own.removesuffix(RANDOM) if strategy == "random" else own
+    stored = read_run(settings.run_folder)
+    is_first = stored is None or not stored.feature_sets or suffix == stored.first.removesuffix(RANDOM)
+    if named and not settings.name and not (is_first):
+        name = f"{name}-{suffix}"
+    elif (other := _features_of(settings.run_folder / name)) not in (None, own):
+        log.info("%s is the result on the feature set %s; this one is named %s-%s", name, other, name, suffix)
+        name = f"{name}-{suffix}"
+    return settings.run_folder / name
+
+
+def _features_of(folder: Path) -> str | None:
+    """Return the feature set that the result in a folder is of, None if there is none that can be read."""
+    try:
+        return read_report(folder / "report.json").features
+    except (InputError, OSError):
+        return None
 
 
 def making(folder: Path) -> AbstractContextManager[None]:

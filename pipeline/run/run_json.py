@@ -1,57 +1,130 @@
-"""`run.json`: the settings of a run, which all its stages share; writing it, and reading it back checked."""
+"""`run.json`: the data, seed and feature sets of a run; writing it, and reading it back checked."""
 
 import json
 import shlex
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
-from thaw.features.backbones.registry import BACKBONES
 from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import write_whole
-from thaw.pipeline.config import FIXED_FIELDS, RUN_FIELDS, Common, Shared
+from thaw.pipeline.config import LOOSE_RUN_FIELDS, LOOSE_SET_FIELDS, RUN_FIELDS, SET_FIELDS, Common, Shared
 
-Settings = TypeVar("Settings", bound=Common)
+OF_RUN, OF_SET = (*RUN_FIELDS, *LOOSE_RUN_FIELDS), (*SET_FIELDS, *LOOSE_SET_FIELDS)
 
 
-def with_run_settings(settings: Settings) -> Settings:
-    """Return `settings`, with all that the command line left out taken from the run's run.json.
+@dataclass(frozen=True)
+class RunRecord:
+    """The content of run.json.
 
-    Defaults that follow the network follow the run's network. Without a run.json nothing is changed. Raises InputError
-    if the command line contradicts run.json.
+    Attributes:
+        settings: Of the run: its data, its seed, and which images it takes.
+        feature_sets: The settings of each feature set by its name, in the order in which they were begun.
     """
-    folder = settings.run_folder
-    stored = read_run_settings(folder)
+
+    settings: Mapping[str, Any]
+    feature_sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def shared(self, name: str) -> Shared:
+        """Return the settings of one of the feature sets."""
+        return Shared.model_validate({**self.settings, **self.feature_sets[name], "features": name})
+
+    @property
+    def usable(self) -> list[str]:
+        """The names of the sets to choose among: without those of random weights, unless the run has no other."""
+        trained = [name for name, given in self.feature_sets.items() if given["weights"] != "random"]
+        return trained or list(self.feature_sets)
+
+    @property
+    def first(self) -> str:
+        """The name of the feature set that a stage takes if none is named."""
+        return self.usable[0]
+
+
+def read_run(folder: Path) -> RunRecord | None:
+    """Return the checked content of run.json, None if there is none; raises InputError if it is damaged."""
+    path = folder / "run.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if "backbone" in content and "feature_sets" not in content:
+            raise InputError(
+                f"{path} is of a run without feature sets, which a former version made; begin another run with "
+                f"{another_run(folder)}"
+            )
+        settings = {name: content[name] for name in OF_RUN}
+        sets = {name: {key: given[key] for key in OF_SET} for name, given in content["feature_sets"].items()}
+        record = RunRecord(settings, sets)
+        for name in sets:
+            record.shared(name)
+        Shared.model_validate(settings)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        error.filename = str(path)  # the error of a failed read does not name the file
+        raise
+    except (ValueError, ValidationError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path} is damaged ({reason}); remove it and type the first command of the run again"
+        ) from None
+    return record
+
+
+def features_path(folder: Path, name: str) -> Path:
+    """Return the path of a feature set's file, whether it is there or not."""
+    return folder / "features" / f"{name}.h5"
+
+
+def features_command(folder: Path, name: str) -> str:
+    """Return the command that makes a feature set of a run."""
+    return f"make features RUN={shlex.quote(str(folder))} ARGS={shlex.quote(f'--features {name}')}"
+
+
+def check_agrees(settings: Common, stored: RunRecord | None, names: Collection[str]) -> None:
+    """Raise InputError if a setting among `names` differs from the run's, or from those of the set it names."""
     if stored is None:
-        return settings.model_copy(update={"run": folder})
-    given = settings.model_fields_set
-    _check_agreement(settings, stored, given)
-    update = {name: stored[name] for name in RUN_FIELDS if name in type(settings).model_fields and name not in given}
-    received = settings.model_dump(exclude_unset=True, by_alias=True)
-    return type(settings).model_validate({**received, **update, "run": folder})
+        return
+    received, folder = settings.model_dump(mode="json"), settings.run_folder
+    if differing := _differences(received, stored.settings, names, RUN_FIELDS):
+        raise InputError(
+            f"{folder} was made with other settings: {differing}. Leave the option out to continue with the run's, or "
+            f"start another run: {another_run(folder)}"
+        )
+    own = stored.feature_sets.get(settings.feature_set)
+    if own and (differing := _differences(received, own, names, SET_FIELDS)):
+        raise InputError(
+            f"--features {settings.feature_set} of {folder} was made with other settings: {differing}. Leave the "
+            "option out to take what is there, or name a new feature set by --features"
+        )
 
 
-def check_same_run(settings: Shared) -> None:
-    """Raise InputError if run.json contradicts settings that were complete before it was written.
+def _differences(
+    received: Mapping[str, Any], stored: Mapping[str, Any], names: Collection[str], fields: tuple[str, ...]
+) -> str:
+    return "; ".join(
+        f"--{name.replace('_', '-')} was {_shown(stored[name])} and is now {_shown(received[name])}"
+        for name in sorted(fields)
+        if name in names and received[name] != stored[name]
+    )
 
-    In this case another process began the run after this one had read its command line.
-    """
-    if stored := read_run_settings(settings.run_folder):
-        _check_agreement(settings, stored, set(FIXED_FIELDS))
+
+def _shown(value: object) -> str:
+    return "not given" if value is None else str(value)
 
 
-def shared_settings(settings: Common) -> Shared:
-    """Return the settings of the run alone, without what a stage adds to them."""
-    stored = read_run_settings(settings.run_folder) or {}
-    return Shared.model_validate({**stored, **settings.model_dump(include=set(Shared.model_fields))})
+def another_run(folder: Path) -> str:
+    """Return the option that starts a run beside `folder`, quoted for a shell."""
+    return f"--run {shlex.quote(f'{folder}-2')}"
 
 
 def check_begun(settings: Common) -> None:
     """Raise InputError if a run is named that does not exist and no dataset to begin it with: most likely a typo."""
     named = settings.model_fields_set
-    if "run" in named and "dataset" not in named and read_run_settings(settings.run_folder) is None:
+    if "run" in named and "dataset" not in named and read_run(settings.run_folder) is None:
         run = shlex.quote(str(settings.run_folder))
         raise InputError(
             f"there is no run in {settings.run_folder}; fix the name, or begin it: make features DATASET=... RUN={run}"
@@ -63,54 +136,19 @@ def dataset_of(settings: Common) -> Dataset:
     return load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
 
 
-def _check_agreement(settings: Common, stored: dict[str, Any], names: set[str]) -> None:
-    """Raise InputError if a fixed setting among `names` differs from the one in run.json."""
-    received = settings.model_dump(mode="json")
-    if network := BACKBONES.get(str(stored["backbone"])):  # which the command line may have left out
-        received["pooling"] = network.pooling(received["pooling"])
-    differences = [
-        f"--{name.replace('_', '-')} was {_shown(stored[name])} and is now {_shown(received[name])}"
-        for name in sorted(names.intersection(FIXED_FIELDS))
-        if received[name] != stored[name]
-    ]
-    if differences:
-        raise InputError(
-            f"{settings.run_folder} was made with other settings: {'; '.join(differences)}. Leave the option out to "
-            f"continue with the run's, or start another run: {another_run(settings.run_folder)}"
-        )
+def shared_settings(settings: Common) -> Shared:
+    """Return the settings of the run and of the feature set alone, without what a stage adds to them."""
+    stored = read_run(settings.run_folder)
+    known = stored.feature_sets.get(settings.feature_set, {}) if stored else {}
+    own = settings.model_dump(include=set(Shared.model_fields))
+    return Shared.model_validate({**{name: known[name] for name in LOOSE_SET_FIELDS if known}, **own})
 
 
-def another_run(folder: Path) -> str:
-    """Return the option that starts a run beside `folder`, quoted for a shell."""
-    return f"--run {shlex.quote(f'{folder}-2')}"
-
-
-def _shown(value: object) -> str:
-    return "not given" if value is None else str(value)
-
-
-def read_run_settings(folder: Path) -> dict[str, Any] | None:
-    """Return the checked content of run.json, None if there is none; raises InputError if it is damaged."""
-    path = folder / "run.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        Shared.model_validate(content)
-        return {name: content[name] for name in RUN_FIELDS}
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        error.filename = str(path)  # the error of a failed read does not name the file
-        raise
-    except (ValueError, ValidationError, KeyError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path} is damaged ({reason}); remove it and type the first command of the run again"
-        ) from None
-
-
-def write_run_settings(settings: Shared) -> None:
-    """Write run.json, the settings that later stages of the run continue with."""
-    values = settings.model_dump(mode="json")
-    content = {name: values[name] for name in RUN_FIELDS}
-    with write_whole(settings.run_folder / "run.json") as file:
-        file.write(json.dumps(content, indent=2) + "\n")
+def write_run(settings: Shared) -> None:
+    """Write run.json with the feature set of the settings added; call it with the lock of run.json held."""
+    stored, values = read_run(settings.run_folder), settings.model_dump(mode="json")
+    sets = {**(stored.feature_sets if stored else {}), settings.feature_set: {name: values[name] for name in OF_SET}}
+    record = RunRecord({name: values[name] for name in OF_RUN}, sets)
+    if record != stored:
+        with write_whole(settings.run_folder / "run.json") as file:
+            file.write(json.dumps({**record.settings, "feature_sets": sets}, indent=2) + "\n")

@@ -30,7 +30,7 @@ def main(folder: Path, dataset: Dataset, seed: int) -> np.ndarray:
         try:
             return read_split(path, dataset)
         except InputError:
-            if any(folder.glob("**/features.h5")) or any(folder.glob("*/report.json")):
+            if any(folder.glob("features/*.h5")) or any(folder.glob("*/report.json")):
                 raise
     _write(path, dataset, draw_split(dataset, seed))
     return read_split(path, dataset)

@@ -55,7 +55,7 @@ class Sources:
         """Return the source of some images.
 
         Args:
-            mask: (N,) bool, rows of features.h5.
+            mask: (N,) bool, rows of the feature set.
             budget_mb: MB of activations that may be held in memory.
             views: whether each image comes in all the views that are cached, or as it is.
         """
@@ -106,7 +106,7 @@ def _check_same_images(dataset_sha256: str, name: str, features: FeatureFile) ->
 
 
 def _whole_activations(shared: Shared, features: FeatureFile, layer: str, engine: str) -> Path:
-    """Return the file with every value of a layer by `engine`: features.h5 if it has them, else a file of their own."""
+    """Return the file with every value of a layer by `engine`: that of the feature set, or one of their own."""
     same_engine = engine in ("auto", features.attributes["engine"])
     if same_engine and layer in features.layers and features.attributes["dtype"] == "float32":
         shape = get_backbone(shared.backbone).output_shape(layer, shared.image_size)

@@ -1,8 +1,9 @@
-"""The svm, logreg, knn, ridge and random stages: features.h5 -> model, report.json, predictions.csv."""
+"""The svm, logreg, knn, ridge and random stages: feature sets -> model, report.json, predictions.csv."""
 
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,9 +33,9 @@ from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import SVM, Linear
 from thaw.pipeline.extraction import extract
 from thaw.pipeline.extraction.feature_files import random_of
+from thaw.pipeline.run.feature_sets import sets_to_choose_among
 from thaw.pipeline.run.report_json import Seconds
 from thaw.pipeline.run.results import making, result_folder
-from thaw.pipeline.run.run_json import another_run
 from thaw.pipeline.training.memory import check_memory, load_rows, spare_memory_mb
 from thaw.pipeline.training.outcome import Origin, Outcome, write_chance, write_outcome
 
@@ -97,22 +98,45 @@ class Rows:
         return load_rows(self.features, layer, transform, self.mask, in_memory)
 
 
-def main(settings: Linear, strategy_name: str) -> Path:
-    """Train one strategy on the run's features, which are extracted if missing; return its folder.
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen without the test split: a feature set, by its rows, and the best of all trials on it.
 
-    `random` is logistic regression on the features of the seeded random network, which lie in its own folder.
+    `tried` are the records of all trials, of the other feature sets too.
     """
-    folder = result_folder(settings, strategy_name)
-    _check_options(settings, strategy_name, folder.name)
-    with connected(settings) as client:
-        if strategy_name == "random":
-            features_path = extract.main(settings, random_of(settings))
-        else:
-            features_path = extract.ready_features(settings)
-        with making(folder), FeatureFile(features_path) as features:
-            write_chance(settings, features)
-            outcome = train(settings, strategy_name, features, client)
-            return write_outcome(settings, folder, features, outcome)
+
+    strategy: Strategy
+    rows: Rows
+    best: Trial
+    tried: list[dict[str, Any]]
+    seconds: float
+
+
+def main(settings: Linear, strategy_name: str) -> Path:
+    """Train one strategy on a feature set of the run, which is extracted if missing; return the result's folder.
+
+    With `--features auto` the set is chosen without the test split. `random` is logistic regression on the features of
+    the seeded random network.
+    """
+    sets = sets_to_choose_among(settings)
+    if strategy_name == "random":
+        sets = [random_of(given) for given in sets[:1]]
+    sets = _with_layer(sets)
+    _check_options(settings, strategy_name)
+    with ExitStack() as closing:
+        client = closing.enter_context(connected(settings))
+        folder = result_folder(sets[0], strategy_name, named=len(sets) == 1)
+        closing.enter_context(making(folder))
+        files = [closing.enter_context(FeatureFile(extract.ready_features(given))) for given in sets]
+        write_chance(sets[0], files[0])
+        choice = choose(list(zip(sets, files, strict=True)), strategy_name, client)
+        chosen = choice.rows.settings
+        if len(sets) > 1:
+            log.info("chosen: the feature set %s", chosen.feature_set)
+            begun, folder = folder, result_folder(chosen, strategy_name, named=False)
+            if folder != begun:
+                closing.enter_context(making(folder))
+        return write_outcome(chosen, folder, choice.rows.features, fit_chosen(choice, strategy_name))
 
 
 def train(settings: Linear, strategy_name: str, features: FeatureFile, client: "Client | None" = None) -> Outcome:
@@ -127,14 +151,54 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile, client: "
     Returns:
         The outcome.
     """
-    rows = choosing_rows(settings, features, client)
-    strategy = _find_strategy(settings, strategy_name, len(rows.labels))
-    strategy = _among_values(settings, strategy, min(len(fit) for fit, _ in [*rows.choosing, *rows.scaling]))
-    if not strategy.batched:
-        check_memory(settings, features, client)
+    return fit_chosen(choose([(settings, features)], strategy_name, client), strategy_name)
+
+
+def choose(sets: Sequence[tuple[Linear, FeatureFile]], strategy_name: str, client: "Client | None" = None) -> Choice:
+    """Return the best feature set, layer, transform and value of the strategy's parameter.
+
+    Args:
+        sets: the settings of the stage for each feature set, and its file; all files hold the same images.
+        strategy_name: a strategy on frozen features, or `random`.
+        client: of the cluster whose workers do it, if there is one.
+
+    Raises:
+        InputError: the images, the memory or the options do not allow it.
+    """
     began = time.perf_counter()
-    trials = try_all(rows, strategy, candidates(settings.layer, list(features.layers), settings.transform))
-    best = best_trial(trials)
+    found: list[tuple[Strategy, Rows, list[Trial]]] = []
+    for settings, features in sets:
+        _check_same_images(sets[0][1], features)
+        rows = choosing_rows(settings, features, client)
+        strategy = _find_strategy(settings, strategy_name, len(rows.labels))
+        strategy = _among_values(settings, strategy, min(len(fit) for fit, _ in [*rows.choosing, *rows.scaling]))
+        if not strategy.batched:
+            check_memory(settings, features, client)
+        if len(sets) > 1:
+            log.info("feature set %s:", settings.feature_set)
+        layers = candidates(settings.layer, list(features.layers), settings.transform)
+        found.append((strategy, rows, try_all(rows, strategy, layers)))
+    strategy, rows, trials = max(found, key=lambda one: best_trial(one[2]).accuracy)
+    tried = [
+        {"features": rows.settings.feature_set, **record}
+        for strategy, rows, trials in found
+        for record in as_records(trials, strategy.parameter)
+    ]
+    return Choice(strategy, rows, best_trial(trials), tried, time.perf_counter() - began)
+
+
+def _check_same_images(first: FeatureFile, other: FeatureFile) -> None:
+    if first.ids != other.ids:
+        raise InputError(
+            f"{first.path} and {other.path} hold different images, since some were skipped; choose one by --features"
+        )
+
+
+def fit_chosen(choice: Choice, strategy_name: str) -> Outcome:
+    """Fit what was chosen to all rows that are not test, and label the test split."""
+    strategy, rows, best = choice.strategy, choice.rows, choice.best
+    settings, features = rows.settings, rows.features
+    began = time.perf_counter()
     log.info("chosen: %s, transform %s, %s %g", best.layer, best.transform, strategy.parameter, best.value)
     if not settings.values and best.value in (strategy.values[0], strategy.values[-1]):
         log.info("this %s is at the end of those tried; the best may lie beyond (--values)", strategy.parameter)
@@ -145,15 +209,15 @@ def train(settings: Linear, strategy_name: str, features: FeatureFile, client: "
     fitted = time.perf_counter()
     del blocks
     test = FeatureRows(features, best.layer.split("+"), features.split == 2)
-    predicted = _predict(fit.model, test, client if strategy.batched else None)
+    predicted = _predict(fit.model, test, rows.client if strategy.batched else None)
     probabilities = all_classes(predicted, fit.model.classes_, len(features.class_names))
     predict_seconds = time.perf_counter() - fitted
     return Outcome(
         strategy_name,
         Origin.of(features, best.layer),
-        Seconds(features=features.attributes["seconds"], fit=fitted - began, predict=predict_seconds),
+        Seconds(features=features.attributes["seconds"], fit=choice.seconds + fitted - began, predict=predict_seconds),
         probabilities,
-        _hyperparameters(rows, strategy, best, trials, fit),
+        _hyperparameters(choice, fit),
         save=lambda path, record: save_model(path, fit.model, record),
     )
 
@@ -240,20 +304,30 @@ def check_two_classes(labels: np.ndarray, class_names: Sequence[str], images: st
     return present
 
 
-def _check_options(settings: Linear, strategy_name: str, name: str) -> None:
+def _check_options(settings: Linear, strategy_name: str) -> None:
     """Raise InputError for impossible options, before anything expensive is done."""
     strategy = _find_strategy(settings, strategy_name, 0)
     try:
         strategy.classifier(strategy.values[0], settings.seed, settings.class_weight)
     except ValueError as error:
-        raise InputError(f"{name}: {error}; leave --class-weight out") from None
-    for layer in settings.layer.split("+") if settings.layer != "auto" else ():
-        get_backbone(settings.backbone).layer(layer)
-        if layer not in settings.layer_names:
-            raise InputError(
-                f"--layer {settings.layer}: the run has no {layer}, only {', '.join(settings.layer_names)}; choose "
-                f"among them, or start another run with --layers {layer} {another_run(settings.run_folder)}"
-            )
+        raise InputError(f"{settings.name or strategy_name}: {error}; leave --class-weight out") from None
+
+
+def _with_layer(sets: Sequence[Linear]) -> list[Linear]:
+    """Return the settings of the feature sets that have the layers of `--layer`; raises InputError if none has."""
+    layer = sets[0].layer
+    names = layer.split("+") if layer != "auto" else []
+    usable = [given for given in sets if set(names) <= set(given.layer_names)]
+    if usable:
+        return usable
+    for name in names:
+        get_backbone(sets[0].backbone).layer(name)
+    known = "; ".join(f"{given.feature_set} has {', '.join(given.layer_names)}" for given in sets)
+    layers = ",".join(names)
+    raise InputError(
+        f"--layer {layer}: no feature set of the run has it ({known}); choose among them, or type --layers {layers} "
+        f"beside it, which makes another feature set"
+    )
 
 
 def try_all(rows: Rows, strategy: Strategy, choices: Mapping[str, Sequence[str]]) -> list[Trial]:
@@ -280,9 +354,10 @@ def try_all(rows: Rows, strategy: Strategy, choices: Mapping[str, Sequence[str]]
     return trials
 
 
-def _hyperparameters(rows: Rows, strategy: Strategy, best: Trial, trials: list[Trial], fit: Fit) -> dict[str, Any]:
+def _hyperparameters(choice: Choice, fit: Fit) -> dict[str, Any]:
+    rows, best = choice.rows, choice.best
     return {
-        strategy.parameter: best.value,
+        choice.strategy.parameter: best.value,
         "transform": best.transform,
         "kernel": kernel_of(rows.settings),
         "class_weight": rows.settings.class_weight,
@@ -292,5 +367,5 @@ def _hyperparameters(rows: Rows, strategy: Strategy, best: Trial, trials: list[T
         "converged": fit.converged,
         "n_iter": fit.num_iterations,
         "temperature": fit.temperature,
-        "tried": as_records(trials, strategy.parameter),
+        "tried": choice.tried,
     }

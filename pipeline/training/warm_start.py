@@ -67,7 +67,7 @@ def warm_start(settings: Finetune, features: FeatureFile, input_layer: str | Non
         return None
     usable = {name: transforms_of(name, input_layer) for name in _usable_layers(settings, features, input_layer)}
     if not usable:
-        log.info("no layer of features.h5 lies above the cut: fine-tuning begins without a probe")
+        log.info("no layer of the feature set lies above the cut: fine-tuning begins without a probe")
         return None
     path = folder / "probe.npz"
     made_for = {"usable": usable, "class_weight": settings.class_weight}
@@ -96,7 +96,7 @@ def fitted_start(settings: Finetune, features: FeatureFile, trial: Trial, chosen
 
 
 def _usable_layers(settings: Finetune, features: FeatureFile, input_layer: str | None) -> list[str]:
-    """Return the layers of features.h5 that the network passes, or the one that --probe-layer names."""
+    """Return the layers of the feature set that the network passes, or the one that --probe-layer names."""
     names = [layer.name for layer in get_backbone(settings.backbone).layers]
     first = names.index(input_layer) if input_layer else 0
     usable = [name for name in names[first:] if name in features.layers]
@@ -105,7 +105,7 @@ def _usable_layers(settings: Finetune, features: FeatureFile, input_layer: str |
     if settings.probe_layer not in usable:
         raise InputError(
             f"--probe-layer {settings.probe_layer}: expected one of {', '.join(usable) or 'none here'}, the layers of "
-            f"features.h5 from {input_layer or 'the image'} on; or type --probe-layer none"
+            f"the feature set from {input_layer or 'the image'} on; or type --probe-layer none"
         )
     return [settings.probe_layer]
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile
@@ -12,7 +11,7 @@ from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.advice_json import read_advice
 from thaw.pipeline.run.report_json import read_report, remedy
 from thaw.pipeline.run.results import load_entry
-from thaw.pipeline.run.run_json import read_run_settings
+from thaw.pipeline.run.run_json import RunRecord, features_command, features_path, read_run
 from thaw.pipeline.run.sha256sums import NAME as SUMS
 from thaw.pipeline.run.sha256sums import changed_files
 
@@ -39,11 +38,11 @@ def findings(run: Path) -> Iterator[tuple[str, str | None]]:
     A name is the path within the run. Raises InputError if run.json is missing or damaged, since all other files have
     to agree with it.
     """
-    settings = read_run_settings(run)
-    if settings is None:
+    record = read_run(run)
+    if record is None:
         raise InputError(f"there is no run in {run}; expected a folder with a run.json: fix the name")
     yield "run.json", None
-    for name, check in _checks(run, settings):
+    for name, check in _checks(run, record):
         try:
             check()
         except (InputError, OSError) as error:
@@ -52,41 +51,46 @@ def findings(run: Path) -> Iterator[tuple[str, str | None]]:
             yield name, None
 
 
-def _checks(run: Path, settings: dict[str, Any]) -> Iterator[tuple[str, Callable[[], object]]]:
+def _checks(run: Path, record: RunRecord) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "split.csv", partial(split_csv.read_table, run / "split.csv")
-    for path in sorted((*run.glob("*.h5"), *run.glob("*/*.h5"))):
-        if not path.name.endswith(".weights.h5") and path.parent.suffix != ".parts":
-            yield str(path.relative_to(run)), partial(_check_features, run, settings, path)
+    for path in sorted(run.glob("features/*.h5")):
+        yield str(path.relative_to(run)), partial(_check_features, run, record, path.stem, path)
+    for path in sorted(run.glob("activations/*/*.h5")):
+        yield str(path.relative_to(run)), partial(_check_features, run, record, path.parent.name, path)
     for path in sorted(run.glob("*/report.json")):
-        yield path.parent.name, partial(_check_result, run, settings, path.parent)
+        yield path.parent.name, partial(_check_result, run, record, path.parent)
     if (run / "advice.json").exists():
         yield "advice.json", partial(_check_advice, run)
 
 
-def _check_features(run: Path, settings: dict[str, Any], path: Path) -> None:
-    """Raise InputError if a feature file changed, or if it is not of this run's split and settings."""
+def _check_features(run: Path, record: RunRecord, name: str, path: Path) -> None:
+    """Raise InputError if a file changed, or if it is not of this run's split and of the feature set `name`."""
     with FeatureFile(path) as features:
         features.check_digests()
         given = features.attributes
     if given["split_sha256"] != split_csv.digest(run):
-        raise InputError(f"{path} is of another split than split.csv; remove it and type: make features RUN={run}")
-    own = ("pooling", "dtype") if path.parent == run else ()  # activations have others
-    for name in ("dataset", "backbone", "image_size", "resize", "aspect", "normalize", *own):
-        if given[name] != settings[name]:
+        again = features_command(run, name)
+        raise InputError(f"{path} is of another split than split.csv; remove it and type: {again}")
+    if name not in record.feature_sets:
+        raise InputError(f"{path} is of a feature set that run.json does not know; remove it, or put run.json back")
+    settings = {**record.settings, **record.feature_sets[name]}
+    own = ("pooling", "dtype") if path == features_path(run, name) else ()  # activations have others
+    for option in ("dataset", "backbone", "image_size", "resize", "aspect", "normalize", *own):
+        if given[option] != settings[option]:
             raise InputError(
-                f"{path} was made with {name} {given[name]}, and run.json says {settings[name]}; remove the one that "
-                f"is wrong and type: make features RUN={run}"
+                f"{path} was made with {option} {given[option]}, and run.json says {settings[option]}; remove the one "
+                f"that is wrong and type: {features_command(run, name)}"
             )
 
 
-def _check_result(run: Path, settings: dict[str, Any], folder: Path) -> None:
+def _check_result(run: Path, record: RunRecord, folder: Path) -> None:
     """Raise InputError if a result's files changed, or its report does not agree with its predictions and the split."""
     report = read_report(folder / "report.json")
     load_entry(folder / "report.json", report)
     again = remedy(folder / "report.json", report.strategy)
     if report.split_sha256 != split_csv.digest(run):
         raise InputError(f"{folder} is of another split than split.csv; type: {again}")
-    if report.seed != settings["seed"]:
+    if report.seed != record.settings["seed"]:
         raise InputError(f"{folder} was made with the seed {report.seed}, which is not run.json's; type: {again}")
     if not (folder / SUMS).exists():
         raise InputError(f"{folder} has no {SUMS}, so that its files cannot be checked; type: {again}")

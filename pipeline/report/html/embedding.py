@@ -1,6 +1,5 @@
 """A map of the test images: features -> 50 principal components -> two coordinates that keep neighbours together."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile
 from thaw.models.solver.blocks import signed_roots
 from thaw.pipeline.run.report_json import Report
+from thaw.pipeline.run.run_json import features_command, features_path
 
 MOST_IMAGES = 2000
 MOST_COLOURS = 20
@@ -37,11 +37,11 @@ def of_run(run: Path, report: Report, seed: int) -> FeatureMap:
         seed: The seed of the sample and of the map.
 
     Raises:
-        InputError: If features.h5 is gone, is not what the strategy was trained on, or has too few test images.
+        InputError: If the feature set is gone, is not what the strategy was trained on, or has too few test images.
     """
-    path = run / "features.h5"
+    path = features_path(run, str(report.features))
     if not path.exists():
-        raise InputError(f"it needs {path}, which is gone; type: make features RUN={shlex.quote(str(run))}")
+        raise InputError(f"it needs {path}, which is gone; type: {features_command(run, str(report.features))}")
     with FeatureFile(path) as features:
         if features.attributes.get("values_sha256") != report.features_sha256 or report.layer is None:
             raise InputError(f"{path} is not what {report.name} was made from; type: make {report.strategy} RUN={run}")

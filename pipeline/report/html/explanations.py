@@ -1,11 +1,10 @@
 """What explains a label: the most similar training images, and where in the image a network finds the class."""
 
-import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from thaw.pipeline.report.html.gallery import SMALL_SIDE, Shot, SimilarShot, hot
 from thaw.pipeline.report.html.parts import attempt
 from thaw.pipeline.run.report_json import NEURAL, Report
 from thaw.pipeline.run.results import Entry
+from thaw.pipeline.run.run_json import features_command, features_path
 from thaw.pipeline.thumbnails import Pictures
 
 NUM_SIMILAR = 3
@@ -49,16 +49,13 @@ class Explanations(NamedTuple):
     missing: list[str]
 
 
-def explain(
-    folder: Path, settings: dict[str, Any], pictures: Pictures, shown: Sequence[tuple[Entry, np.ndarray]]
-) -> Explanations:
+def explain(folder: Path, pictures: Pictures, shown: Sequence[tuple[Entry, np.ndarray]]) -> Explanations:
     """Return what explains the labels of test images; what is missing costs a warning.
 
     Keras is imported only for networks.
 
     Args:
         folder: The folder of the run.
-        settings: The settings of run.json.
         pictures: The images of the dataset.
         shown: Results, each with the rows (N,) of its test images to explain.
     """
@@ -73,7 +70,7 @@ def explain(
     heat: dict[Key, np.ndarray] = {}
     missing = [similar.missing]
     for entry, some in wanted:
-        if entry.report.strategy in NEURAL and _has_positions(entry.report, settings):
+        if entry.report.strategy in NEURAL and _has_positions(entry.report):
             make = partial(_heat, folder, entry, some, pictures)
             maps = attempt(f"Heat maps of {entry.report.name}", make, warn=True)
             heat |= maps.value or {}
@@ -117,21 +114,25 @@ def _similar(
     folder: Path, wanted: Sequence[tuple[Entry, list[int]]]
 ) -> tuple[dict[Key, list[Likeness]], dict[str, str]]:
     """Return the most similar images of each test image, and the layers that each strategy's images are compared by."""
-    path = folder / "features.h5"
-    if not path.exists():
-        raise InputError(f"they need {path}, which is gone; type: make features RUN={shlex.quote(str(folder))}")
     similar: dict[Key, list[Likeness]] = {}
     layers: dict[str, str] = {}
-    members: dict[Space, list[tuple[Entry, int]]] = defaultdict(list)
-    with FeatureFile(path) as features:
-        for entry, rows in wanted:
-            if features.attributes.get("split_sha256") != entry.report.split_sha256:
-                raise InputError(f"{path} is of another split than {entry.report.name}; remove one of the two")
-            space = _space(features, entry.report)
-            layers[entry.report.name] = "+".join(space.layers)
-            members[space] += [(entry, row) for row in rows]
-        for space, images in members.items():
-            similar |= _similar_in(features, space, images)
+    by_set: dict[str, list[tuple[Entry, list[int]]]] = defaultdict(list)
+    for entry, rows in wanted:
+        by_set[entry.report.features or ""].append((entry, rows))
+    for name, some in by_set.items():
+        path = features_path(folder, name) if name else next(folder.glob("features/*.h5"), folder)  # of `chance`
+        if not path.is_file():
+            raise InputError(f"they need {path}, which is gone; type: {features_command(folder, name or 'auto')}")
+        with FeatureFile(path) as features:
+            members: dict[Space, list[tuple[Entry, int]]] = defaultdict(list)
+            for entry, rows in some:
+                if features.attributes.get("split_sha256") != entry.report.split_sha256:
+                    raise InputError(f"{path} is of another split than {entry.report.name}; remove one of the two")
+                space = _space(features, entry.report)
+                layers[entry.report.name] = "+".join(space.layers)
+                members[space] += [(entry, row) for row in rows]
+            for space, images in members.items():
+                similar |= _similar_in(features, space, images)
     return similar, layers
 
 
@@ -171,11 +172,11 @@ def _row(features: FeatureFile, space: Space, name: str) -> np.ndarray:
 # Where in an image a network finds the class.
 
 
-def _has_positions(report: Report, settings: dict[str, Any]) -> bool:
+def _has_positions(report: Report) -> bool:
     """Return whether a network can have a heat map, without loading it: a head on a single position cannot."""
-    if report.strategy != "head" or report.backbone is None or report.layer is None:
+    if report.strategy != "head" or report.backbone is None or report.layer is None or report.image_size is None:
         return True
-    height, width, _ = get_backbone(report.backbone).output_shape(report.layer, settings["image_size"])
+    height, width, _ = get_backbone(report.backbone).output_shape(report.layer, report.image_size)
     return height * width > 1
 
 

@@ -70,7 +70,7 @@ def _galleries(inputs: ReportInputs) -> dict[str, list[Any]]:
     pictures = inputs.pictures
     new, old = _best(inputs, "finetune"), _best(inputs, "svm")
     found = [_mistakes(inputs.entries[0]), *(_against_svm(new, old) if new and old else [])]
-    explained = explain(inputs.folder, inputs.settings or {}, pictures, [(one.entry, one.rows) for one in found])
+    explained = explain(inputs.folder, pictures, [(one.entry, one.rows) for one in found])
     shown = [
         {
             "title": one.title,

@@ -6,8 +6,19 @@ from typing import Any
 
 from thaw.pipeline.report.inputs import ReportInputs
 from thaw.pipeline.run.report_json import Report
+from thaw.pipeline.run.run_json import RunRecord
 
-REPORT_FIELDS = ("strategy", "backbone", "layer", "seed", "device", "features_sha256", "weights_sha256")
+REPORT_FIELDS = (
+    "strategy",
+    "features",
+    "backbone",
+    "image_size",
+    "layer",
+    "seed",
+    "device",
+    "features_sha256",
+    "weights_sha256",
+)
 ADVICE_FIELDS = ("seed", "budget_minutes", "seconds", "features_sha256")
 
 
@@ -23,8 +34,17 @@ def context(inputs: ReportInputs) -> dict[str, Any]:
         "split_sha256": inputs.reports[0].split_sha256,
         "made": made,
         "versions": _version_rows(versions),
-        "run_settings": [[name, _text(value)] for name, value in (inputs.settings or {}).items()],
+        "run_settings": _run_rows(inputs.record),
     }
+
+
+def _run_rows(record: RunRecord | None) -> list[list[str]]:
+    """Return the settings of the run, and in a row for each feature set its own."""
+    if record is None:
+        return []
+    rows = [[name, _text(value)] for name, value in record.settings.items()]
+    sets = {f"features {name}": given for name, given in record.feature_sets.items()}
+    return rows + [[name, ", ".join(f"{key} {value}" for key, value in given.items())] for name, given in sets.items()]
 
 
 def _settings(report: Report) -> list[list[str]]:

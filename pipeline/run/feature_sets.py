@@ -1,0 +1,81 @@
+"""Which feature set of a run a command means: one that is there, or a new one with a name and an image size."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from thaw.features.backbones.registry import get_backbone
+from thaw.pipeline.config import SET_FIELDS, Common, Linear
+from thaw.pipeline.run.image_size import image_size_of
+from thaw.pipeline.run.run_json import RunRecord, check_agrees, read_run
+
+Settings = TypeVar("Settings", bound=Common)
+
+
+def with_feature_set(settings: Settings, choosing: bool = False) -> Settings:
+    """Return settings that are complete: all that the command line left out is the run's, or the network's default.
+
+    `features` becomes the name of the feature set: the one that is named, else the run's first that has all the
+    options of the command line, else a new one. It stays `auto` if the stage is `choosing` and may choose among
+    several sets.
+
+    Raises InputError if the command line contradicts run.json.
+    """
+    stored, given = read_run(settings.run_folder), settings.model_fields_set
+    check_agrees(settings, stored, given)
+    asked = {name: getattr(settings, name) for name in SET_FIELDS if name in given}
+    name = _known(settings, stored, asked) if stored else None
+    if stored and name:
+        complete = _filled(settings, {**stored.settings, **stored.feature_sets[name], "features": name})
+        chooses = choosing and settings.features == "auto" and not asked and len(stored.usable) > 1
+        return complete.model_copy(update={"features": "auto"}) if chooses else complete
+    return _new_set(settings, stored)
+
+
+def sets_to_choose_among(settings: Linear) -> list[Linear]:
+    """Return the settings of each feature set that a linear strategy chooses among: one, unless `features` is auto."""
+    stored = read_run(settings.run_folder)
+    if stored is None or settings.features != "auto":
+        return [settings]
+    return [_filled(settings, {**stored.feature_sets[name], "features": name}, again=True) for name in stored.usable]
+
+
+def _known(settings: Common, stored: RunRecord, asked: Mapping[str, Any]) -> str | None:
+    """Return the name of the run's set that is meant, None if a new one is."""
+    if settings.features != "auto":
+        return settings.features if settings.features in stored.feature_sets else None
+    received = settings.model_dump(mode="json")
+    among = list(stored.feature_sets) if "weights" in asked else stored.usable
+    for name in among:
+        own = stored.feature_sets[name]
+        pooling = get_backbone(own["backbone"]).pooling(received["pooling"])
+        if all({**received, "pooling": pooling}[option] == own[option] for option in asked):
+            return name
+    return None
+
+
+def _filled(settings: Settings, values: Mapping[str, Any], again: bool = False) -> Settings:
+    """Return the settings with `values` for what the command line left out, or with `again` in place of all."""
+    given = {} if again else settings.model_fields_set
+    own = {name: value for name, value in values.items() if name in type(settings).model_fields and name not in given}
+    own |= {name: values[name] for name in ("features",) if name in values}
+    received = settings.model_dump(exclude_unset=True, by_alias=True)
+    return type(settings).model_validate({**received, **own, "run": settings.run_folder})
+
+
+def _new_set(settings: Settings, stored: RunRecord | None) -> Settings:
+    """Return the settings of a feature set that the run does not have yet, by the options of the command line."""
+    given = settings.model_fields_set
+    values: dict[str, Any] = dict(stored.settings) if stored else {}
+    if stored and stored.feature_sets and "backbone" not in given:
+        values["backbone"] = stored.feature_sets[stored.first]["backbone"]
+    new = _filled(settings, values)
+    if "image_size" not in given and new.resize != "article":  # whose resizing is for its 48 pixels
+        sizes = (
+            [own["image_size"] for own in stored.feature_sets.values() if own["backbone"] == new.backbone]
+            if stored
+            else []
+        )
+        new = new.model_copy(update={"image_size": sizes[0] if sizes else image_size_of(new)})
+    new = new.model_copy(update={"features": new.feature_set})
+    check_agrees(new, stored, SET_FIELDS)
+    return new
