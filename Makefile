@@ -100,7 +100,7 @@ format: $(DEVELOPERS)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-features: $(READY) ## images -> features.h5
+features: $(READY) ## images -> a feature set
 	$(CLI) features $(WHAT) $(ARGS)
 
 $(STRATEGIES): $(READY)

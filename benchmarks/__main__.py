@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS + SLOW_SECTIONS))
     parser.add_argument("--images", type=Path, default=Path("data/cifar10-images.zip"), help="zipped image folder")
-    parser.add_argument("--run", type=Path, help="run directory whose features.h5 is used; made where none is given")
+    parser.add_argument("--run", type=Path, help="run directory whose features are used; made where none is given")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results.json")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything works")
     parser.add_argument("--only", default="", metavar="TEXT", help="only tasks whose name holds this text")

@@ -58,7 +58,7 @@ def command(row: Row) -> str:
 def run(row: Row, images: Path | None, runs: Path) -> None:
     """Run a row's command, before it the features of its run if they are missing."""
     folder = runs / row.run
-    if not (folder / "features.h5").exists():
+    if not any(folder.glob("features/*.h5")):
         options = RUNS[row.run][1].split()
         call(["-m", "pipeline", "features", *dataset(row.images, images, runs), "--run", str(folder), *options])
     call(row.arguments(str(runs)))

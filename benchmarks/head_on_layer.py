@@ -22,7 +22,8 @@ from thaw.pipeline.run.predictions_csv import write_predictions
 
 def main(run: Path, layer: str, name: str, seed: int = 0) -> Path:
     """Train on everything that is not test, label the test split, and return the path of the predictions."""
-    with FeatureFile(run / "features.h5") as features:
+    [path] = run.glob("features/*.h5")
+    with FeatureFile(path) as features:
         is_test, num_classes = features.split == 2, len(features.class_names)
         length = int(np.prod(features.layers[layer][1:]))
         training, test = (CachedActivations([features], layer, (length,), mask) for mask in (~is_test, is_test))

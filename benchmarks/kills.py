@@ -26,7 +26,7 @@ def start(dataset: str, run: Path) -> "subprocess.Popen[bytes]":
 
 def finished_parts(run: Path) -> int:
     """Return how many parts lie beside the feature file that is not there yet."""
-    return len(list((run / "features.h5.parts").glob("part-*.h5")))
+    return len(list(run.glob("features/*.h5.parts/part-*.h5")))
 
 
 def killed_run(dataset: str, run: Path, kills: int, longest: float, seed: int) -> list[int]:
@@ -41,7 +41,8 @@ def killed_run(dataset: str, run: Path, kills: int, longest: float, seed: int) -
             process.wait()
             parts.append(finished_parts(run))
             continue
-        (run / "features.h5").unlink()  # it was done before its time: begin again, the kills are still owed
+        for path in run.glob("features/*.h5"):
+            path.unlink()  # it was done before its time: begin again, the kills are still owed
     if start(dataset, run).wait() != 0:
         raise SystemExit("the last call did not end well")
     return parts
@@ -49,7 +50,8 @@ def killed_run(dataset: str, run: Path, kills: int, longest: float, seed: int) -
 
 def differences(one: Path, two: Path) -> dict[str, bool]:
     """Return what the two feature files have in common."""
-    with FeatureFile(one / "features.h5") as first, FeatureFile(two / "features.h5") as second:
+    [path, other] = (path for run in (one, two) for path in run.glob("features/*.h5"))
+    with FeatureFile(path) as first, FeatureFile(other) as second:
         rows = np.ones(len(first.ids), bool)
         return {
             "same_ids_in_order": first.ids == second.ids,
@@ -69,7 +71,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        unbroken, killed = Path(folder) / "unbroken", Path(folder) / "killed"
+        unbroken, killed = (Path(folder) / name / "run" for name in ("unbroken", "killed"))
         if start(options.dataset, unbroken).wait() != 0:
             raise SystemExit("the unbroken run did not end well")
         parts = killed_run(options.dataset, killed, options.kills, options.longest, options.seed)

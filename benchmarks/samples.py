@@ -11,6 +11,7 @@ from benchmarks.runner import ROOT
 from benchmarks.settings import Settings
 from thaw.features.datasets.dataset import load_dataset
 from thaw.features.store import FeatureFile
+from thaw.pipeline.run.run_json import features_path, read_run
 
 MADE = ROOT / "runs" / "benchmark"
 QUICK_SIZES = {"train": 600, "test": 200}
@@ -33,9 +34,10 @@ class Samples:
 
 
 def feature_file(settings: Settings) -> Path:
-    """Return the path of a features.h5 of the images, of the run that was given or else made here once."""
+    """Return the path of a feature set of the images, of the run that was given or else made here once."""
     run = settings.run or MADE.with_name("benchmark-quick" if settings.quick else "benchmark")
-    path = run / "features.h5"
+    record = read_run(run)
+    path = features_path(run, record.first if record else "vgg16-48")
     if not path.exists() and settings.run is None:
         run.mkdir(parents=True, exist_ok=True)
         dataset = f"folder:{settings.images}"

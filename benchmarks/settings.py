@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """`images` is a zipped image folder (CIFAR-10's), `run` a run with its features.h5, made where none is given.
+    """`images` is a zipped image folder (CIFAR-10's), `run` a run with its features, made where none is given.
 
     `limits` are the machine's: `sgemm` in operations a second, `disk` in bytes a second. `quick` makes every section
     tiny, to see that it works; `only` leaves out tasks whose name does not hold that text; `long` takes the article's

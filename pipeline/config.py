@@ -16,6 +16,7 @@ from thaw.features.images.decode import MAX_PIXELS
 
 USUAL_BACKBONE = "vgg16"
 PATH_KINDS = ("folder", "csv", "npz")
+SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"  # of a feature set: a file's name
 LONGEST_SET_NAME = 100  # characters
 RANDOM = "-random"  # ends the name of every feature set of random weights
 SCHEDULER = r"((tcp|tls)://)?([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}"
@@ -130,7 +131,7 @@ class Common(Options):
     """elpv: the four degrees instead of defective or not"""
     seed: int = Field(0, ge=0, lt=2**32)
     """seed of the split, of random weights and of the solvers"""
-    features: str = Field("auto", pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+    features: str = Field("auto", pattern=SET_NAME)
     """feature set, as run.json names it, or a name for a new one; auto takes the run's first, or what the other options
     describe; svm, logreg, knn and ridge choose among the run's without the test split"""
     backbone: str = Field(USUAL_BACKBONE, description=f"the network: {', '.join(BACKBONES)}")

@@ -2,7 +2,9 @@
 
 import base64
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,7 +13,6 @@ from thaw.features.datasets.cifar import CIFAR, cached_archive
 from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.errors import InputError
 from thaw.features.images.decode import LeastSide
-from thaw.pipeline.run.run_json import RunRecord
 
 LONGEST_SIDE = 96  # pixels
 PIXELATED = 32  # pixels; smaller images keep their pixels, without loss
@@ -54,14 +55,13 @@ class Pictures:
         return (None, False) if image is None else encode(image, side)
 
 
-def open_pictures(record: RunRecord | None) -> Pictures:
-    """Return the images of a run by its run.json; nothing is downloaded.
+def open_pictures(settings: Mapping[str, Any] | None) -> Pictures:
+    """Return the images of a run by the settings of its run.json; nothing is downloaded.
 
     Raises InputError if run.json or the data are gone.
     """
-    if record is None:
+    if settings is None:
         raise InputError("run.json, which says where the images are, is gone")
-    settings = record.settings
     dataset, data = settings["dataset"], Path(settings["data"]) if settings["data"] else None
     if dataset in CIFAR and data is None:
         data = cached_archive(dataset)

@@ -20,7 +20,9 @@ from thaw.pipeline.export import export
 from thaw.pipeline.export.keras_model import keras_classifier
 from thaw.pipeline.inference.classifier import load_classifier
 from thaw.pipeline.run.predictions_csv import read_predictions
+from thaw.pipeline.run.run_json import read_run
 
+from tests.builders.features import features_of
 from tests.builders.server import serving
 
 FAST = ["--image-size", "32", "--weights", "random", "--engine", "keras", "--layers", "block3_pool,block5_pool"]
@@ -72,8 +74,10 @@ def images_and_probabilities(folder: Path, oblong: Path, name: str) -> list[tupl
 
 def test_the_aspect_is_recorded_wherever_it_counts(trained: Path) -> None:
     aspect = trained.name
-    assert json.loads((trained / "run.json").read_text())["aspect"] == aspect
-    for path in (trained / "features.h5", *trained.glob("activations/*.h5")):
+    record = read_run(trained)
+    assert record is not None
+    assert record.shared(record.first).aspect == aspect
+    for path in (features_of(trained), *trained.glob("activations/*/*.h5")):
         with h5py.File(path) as file:
             assert file.attrs["aspect"] == aspect
     for name in STRATEGIES:

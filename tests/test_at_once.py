@@ -11,8 +11,10 @@ import pytest
 from thaw.features.errors import InputError
 from thaw.features.files.locks import held
 from thaw.pipeline.cli import run
-from thaw.pipeline.config import Shared
-from thaw.pipeline.run.run_json import check_same_run, write_run_settings
+from thaw.pipeline.config import RUN_FIELDS, SET_FIELDS, Shared
+from thaw.pipeline.run.run_json import check_agrees, read_run, write_run
+
+from tests.builders.features import features_of
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def test_a_result_that_is_being_made_is_not_made_twice(
 
 
 def test_reports_and_checks_do_not_wait_for_a_training(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with held(copy / "features.h5"), held(copy / "svm"), held(copy / "report.html"):
+    with held(features_of(copy)), held(copy / "svm"), held(copy / "report.html"):
         assert run(["report", "--run", str(copy), "--json"]) == 0
         assert "svm" in [report["name"] for report in json.loads(capsys.readouterr().out)["strategies"]]
         assert run(["verify", str(copy)]) == 0
@@ -49,7 +51,7 @@ def test_another_name_is_trained_at_the_same_time(copy: Path) -> None:
 
 
 def test_features_that_are_being_made_are_waited_for(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = copy / "features.h5"
+    path = features_of(copy)
     kept = path.rename(copy / "kept.h5")
     codes: list[int] = []
     second = threading.Thread(target=lambda: codes.append(run(["features", "--run", str(copy)])))
@@ -64,8 +66,11 @@ def test_features_that_are_being_made_are_waited_for(copy: Path, caplog: pytest.
     assert caplog.messages[-1] == f"{path} is whole and up to date"
 
 
-def test_who_begins_a_run_second_has_its_settings_or_is_refused(tmp_path: Path) -> None:
-    write_run_settings(Shared(run=tmp_path, image_size=64))
-    check_same_run(Shared(run=tmp_path, image_size=64))
+def test_who_begins_a_run_or_a_set_second_has_its_settings_or_is_refused(tmp_path: Path) -> None:
+    write_run(Shared(run=tmp_path, image_size=64, features="mine"))
+    begun = read_run(tmp_path)
+    check_agrees(Shared(run=tmp_path, image_size=64, features="mine"), begun, (*RUN_FIELDS, *SET_FIELDS))
     with pytest.raises(InputError, match="was made with other settings: --image-size was 64 and is now 48"):
-        check_same_run(Shared(run=tmp_path, image_size=48))
+        check_agrees(Shared(run=tmp_path, image_size=48, features="mine"), begun, SET_FIELDS)
+    with pytest.raises(InputError, match="was made with other settings: --seed was 0 and is now 1"):
+        check_agrees(Shared(run=tmp_path, image_size=48, seed=1), begun, RUN_FIELDS)

@@ -13,7 +13,7 @@ from thaw.pipeline.advice.sample import Survey
 from thaw.pipeline.config import Shared
 from thaw.pipeline.training.memory import load_rows
 
-from tests.builders.features import feature_file
+from tests.builders.features import feature_file, features_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "faults"))
 from leaks import Held, judge
@@ -30,7 +30,7 @@ def test_what_the_process_holds_already_counts(tmp_path: Path) -> None:
 def test_rows_are_the_same_from_memory_and_from_the_file(tmp_path: Path, transform: str) -> None:
     feature_file(tmp_path)
     mask = np.arange(72) % 3 != 0
-    with FeatureFile(tmp_path / "features.h5") as features:
+    with FeatureFile(features_of(tmp_path)) as features:
         held, read = (load_rows(features, "block4_pool+block5_pool", transform, mask, place) for place in (True, False))
         assert held.shape == read.shape == (48, 8)
         np.testing.assert_array_equal(held.read(slice(5, 30)), read.read(slice(5, 30)))
@@ -42,7 +42,7 @@ def test_advice_reads_features_that_do_not_fit_from_the_file(
     feature_file(tmp_path)
     monkeypatch.setattr(linear_probes, "CHOOSING_ROWS", 8)
     curves = []
-    with caplog.at_level(logging.INFO), FeatureFile(tmp_path / "features.h5") as features:
+    with caplog.at_level(logging.INFO), FeatureFile(features_of(tmp_path)) as features:
         features.split[:] = np.arange(72) % 6 // 5 * 2  # 60 rows that are not test
         for memory in (10**6, 1):
             survey = Survey(Shared(run=tmp_path, memory=memory), features)

@@ -15,6 +15,7 @@ from thaw.pipeline.cli import run
 from thaw.pipeline.cluster import client as cluster
 from thaw.pipeline.cluster import scheduling
 
+from tests.builders.features import features_of
 from tests.cluster import hosts
 
 pytestmark = pytest.mark.skipif(
@@ -63,7 +64,7 @@ def keras() -> list[str]:
 
 
 def digest(folder: Path) -> str:
-    with FeatureFile(folder / "features.h5") as features:
+    with FeatureFile(features_of(folder)) as features:
         return str(features.attributes["values_sha256"])
 
 
@@ -76,8 +77,8 @@ def test_the_values_are_those_of_a_single_process(
 ) -> None:
     assert features(image_folder, tmp_path / "r", "--cluster", address) == 0
     assert digest(tmp_path / "r") == reference
-    assert capsys.readouterr().out.strip() == str(tmp_path / "r" / "features.h5")
-    assert not (tmp_path / "r" / "features.h5.parts").exists()
+    assert capsys.readouterr().out.strip() == str(features_of(tmp_path / "r"))
+    assert not list((tmp_path / "r").glob("features/*.parts"))
 
 
 def test_parts_and_images_at_urls(image_folder: Path, tmp_path: Path, address: str, reference: str) -> None:
@@ -92,7 +93,7 @@ def test_mnn_on_the_workers_gives_its_own_values(image_folder: Path, tmp_path: P
     for name, options in (("here", []), ("there", ["--cluster", address])):
         command = ["features", "--dataset", f"folder:{image_folder}", "--run", str(tmp_path / name), *SMALL]
         assert run([*command, "--engine", "mnn", *options]) == 0
-        with FeatureFile(tmp_path / name / "features.h5") as made:
+        with FeatureFile(features_of(tmp_path / name)) as made:
             assert made.attributes["engine"] == "mnn"
             values.append(made.read(list(made.layers), np.ones(len(made.ids), bool)))
     assert np.linalg.norm(values[0] - values[1]) <= 1e-3 * np.linalg.norm(values[0])
@@ -137,7 +138,7 @@ def test_a_lost_scheduler_is_said_and_a_second_call_goes_on(
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith(f"error: the scheduler at {own} was lost")
     assert "what was finished is kept" in said
-    assert list((tmp_path / "r" / "features.h5.parts").glob("part-*.h5"))
+    assert list((tmp_path / "r").glob("features/*.h5.parts/part-*.h5"))
     assert features(image_folder, tmp_path / "r", "--cluster", address) == 0
     assert digest(tmp_path / "r") == reference
 
@@ -189,7 +190,7 @@ def test_storage_that_is_not_shared_is_refused(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     assert features(image_folder, Path("/proc/self/cwd/r"), "--cluster", address) == 1
-    refused(capsys, "worker tcp://", "it cannot read and write /proc/self/cwd/r/features.h5.parts", "--parts")
+    refused(capsys, "worker tcp://", "it cannot read and write /proc/self/cwd/r/features/", "--parts")
     assert features(image_folder, tmp_path / "r", "--cluster", address, "--parts", "memory://parts") == 1
     refused(capsys, "worker tcp://", "it cannot read and write memory://parts", "--parts")
     assert not list(tmp_path.rglob(".note-*"))

@@ -25,7 +25,7 @@ from thaw.models.artifacts import load_record
 from thaw.models.neural.checkpoints import Checkpoint
 from thaw.models.neural.saved_network import load as load_network
 from thaw.pipeline.run.model_record import invalid_field
-from thaw.pipeline.run.run_json import read_run_settings
+from thaw.pipeline.run.run_json import read_run
 from thaw.pipeline.training import warm_start
 
 from tests.builders.features import make_file
@@ -170,7 +170,7 @@ def test_labels_of_no_characters_are_refused(tmp_path: Path) -> None:
 def test_settings_that_are_no_object_are_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(InputError, match="run.json is damaged"):
-        read_run_settings(tmp_path)
+        read_run(tmp_path)
 
 
 def test_an_onnx_file_with_a_name_that_is_no_text_or_with_values_elsewhere(tmp_path: Path) -> None:

@@ -22,9 +22,13 @@ from thaw.models.artifacts import load_model
 from thaw.pipeline.cli import run
 from thaw.pipeline.commands import program
 from thaw.pipeline.run.report_json import read_report
+from thaw.pipeline.run.run_json import features_path, read_run
+
+from tests.builders.features import copy_run, features_of
 
 ROOT = Path(__file__).resolve().parents[1]
 FAST = ["--image-size", "32", "--weights", "random", "--layers", "block2_pool,block3_pool", "--pooling", "avg"]
+SET = "vgg16-32-block2_pool+block3_pool-avg-random"
 
 
 def thaw(*arguments: object) -> int:
@@ -43,14 +47,14 @@ def finished(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def test_the_run_directory_is_the_contracts(finished: Path) -> None:
     assert {path.name for path in finished.iterdir() if not path.name.startswith(".")} == {
-        *("run.json", "split.csv", "features.h5", "svm", "logreg", "random", "chance")
+        *("run.json", "split.csv", "features", "svm", "logreg", "random", "chance")
     }
     assert {path.name for path in (finished / "svm").iterdir()} == {
         *("model.skops", "report.json", "predictions.csv", "SHA256SUMS"),
         *("model_card.md", "reliability.png", "reliability.svg"),
     }
     assert {path.name for path in (finished / "chance").iterdir()} == {"report.json", "predictions.csv", "SHA256SUMS"}
-    with h5py.File(finished / "features.h5") as file:
+    with h5py.File(features_of(finished)) as file:
         assert set(file["features"]) == {"block2_pool", "block3_pool"}
         needed = (
             *("schema_version", "backbone", "weights_sha256", "image_size", "resize", "aspect", "normalize", "pooling"),
@@ -80,7 +84,7 @@ def test_the_classes_are_learned_and_the_baseline_is_the_most_frequent(finished:
 
 def test_the_saved_model_gives_the_predictions(finished: Path) -> None:
     model, record = load_model(finished / "svm" / "model.skops")
-    with FeatureFile(finished / "features.h5") as features:
+    with FeatureFile(features_of(finished)) as features:
         rows = features.read(record["layer"].split("+"), features.split == 2)
     with (finished / "svm" / "predictions.csv").open(newline="") as file:
         predicted = [row["predicted"] for row in csv.DictReader(file)]
@@ -96,8 +100,9 @@ def test_the_report_stage_prints_json(finished: Path, capsys: pytest.CaptureFixt
 
 
 def test_the_random_baseline_has_its_own_features(finished: Path) -> None:
-    assert (finished / "random" / "features.h5").is_file()
-    assert read_report(finished / "random/report.json").strategy == "random"
+    report = read_report(finished / "random/report.json")
+    assert (report.strategy, report.features, report.image_size) == ("random", SET, 32)
+    assert (finished / "features" / f"{SET}.h5").is_file()
 
 
 def test_results_stand_side_by_side_by_name(finished: Path) -> None:
@@ -130,7 +135,7 @@ def test_test_labels_choose_nothing(finished: Path, tmp_path: Path) -> None:
     """With every test label wrong, the chosen settings and the model's numbers are the same."""
     other = tmp_path / "pictures"
     shutil.copytree(finished, other)
-    with h5py.File(other / "features.h5", "r+") as file:
+    with h5py.File(features_of(other), "r+") as file:
         test = file["split"][...] == 2
         labels = file["labels"][...]
         labels[test] = (labels[test] + 1) % 3
@@ -141,7 +146,7 @@ def test_test_labels_choose_nothing(finished: Path, tmp_path: Path) -> None:
         one, two = (read_report(folder / "again/report.json") for folder in (finished, other))
         assert one.hyperparameters == two.hyperparameters
         assert one.accuracy > two.accuracy
-        with FeatureFile(finished / "features.h5") as features:
+        with FeatureFile(features_of(finished)) as features:
             rows = features.read(one.layer.split("+"), features.split == 0)  # type: ignore[union-attr]
         models = [load_model(folder / "again/model.skops")[0] for folder in (finished, other)]
         np.testing.assert_array_equal(models[0].predict_proba(rows), models[1].predict_proba(rows))
@@ -155,24 +160,24 @@ def test_two_runs_of_one_command_give_the_same_predictions(finished: Path) -> No
 
 
 def test_a_second_features_call_changes_nothing(finished: Path) -> None:
-    before = (finished / "features.h5").stat()
+    before = features_of(finished).stat()
     assert thaw("features", "--run", finished) == 0
-    assert (finished / "features.h5").stat().st_mtime_ns == before.st_mtime_ns
+    assert features_of(finished).stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_unpooled_layers_keep_their_map(image_folder: Path, tmp_path: Path) -> None:
     options = ["--image-size", "32", "--weights", "random", "--layers", "block5_pool,block4_conv1", "--pooling", "none"]
     assert thaw("features", "--dataset", f"folder:{image_folder}", "--run", tmp_path / "r", *options) == 0
-    with FeatureFile(tmp_path / "r" / "features.h5") as features:
+    with FeatureFile(features_of(tmp_path / "r")) as features:
         assert features.layers == {"block4_conv1": (72, 4, 4, 512), "block5_pool": (72, 1, 1, 512)}
 
 
 def test_killed_after_each_part_extraction_ends_as_if_unbroken(tmp_path: Path) -> None:
     """SIGKILL to the real process at a random moment after each new part; docs/results.md has a run of twenty."""
     options = ["--image-size", "32", "--weights", "random", "--layers", "block1_pool", "--pooling", "grid2"]
-    assert thaw("features", "--run", tmp_path / "unbroken", *options) == 0
+    assert thaw("features", "--run", tmp_path / "beside" / "unbroken", *options) == 0
     command = [sys.executable, "-m", "pipeline", "features", "--run", str(tmp_path / "r"), *options]
-    parts, generator = tmp_path / "r" / "features.h5.parts", np.random.default_rng(0)
+    parts, generator = tmp_path / "r/features/vgg16-32-block1_pool-grid2-random.h5.parts", np.random.default_rng(0)
     for finished_parts in (1, 2):
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             while len(list(parts.glob("part-*.h5"))) < finished_parts:
@@ -180,11 +185,11 @@ def test_killed_after_each_part_extraction_ends_as_if_unbroken(tmp_path: Path) -
                 time.sleep(0.01)
             time.sleep(generator.uniform(0, 0.2))
             process.send_signal(signal.SIGKILL)
-        assert not (tmp_path / "r" / "features.h5").exists()
+        assert not features_of(tmp_path / "r").exists()
     assert thaw("features", "--run", tmp_path / "r", *options) == 0
     with (
-        FeatureFile(tmp_path / "r/features.h5") as received,
-        FeatureFile(tmp_path / "unbroken/features.h5") as expected,
+        FeatureFile(features_of(tmp_path / "r")) as received,
+        FeatureFile(features_of(tmp_path / "beside" / "unbroken")) as expected,
     ):
         assert received.attributes["values_sha256"] == expected.attributes["values_sha256"]
 
@@ -192,8 +197,11 @@ def test_killed_after_each_part_extraction_ends_as_if_unbroken(tmp_path: Path) -
 def test_the_random_baseline_first_leaves_the_run_its_weights(image_folder: Path, tmp_path: Path) -> None:
     options = ["--image-size", "32", "--layers", "block2_pool", "--pooling", "avg"]
     assert thaw("random", "--dataset", f"folder:{image_folder}", "--run", tmp_path / "r", *options) == 0
-    assert json.loads((tmp_path / "r/run.json").read_text())["weights"] == "imagenet"
-    assert not (tmp_path / "r/features.h5").exists()
+    record = read_run(tmp_path / "r")
+    assert record is not None
+    assert list(record.feature_sets) == [name := "vgg16-32-block2_pool-avg", f"{name}-random"]
+    assert record.first == name
+    assert not features_path(tmp_path / "r", name).exists()
 
 
 def test_options_that_mend_a_failed_first_call_are_taken(damaged_folder: Path, tmp_path: Path) -> None:
@@ -201,7 +209,7 @@ def test_options_that_mend_a_failed_first_call_are_taken(damaged_folder: Path, t
     assert thaw("features", *options) == 1
     assert thaw("features", "--run", tmp_path / "r", "--skip-bad", "--batch-size", "8") == 0
     stored = json.loads((tmp_path / "r/run.json").read_text())
-    assert (stored["skip_bad"], stored["batch_size"]) == (True, 8)
+    assert (stored["skip_bad"], stored["feature_sets"][SET]["batch_size"]) == (True, 8)
 
 
 def test_a_wrong_first_command_leaves_no_run(tmp_path: Path) -> None:
@@ -270,7 +278,7 @@ def test_skip_bad_records_and_goes_on(damaged_folder: Path, tmp_path: Path) -> N
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["grass/05.png", "sunset/note.txt"]
     assert all(row["reason"] for row in rows)
-    with FeatureFile(run_folder / "features.h5") as features:
+    with FeatureFile(features_of(run_folder)) as features:
         assert len(features.ids) == 71
     assert thaw("logreg", "--run", run_folder) == 0
 
@@ -285,8 +293,8 @@ def test_unknown_layers(capsys: pytest.CaptureFixture[str], finished: Path, tmp_
     line = message(capsys, "features", "--layers", "block9_pool", "--run", tmp_path / "r")
     assert line.startswith("error: vgg16 has no layer 'block9_pool'; expected one of block1_conv1, ")
     assert message(capsys, "svm", "--run", finished, "--layer", "block5_pool") == (
-        "error: --layer block5_pool: the run has no block5_pool, only block2_pool, block3_pool; choose among them, or "
-        f"start another run with --layers block5_pool --run {finished}-2"
+        f"error: --layer block5_pool: no feature set of the run has it ({SET} has block2_pool, block3_pool); choose "
+        "among them, or type --layers block5_pool beside it, which makes another feature set"
     )
     line = message(capsys, "svm", "--run", finished, "--layer", "block2_pol+block3_pool")
     assert line.startswith("error: vgg16 has no layer 'block2_pol'; expected one of block1_conv1, ")
@@ -296,8 +304,8 @@ def test_names_that_belong_to_something_else(capsys: pytest.CaptureFixture[str],
     assert message(capsys, "svm", "--run", finished, "--name", "chance") == (
         "error: --name chance is the strategy chance's own; choose another, for example svm-2"
     )
-    assert message(capsys, "svm", "--run", finished, "--name", "features.h5") == (
-        f"error: --name features.h5: {finished / 'features.h5'} is the run's own; choose another name"
+    assert message(capsys, "svm", "--run", finished, "--name", "features") == (
+        f"error: --name features: {finished / 'features'} is the run's own; choose another name"
     )
 
 
@@ -330,12 +338,9 @@ def test_a_class_in_fewer_groups_than_folds(
 def test_features_of_another_data_set_in_the_folder(
     capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path
 ) -> None:
-    other = tmp_path / "r"
-    other.mkdir()
-    for name in ("split.csv", "features.h5"):
-        shutil.copy(finished / name, other)
+    other = copy_run(finished, tmp_path / "r", "split.csv", "features")
     line = message(capsys, "logreg", "--dataset", "digits", "--run", other, *FAST)
-    assert line.startswith(f"error: {other / 'features.h5'} was made with another dataset (folder:")
+    assert line.startswith(f"error: {other / 'features' / SET}.h5 was made with another dataset (folder:")
     assert line.endswith(f"now digits); remove it to extract again, or start another run: --run {other}-2")
 
 
@@ -360,8 +365,8 @@ def test_values_that_cannot_be(capsys: pytest.CaptureFixture[str], options: list
 
 
 def test_settings_that_contradict_the_run(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
-    assert message(capsys, "svm", "--run", finished, "--image-size", "64") == (
-        f"error: {finished} was made with other settings: --image-size was 32 and is now 64. Leave the option out to "
+    assert message(capsys, "svm", "--run", finished, "--seed", "1") == (
+        f"error: {finished} was made with other settings: --seed was 0 and is now 1. Leave the option out to "
         f"continue with the run's, or start another run: --run {finished}-2"
     )
 
@@ -374,29 +379,23 @@ def test_images_that_changed_since_the_features(
     assert thaw("features", "--dataset", f"folder:{folder}", "--run", run_folder, *FAST) == 0
     Image.new("RGB", (9, 9)).save(folder / "grass" / "03.png")
     line = message(capsys, "features", "--run", run_folder)
-    assert line.startswith(f"error: {run_folder / 'features.h5'} was made with another dataset_sha256 (")
+    assert line.startswith(f"error: {features_of(run_folder)} was made with another dataset_sha256 (")
     assert line.endswith(f"remove it to extract again, or start another run: --run {run_folder}-2")
 
 
 def test_a_damaged_feature_file(capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path) -> None:
-    other = tmp_path / "r"
-    other.mkdir()
-    for name in ("run.json", "split.csv"):
-        shutil.copy(finished / name, other)
-    (other / "features.h5").write_bytes((finished / "features.h5").read_bytes()[:3000])
+    other = copy_run(finished, tmp_path / "r", "run.json", "split.csv", "features")
+    features_of(other).write_bytes(features_of(finished).read_bytes()[:3000])
     line = message(capsys, "svm", "--run", other)
-    assert line.startswith(f"error: {other / 'features.h5'} is not a whole feature file (")
+    assert line.startswith(f"error: {features_of(other)} is not a whole feature file (")
     assert line.endswith(f"; remove it and type: {program()} features")
 
 
 def test_a_split_that_was_changed(capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path) -> None:
-    other = tmp_path / "r"
-    other.mkdir()
-    for name in ("run.json", "split.csv", "features.h5"):
-        shutil.copy(finished / name, other)
+    other = copy_run(finished, tmp_path / "r", "run.json", "split.csv", "features")
     (other / "split.csv").write_bytes((finished / "split.csv").read_bytes()[:100])
     line = message(capsys, "svm", "--run", other)
-    assert line.startswith(f"error: {other / 'split.csv'} was changed after {other / 'features.h5'} was made by it; ")
+    assert line.startswith(f"error: {other / 'split.csv'} was changed after {features_of(other)} was made by it; ")
 
 
 def test_weights_that_are_damaged(capsys: pytest.CaptureFixture[str], image_folder: Path, tmp_path: Path) -> None:
@@ -451,12 +450,13 @@ def test_a_disk_that_fills_up_while_parts_are_written(
 ) -> None:
     monkeypatch.setattr("thaw.features.extraction.extraction.check_space", lambda *arguments: None)
     options = ["--image-size", "32", "--weights", "random", "--layers", "block1_conv1", "--pooling", "none"]
+    parts = small_disk / "r/features/vgg16-32-block1_conv1-none-random.h5.parts"
     line = message(capsys, "features", "--dataset", f"folder:{image_folder}", "--run", small_disk / "r", *options)
     assert line == (
-        f"error: the disk is full at {small_disk}/r/features.h5.parts/part-000000000.h5; make room and type the "
-        "command again: finished parts are kept"
+        f"error: the disk is full at {parts}/part-000000000.h5; make room and type the command again: finished parts "
+        "are kept"
     )
-    assert not list((small_disk / "r" / "features.h5.parts").iterdir())
+    assert not list(parts.iterdir())
 
 
 def test_a_disk_too_small_is_said_before_the_start(
@@ -464,11 +464,11 @@ def test_a_disk_too_small_is_said_before_the_start(
 ) -> None:
     line = message(capsys, "features", "--dataset", f"folder:{image_folder}", "--run", small_disk / "r", *FAST)
     assert re.fullmatch(
-        rf"error: {small_disk}/r/features.h5 needs 1 MB and the disk has 1 MB left; make room and type the command "
-        "again: finished parts are kept",
+        rf"error: {small_disk}/r/features/{re.escape(SET)}.h5 needs 1 MB and the disk has 1 MB left; make room and "
+        "type the command again: finished parts are kept",
         line,
     )
-    assert not list((small_disk / "r" / "features.h5.parts").iterdir())
+    assert not list((small_disk / "r/features" / f"{SET}.h5.parts").iterdir())
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
     assert thaw("features", "--run", small_disk / "r") == 0
 
@@ -476,11 +476,8 @@ def test_a_disk_too_small_is_said_before_the_start(
 def test_a_full_disk_while_results_are_written(
     capsys: pytest.CaptureFixture[str], finished: Path, small_disk: Path
 ) -> None:
-    run_folder = small_disk / "r"
-    run_folder.mkdir()
-    for name in ("run.json", "split.csv", "features.h5"):
-        shutil.copy(finished / name, run_folder)
-    used = sum(path.stat().st_size for path in run_folder.iterdir())
+    run_folder = copy_run(finished, small_disk / "r", "run.json", "split.csv", "features")
+    used = sum(path.stat().st_size for path in run_folder.glob("**/*") if path.is_file())
     (small_disk / "ballast").write_bytes(bytes(2**20 - used - 5 * 4096 - 3 * 4096))
     line = message(capsys, "logreg", "--run", run_folder)
     assert re.fullmatch(

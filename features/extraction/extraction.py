@@ -20,10 +20,12 @@ from thaw.features.extraction.parts import peek_part, read_part
 from thaw.features.extraction.spec import FeatureRequest
 from thaw.features.files.atomic import check_space, remove_leftovers, reserve, whole_path
 from thaw.features.images.decode import DECODING
-from thaw.features.schema import create_feature_file, record_digest, values_digest
+from thaw.features.schema import create_feature_file, record_digest, row_blocks, stored_row_bytes, values_digest
+from thaw.features.store import FeatureFile
 
 log = logging.getLogger("thaw")
 
+DIGESTS = ("values_sha256", "record_sha256")
 REMOVALS = 3  # attempts to remove the folder of the parts, a second apart
 
 
@@ -94,25 +96,45 @@ class Extraction:
         Returns the skipped images, id -> reason. Raises InputError if a part is damaged (it is removed, so that a
         second call makes it again) or a value is not finite.
         """
-        dataset, layers = self.request.dataset, self.request.layers
+        dataset = self.request.dataset
         records = [peek_part(self.part_path(start)) or self._give_up(start) for start in self.starts]
         skipped: dict[str, str] = {name: why for record in records for name, why in record["skipped"].items()}
         rows = np.array([row for row, name in enumerate(dataset.ids) if name not in skipped], np.int64)
         if len(rows) == 0:
             raise InputError(f"none of the {len(skipped)} images of {dataset.name} can be read")
+        recorded = {**attributes, "decoding": DECODING, "seconds": sum(record["seconds"] for record in records)}
+        self._write(rows, recorded, lambda file: self._copy_parts(file, rows))
+        self._remove_parts()
+        return skipped
+
+    def copy(self, made: FeatureFile, attributes: Mapping[str, Any]) -> None:
+        """Write the feature file from the values of one that is of the same images and settings, but another split.
+
+        `attributes` become the file's root attributes, beside those of `made` that they do not name.
+        """
+        made.check_digests()
+
+        def fill(file: h5py.File) -> None:
+            for name in self.request.layers.shapes:
+                layer = file[f"features/{name}"]
+                for rows in row_blocks(self.num_images, stored_row_bytes(layer)):
+                    layer[rows] = made.read_rows(name, np.arange(rows.start, rows.stop))
+
+        same = {name: value for name, value in made.attributes.items() if name not in DIGESTS}
+        self._write(np.arange(self.num_images), {**same, **attributes}, fill)
+
+    def _write(self, rows: np.ndarray, attributes: Mapping[str, Any], fill: Callable[[h5py.File], None]) -> None:
+        """Write the feature file of the images at `rows` (N,) whole; `fill` writes the layers' values into it."""
+        layers = self.request.layers
         shapes = {name: (len(rows), *shape) for name, shape in layers.shapes.items()}
         remove_leftovers(self.path.parent, self.path.name)  # of a process that was killed while it joined
         needed = layers.image_bytes * len(rows)
         check_space(self.path, needed)
         with whole_path(self.path) as temporary:
-            recorded = {**attributes, "decoding": DECODING}
-            with create_feature_file(temporary, shapes, layers.dtype, self._columns(rows), recorded) as file:
+            with create_feature_file(temporary, shapes, layers.dtype, self._columns(rows), attributes) as file:
                 reserve(temporary, needed)  # check_space may have counted on room that another process took
-                file.attrs["seconds"] = sum(record["seconds"] for record in records)
-                self._copy_parts(file, rows)
+                fill(file)
             _seal(temporary, tuple(shapes))
-        self._remove_parts()
-        return skipped
 
     def _give_up(self, start: int) -> NoReturn:
         path = self.part_path(start)

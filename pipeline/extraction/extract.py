@@ -20,6 +20,7 @@ from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import RUN_FIELDS, SET_FIELDS, Shared
 from thaw.pipeline.extraction.executors import ClusterExecutor, Executor, LocalExecutor
 from thaw.pipeline.extraction.feature_files import FeatureSet, check_features
+from thaw.pipeline.extraction.runs_beside import copy_from_beside
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.run_json import check_agrees, dataset_of, read_run, write_run
 from thaw.pipeline.versions import versions
@@ -43,7 +44,7 @@ def main(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
         dataset = dataset_of(settings)
         if not wanted.path.exists() and client is None:  # what cannot be leaves no run behind
             choose_engine(wanted.settings.engine, settings.device, settings.engine_precision)
-        split = _begin_run(settings, dataset)
+        split = begin_run(settings, dataset)
         log.info("weights: %s (sha256 %s...)", network.weights.source, network.weights.sha256[:12])
         return make_features(wanted.request(dataset, split, network), client)
 
@@ -70,7 +71,7 @@ def make_features(request: FeatureRequest, client: "Client | None" = None) -> Pa
         if _is_there(request):  # by the process that this one waited for
             return request.path
         skipped = _extract(request, ClusterExecutor(client) if client else LocalExecutor())
-        _write_skipped(request.path.with_name("skipped.csv"), skipped)
+        _write_skipped(request.run / "skipped.csv", skipped)
     if not request.is_sample:
         shapes = ", ".join(f"{name} {shape}" for name, shape in request.layers.shapes.items())
         log.info("wrote %s: %s", request.path, shapes)
@@ -89,6 +90,8 @@ def _is_there(request: FeatureRequest) -> bool:
 
 def _extract(request: FeatureRequest, executor: Executor) -> dict[str, str]:
     """Make the missing parts and join all of them; return the skipped images, id -> reason."""
+    if not request.is_sample and copy_from_beside(request):
+        return {}
     record, request = request.record, executor.choose(request)
     libraries = library_versions(request.engine)
     used = {"device": request.device, "engine": request.engine}
@@ -102,7 +105,7 @@ def _extract(request: FeatureRequest, executor: Executor) -> dict[str, str]:
     return extraction.join({**record, "weights_source": request.network.weights.source, **used, **recorded})
 
 
-def _begin_run(settings: Shared, dataset: Dataset) -> np.ndarray:
+def begin_run(settings: Shared, dataset: Dataset) -> np.ndarray:
     """Write run.json and split.csv, or check them, and return the split of each image, uint8 (N,)."""
     run = settings.run_folder
     run.mkdir(parents=True, exist_ok=True)

@@ -85,7 +85,8 @@ def _check(features: FeatureFile, classifier: Classifier) -> None:
 
 def _pictures(run_folder: Path) -> Pictures | None:
     try:
-        return open_pictures(read_run(run_folder))
+        record = read_run(run_folder)
+        return open_pictures(record.settings if record else None)
     except InputError as error:
         log.info("no pictures of the nearest training images: %s", error)
         return None

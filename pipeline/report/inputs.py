@@ -61,7 +61,7 @@ class ReportInputs:
     @cached_property
     def pictures(self) -> Pictures:
         """The images of the dataset; raises InputError if they are gone."""
-        return open_pictures(self.record)
+        return open_pictures(self.record.settings if self.record else None)
 
     @cached_property
     def exports(self) -> list[list[str]]:

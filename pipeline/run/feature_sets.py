@@ -1,12 +1,15 @@
 """Which feature set of a run a command means: one that is there, or a new one with a name and an image size."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from thaw.features.backbones.registry import get_backbone
 from thaw.pipeline.config import SET_FIELDS, Common, Linear
 from thaw.pipeline.run.image_size import image_size_of
-from thaw.pipeline.run.run_json import RunRecord, check_agrees, read_run
+from thaw.pipeline.run.run_json import RunRecord, check_agrees, features_path, read_run
+
+log = logging.getLogger("thaw")
 
 Settings = TypeVar("Settings", bound=Common)
 
@@ -36,7 +39,12 @@ def sets_to_choose_among(settings: Linear) -> list[Linear]:
     stored = read_run(settings.run_folder)
     if stored is None or settings.features != "auto":
         return [settings]
-    return [_filled(settings, {**stored.feature_sets[name], "features": name}, again=True) for name in stored.usable]
+    names = [name for name in stored.usable if features_path(settings.run_folder, name).exists()]
+    for name in stored.usable if names else ():
+        if name not in names:
+            log.info("the feature set %s is not there yet and is left out (--features %s makes it)", name, name)
+    names = names or [stored.first]
+    return [_filled(settings, {**stored.feature_sets[name], "features": name}, again=True) for name in names]
 
 
 def _known(settings: Common, stored: RunRecord, asked: Mapping[str, Any]) -> str | None:

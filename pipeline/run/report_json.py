@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_va
 
 from thaw.features.errors import InputError
 from thaw.models.strategies import STRATEGIES
+from thaw.pipeline.config import SET_NAME
 from thaw.pipeline.run.schema import Amount, Count, Digest, Fraction, Name, Strict, write_json
 
 BASELINES = ("random", "chance")
@@ -50,7 +51,7 @@ class Report(Strict):
     name: Name
     strategy: StrategyName
     dataset: Name
-    features: str | None
+    features: Annotated[str, Field(pattern=SET_NAME)] | None
     backbone: str | None
     image_size: Annotated[int, Field(ge=1)] | None
     layer: str | None

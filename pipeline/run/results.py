@@ -79,10 +79,11 @@ def result_folder(settings: StrategySettings, strategy: str, named: bool = True)
         raise InputError(f"--name {name} is the strategy {name}'s own; choose another, for example {strategy}-2")
     if (settings.run_folder / name).is_file() or name in FOLDERS:
         raise InputError(f"--name {name}: {settings.run_folder / name} is the run's own; choose another name")
-    suffix = own.removesuffix(RANDOM) if strategy == "random" else own
     stored = read_run(settings.run_folder)
-    is_first = stored is None or not stored.feature_sets or suffix == stored.first.removesuffix(RANDOM)
-    if named and not settings.name and not (is_first):
+    first = stored.first if stored and stored.feature_sets else own
+    is_first = own in (first, f"{first}{RANDOM}")
+    suffix = own.removesuffix(RANDOM) if strategy == "random" else own
+    if named and not settings.name and not is_first:
         name = f"{name}-{suffix}"
     elif (other := _features_of(settings.run_folder / name)) not in (None, own):
         log.info("%s is the result on the feature set %s; this one is named %s-%s", name, other, name, suffix)

@@ -50,11 +50,9 @@ def read_run(folder: Path) -> RunRecord | None:
     path = folder / "run.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if "backbone" in content and "feature_sets" not in content:
-            raise InputError(
-                f"{path} is of a run without feature sets, which a former version made; begin another run with "
-                f"{another_run(folder)}"
-            )
+        if "backbone" in content:  # which a feature set has
+            former = f"{path} is of a run without feature sets, which a former version made"
+            raise InputError(f"{former}; begin another run with {another_run(folder)}")
         settings = {name: content[name] for name in OF_RUN}
         sets = {name: {key: given[key] for key in OF_SET} for name, given in content["feature_sets"].items()}
         record = RunRecord(settings, sets)
@@ -63,6 +61,8 @@ def read_run(folder: Path) -> RunRecord | None:
         Shared.model_validate(settings)
     except FileNotFoundError:
         return None
+    except InputError:
+        raise
     except OSError as error:
         error.filename = str(path)  # the error of a failed read does not name the file
         raise

@@ -36,6 +36,7 @@ from thaw.pipeline.extraction.feature_files import random_of
 from thaw.pipeline.run.feature_sets import sets_to_choose_among
 from thaw.pipeline.run.report_json import Seconds
 from thaw.pipeline.run.results import making, result_folder
+from thaw.pipeline.run.run_json import dataset_of, read_run
 from thaw.pipeline.training.memory import check_memory, load_rows, spare_memory_mb
 from thaw.pipeline.training.outcome import Origin, Outcome, write_chance, write_outcome
 
@@ -120,7 +121,8 @@ def main(settings: Linear, strategy_name: str) -> Path:
     """
     sets = sets_to_choose_among(settings)
     if strategy_name == "random":
-        sets = [random_of(given) for given in sets[:1]]
+        begin_set(sets[0])
+        sets = [random_of(sets[0])]
     sets = _with_layer(sets)
     _check_options(settings, strategy_name)
     with ExitStack() as closing:
@@ -137,6 +139,13 @@ def main(settings: Linear, strategy_name: str) -> Path:
             if folder != begun:
                 closing.enter_context(making(folder))
         return write_outcome(chosen, folder, choice.rows.features, fit_chosen(choice, strategy_name))
+
+
+def begin_set(settings: Linear) -> None:
+    """Begin the feature set that `random` is the baseline of, if the run does not have it yet; nothing is extracted."""
+    stored = read_run(settings.run_folder)
+    if stored is None or settings.feature_set not in stored.feature_sets:
+        extract.begin_run(settings, dataset_of(settings))
 
 
 def train(settings: Linear, strategy_name: str, features: FeatureFile, client: "Client | None" = None) -> Outcome:

@@ -34,7 +34,7 @@ def found(cifar10_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Accura
         if environment is None:
             continue
         script, out = ROOT / "tests" / "backends" / "trainings.py", folder / f"{name}.json"
-        command = [str(interpreter()), str(script), str(folder / "run" / "features.h5"), str(out)]
+        command = [str(interpreter()), str(script), str(folder / "run/features/vgg16-48-none.h5"), str(out)]
         subprocess.run(command, check=True, cwd=ROOT, env=environment)
         accuracies[name] = json.loads(out.read_text(encoding="utf-8"))
     return accuracies

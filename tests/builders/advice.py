@@ -54,7 +54,8 @@ LAYERS = [f"block{depth}_pool" for depth in range(1, 6)]
 
 def candidate(strategy: str = "logreg", run: str = "runs/animals", **changed: Any) -> dict[str, Any]:
     content = {
-        "strategy": strategy, "image_size": 48, "layer": "block4_pool", "pooling": "flat", "transform": "none",
+        "strategy": strategy, "features": "vgg16-48", "backbone": "vgg16", "image_size": 48,
+        "layer": "block4_pool", "pooling": "flat", "transform": "none",
         "command": f"thaw {strategy} --run={run} --layer=block4_pool", "accuracy": 0.97,
         "accuracy_interval": [0.94, 0.99], "minutes": 0.5,
     }  # fmt: skip

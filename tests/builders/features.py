@@ -1,13 +1,32 @@
 """Small feature files with made-up values."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thaw.features.schema import create_feature_file
+from thaw.pipeline.run.run_json import features_path, read_run
 
 from tests.builders.results import IDS, LABELS
+
+SET = "vgg16-48"  # of the made-up runs and reports
+
+
+def features_of(run: Path) -> Path:
+    """Return the path of the file of a run's first feature set, whether it is there or not."""
+    record = read_run(run)
+    return features_path(run, record.first if record else SET)
+
+
+def copy_run(run: Path, other: Path, *names: str) -> Path:
+    """Copy some files and folders of a run into a folder, which is made, and return it."""
+    other.mkdir(exist_ok=True)
+    for name in names:
+        (shutil.copytree if (run / name).is_dir() else shutil.copy)(run / name, other / name)
+    return other
+
 
 OTHERS = [f"train/{name}/{number}.png" for name in ("cat", "dog", "eel") for number in range(4)]
 
@@ -16,7 +35,7 @@ ROWS = np.array([0, 4, 9])
 
 
 def feature_file(run: Path, **changed: Any) -> dict[str, np.ndarray]:
-    """Write features.h5 for the made-up runs, and return its layers: in block5_pool images lie on a line by number."""
+    """Write the feature set of the made-up runs and return its layers; in block5_pool images lie on a line."""
     ids = [*IDS, *OTHERS]
     generator = np.random.default_rng(0)
     layers = {
@@ -28,7 +47,9 @@ def feature_file(run: Path, **changed: Any) -> dict[str, np.ndarray]:
     columns["class_names"] = ["cat", "dog", "eel"]
     attributes = {"split_sha256": "a" * 64, "values_sha256": "b" * 64, "backbone": "vgg16", **changed}
     shapes = {name: values.shape for name, values in layers.items()}
-    with create_feature_file(run / "features.h5", shapes, "float32", columns, attributes) as file:
+    path = features_path(run, SET)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with create_feature_file(path, shapes, "float32", columns, attributes) as file:
         for name, values in layers.items():
             file[f"features/{name}"][...] = values
     return layers

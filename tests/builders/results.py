@@ -29,7 +29,8 @@ def probabilities_with(wrong: list[int], num_classes: int = 3) -> np.ndarray:
 
 def fields(name: str, probabilities: np.ndarray, classes: list[str], **changed: Any) -> dict[str, Any]:
     content = {
-        "name": name, "strategy": "svm", "dataset": "folder:animals", "backbone": "vgg16", "layer": "block5_pool",
+        "name": name, "strategy": "svm", "dataset": "folder:animals", "features": "vgg16-48",
+        "backbone": "vgg16", "image_size": 48, "layer": "block5_pool",
         "class_names": classes, **evaluate(LABELS, probabilities, classes),
         "num_train": 200, "num_validation": 20, "num_test": 60, "hyperparameters": {"C": 0.01, "kernel": None},
         "seconds": {"features": 12.0, "fit": 3.5, "predict": 0.25}, "peak_memory_mb": 812.0, "model_bytes": 61_440,
@@ -48,7 +49,18 @@ def add(run: Path, name: str, wrong: list[int], classes: list[str] = CLASSES, **
 
 
 def baseline(run: Path) -> Path:
-    nothing = dict.fromkeys(["backbone", "layer", "features_sha256", "weights_sha256", "peak_memory_mb", "model_bytes"])
+    nothing = dict.fromkeys(
+        [
+            "features",
+            "backbone",
+            "image_size",
+            "layer",
+            "features_sha256",
+            "weights_sha256",
+            "peak_memory_mb",
+            "model_bytes",
+        ]
+    )
     seconds = {"features": None, "fit": 0.001, "predict": None}
     return add(run, "chance", list(range(40)), strategy="chance", seconds=seconds, device=None, **nothing)
 

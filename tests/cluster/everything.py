@@ -55,7 +55,8 @@ def make_pictures(folder: Path, number: int) -> Path:
 def outcome(run_folder: Path, stage: str) -> Any:
     """Return what a stage is to end with."""
     if stage == "features":
-        with FeatureFile(run_folder / "features.h5") as features:
+        [path] = run_folder.glob("features/*.h5")
+        with FeatureFile(path) as features:
             return str(features.attributes["values_sha256"])
     if stage == "advise":
         advice = json.loads((run_folder / "advice.json").read_text())
@@ -157,8 +158,8 @@ class Trials:
         while client.poll() is None and not (self.stage != "features" or self._begun(folder, until)):
             time.sleep(0.02)
         time.sleep(self.generator.uniform(0, jitter))
-        ended = client.poll() is not None or (self.stage == "features" and (folder / "features.h5").exists())
-        done = sum(peek_part(path) is not None for path in folder.glob("*.parts/part-*.h5"))
+        ended = client.poll() is not None or (self.stage == "features" and any(folder.glob("features/*.h5")))
+        done = sum(peek_part(path) is not None for path in folder.glob("features/*.parts/part-*.h5"))
         self.cluster.kill(victim)
         if ended or self.stage != "features":
             return ", killed after its end" if ended else ", killed before its end"
@@ -166,9 +167,9 @@ class Trials:
 
     def _begun(self, folder: Path, number: int) -> bool:
         """Return whether so many parts are there, or the file is."""
-        parts = folder / "features.h5.parts"
-        here = parts.is_dir() and len(list(parts.glob("part-*.h5"))) >= number
-        return here or (folder / "features.h5").exists()
+        return len(list(folder.glob("features/*.parts/part-*.h5"))) >= max(1, number) or any(
+            folder.glob("features/*.h5")
+        )
 
     def _again(self, command: list[str], folder: Path, code: int, said: list[str]) -> str:
         """Start the scheduler and the workers again and type the command again."""
@@ -193,7 +194,7 @@ def trials(cluster: Cluster, stage: str, given: argparse.Namespace, folder: Path
     plan = [None, *(f"worker-{i % 2}" for i in range(given.runs)), *["scheduler"] * given.scheduler_runs]
     for number, victim in enumerate(plan):
         where = folder / f"{stage}-{number}"
-        ended = run.run(where, victim)
+        ended = run.run(where / "run", victim)  # with no run beside it to take the rows from
         kind = (
             "nothing killed" if victim is None else "a worker killed" if victim != "scheduler" else "scheduler killed"
         )

@@ -36,7 +36,7 @@ from thaw.pipeline.cli import run as thaw
 from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction.feature_files import FeatureSet
 from thaw.pipeline.run import split_csv
-from thaw.pipeline.run.run_json import write_run_settings
+from thaw.pipeline.run.run_json import features_path, write_run
 from thaw.pipeline.training import train_linear  # noqa: F401
 
 LAYER, WIDTH = "block4_pool", 1024
@@ -99,7 +99,7 @@ def make_run(
     run = folder / "run"
     run.mkdir()
     settings = Shared(run=run, dataset=f"npz:{folder / 'images.npz'}", **given)
-    write_run_settings(settings)
+    write_run(settings)
     dataset = load_dataset(settings.dataset)
     sides = split_csv.main(run, dataset, 0)
     made_of = FeatureSet(settings).record() | {
@@ -107,7 +107,8 @@ def make_run(
         "split_sha256": split_csv.digest(run), "seconds": 1.0,
     }  # fmt: skip
     columns = {"labels": labels, "ids": dataset.ids, "split": sides, "class_names": dataset.class_names}
-    path, layer = run / "features.h5", settings.layers
+    path, layer = features_path(run, settings.feature_set), settings.layers
+    path.parent.mkdir()
     with create_feature_file(path, {layer: (rows, width)}, settings.dtype, columns, made_of) as file:
         for start in range(0, rows, WRITTEN_ROWS):
             some = labels[start : start + WRITTEN_ROWS]
@@ -128,7 +129,7 @@ def advising(run: Path) -> Callable[[int], int]:
 
     def work(memory: int) -> int:
         settings = Shared(run=run, dataset=f"npz:{run.parent / 'images.npz'}", memory=memory, **SETTINGS)
-        with FeatureFile(run / "features.h5") as features:
+        with FeatureFile(features_path(run, settings.feature_set)) as features:
             survey = Survey(settings, features)
             linear_probes.TRANSFORMS, linear_probes.SVM_VALUES, linear_probes.SCREENING = ("none",), (1e-3,), (1e-3,)  # type: ignore[misc]
             linear_probes.CHOOSING_ROWS = 500

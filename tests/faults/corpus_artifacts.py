@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from corpus_features import Change, features
 from corpus_images import READ, REFUSED
+from small_run import FEATURES
 
 Case = tuple[str, str, Change, str]  # name, the file in the run, the change, what has to come
 
@@ -27,10 +28,8 @@ class Executes:
 
 def artifacts() -> Iterator[Case]:
     """Yield every case; each changes one file of a copy of a whole run."""
-    yield "features as they are", "features.h5", lambda path: None, READ
-    yield from (
-        ("features with " + name, "features.h5", change, REFUSED) for name, change in (*COMMON.items(), *features())
-    )
+    yield "features as they are", FEATURES, lambda path: None, READ
+    yield from (("features with " + name, FEATURES, change, REFUSED) for name, change in (*COMMON.items(), *features()))
     yield "skops model as it is", "svm/model.skops", lambda path: None, READ
     yield from (("skops model " + name, "svm/model.skops", change, REFUSED) for name, change in _skops())
     yield "network as it is", "head/model.json", lambda path: None, READ
@@ -49,6 +48,18 @@ def _bytes(change: Callable[[bytes], bytes]) -> Change:
 def _json(**fields: Any) -> Change:
     def change(path: Path) -> None:
         path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+    return change
+
+
+def _set(**fields: Any) -> Change:
+    """Return what changes the settings of the run's feature set."""
+
+    def change(path: Path) -> None:
+        content = json.loads(path.read_text())
+        for given in content["feature_sets"].values():
+            given.update(fields)
+        path.write_text(json.dumps(content))
 
     return change
 
@@ -221,9 +232,12 @@ def _predictions() -> Iterator[tuple[str, Change]]:
 def _runs() -> Iterator[tuple[str, Change]]:
     yield from COMMON.items()
     yield "a seed of text", _json(seed="0")
-    yield "another image size", _json(image_size=64)
-    yield "another network", _json(backbone="vgg19")
-    yield "a network that is none", _json(backbone="../x")
+    yield "another image size", _set(image_size=64)
+    yield "another network", _set(backbone="vgg19")
+    yield "a network that is none", _set(backbone="../x")
+    yield "a feature set that is a list", _json(feature_sets=["vgg16-48"])
+    yield "a feature set outside of the run", _json(feature_sets={"../../x": {}})
+    yield "the form of a former version", _json(backbone="vgg16", image_size=48)
     yield "a field less", lambda path: path.write_text("{}")
     yield "another seed", _json(seed=7)
     yield "NaN", _json(seed=float("nan"))

@@ -3,6 +3,7 @@
 import random
 from functools import partial
 
+import small_run
 from disk import can_mount, filled, limited, on_a_small_disk
 from faults_met import Fault, meet_all, on_a_copy
 from flips import artifacts, one_flip
@@ -28,9 +29,9 @@ def small_disk() -> Fault:
 def other_faults() -> list[Fault]:
     """Return a case each of permissions taken away, a file that is cut, and a read that fails."""
     return [
-        Fault("svm", "unreadable", partial(without, UNREADABLE, "features.h5"), "features.h5", bound=True),
+        Fault("svm", "unreadable", partial(without, UNREADABLE, small_run.FEATURES), small_run.FEATURES, bound=True),
         Fault("report", "read-only", partial(without, READ_ONLY_FOLDER, ""), bound=True),
-        Fault("svm", "cut", partial(harmed, cut, "features.h5"), "features.h5"),
+        Fault("svm", "cut", partial(harmed, cut, small_run.FEATURES), small_run.FEATURES),
         Fault("report", "broken", partial(harmed, broken, "svm/predictions.csv"), "svm/predictions.csv"),
     ]
 

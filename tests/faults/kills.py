@@ -74,7 +74,7 @@ def trial(stage: str, made: Prepared, generator: random.Random) -> tuple[Killed,
 
 def _after_the_kill(run_folder: Path, stage: str, killed: Killed) -> list[str]:
     faults = []
-    joined = (run_folder / "features.h5").exists()
+    joined = (run_folder / small_run.FEATURES).exists()
     if stage == "features" and not joined and not killed.parts <= whole_parts(run_folder):
         faults.append("a finished part is gone")
     if (run_folder / "run.json").exists() and (run_folder / "split.csv").exists():

@@ -20,7 +20,7 @@ STAGES = (*small_run.STAGES, *small_run.MORE_STAGES)
 READ = {
     "run.json": (*STAGES[1:4], "advise"),
     "split.csv": ("svm", "head", "finetune", "advise"),
-    "features.h5": ("svm", "head", "finetune", "advise"),
+    small_run.FEATURES: ("svm", "head", "finetune", "advise"),
     "svm/report.json": ("report", "export"),
     "svm/predictions.csv": ("report",),
     "svm/model.skops": ("export",),

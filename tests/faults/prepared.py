@@ -22,7 +22,7 @@ def outcome(run_folder: Path, stage: str) -> Any:
 
 
 def _features(run_folder: Path, _: str) -> Any:
-    with FeatureFile(run_folder / "features.h5") as features:
+    with FeatureFile(run_folder / small_run.FEATURES) as features:
         return features.attributes["values_sha256"]
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import small_run
 from faults_met import Fault, harness
 from prepared import Prepared
 
@@ -18,13 +19,13 @@ BROKEN = Path("/proc/self/mem")  # Linux; nothing is mapped where it begins, so 
 READ = {
     "run.json": ("svm", "head", "advise"),
     "split.csv": ("svm", "head", "finetune", "advise"),
-    "features.h5": ("svm", "head", "finetune", "advise"),
+    small_run.FEATURES: ("svm", "head", "finetune", "advise"),
     "svm/report.json": ("report", "export"),
     "svm/predictions.csv": ("report",),
     "svm/model.skops": ("export",),
 }
 # Without these the stage can make what it lacks, or tells of a run that lacks it.
-GOES_ON = {("gone", "features.h5"), ("gone", "svm/report.json")}
+GOES_ON = {("gone", small_run.FEATURES), ("gone", "svm/report.json")}
 
 
 def cut(path: Path) -> None:

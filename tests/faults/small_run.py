@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from thaw.pipeline.cli import run
 
 PICTURES_A_CLASS = 64
+FEATURES = "features/vgg16-32-random.h5"  # the feature set of SETTINGS
 SETTINGS = ["--image-size", "32", "--weights", "random", "--layers", "block4_pool,block5_pool", "--batch-size", "32"]
 STAGES: dict[str, list[str]] = {
     "features": [],

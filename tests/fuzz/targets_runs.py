@@ -71,7 +71,7 @@ def make_run(folder: Path) -> Path:
     """Write a run directory with a result, advice and all tables, as the stages would, and return it."""
     run = folder / "run"
     result = add(run, "svm", [0, 1])
-    run_json.write_run_settings(Shared(run=run, dataset="digits"))
+    run_json.write_run(Shared(run=run, dataset="digits"))
     (run / "split.csv").write_text("id,label,split\na,cat,train\nb,dog,test\n")
     advice_json.write_advice(run, made_advice())
     (result / "learning_curve.csv").write_bytes(CURVE)
@@ -92,7 +92,7 @@ def run_targets(folder: Path) -> Iterator[Target]:
         split_csv.read_split(path, dataset)
 
     kinds: list[tuple[str, Callable[[Path], object], int]] = [
-        ("run.json", lambda path: run_json.read_run_settings(path.parent), 90),
+        ("run.json", lambda path: run_json.read_run(path.parent), 90),
         ("split.csv", sides, 140),
         ("advice.json", lambda path: advice_json.read_advice(path.parent), 90),
         ("svm/report.json", report_json.read_report, 90),

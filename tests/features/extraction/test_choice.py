@@ -21,12 +21,14 @@ from thaw.features.extraction.choice import agreed_engine, choose_engine, compar
 from thaw.pipeline.cli import run
 from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction import extract
-from thaw.pipeline.run.run_json import read_run_settings
+from thaw.pipeline.run.run_json import read_run
 
 from tests.builders.extraction import request
+from tests.builders.features import features_of
 
 VGG16 = BACKBONES["vgg16"]
 ROOT = Path(__file__).resolve().parents[3]
+SET = "vgg16-32-block1_pool-avg"  # and what else differs
 FAST = ("--image-size", "32", "--layers", "block1_pool", "--pooling", "avg", "--weights", "random")
 
 needs_mnn = pytest.mark.skipif(mnn_version() is None, reason="MNN is not installed: make setup, if it has a wheel")
@@ -119,7 +121,7 @@ def test_what_was_used_is_said_and_recorded(
     with caplog.at_level(logging.INFO, "thaw"):
         assert thaw("features", *options) == 0
     assert "engine: mnn on cpu; network vgg16:" in caplog.text
-    with h5py.File(tmp_path / "r/features.h5") as file:
+    with h5py.File(features_of(tmp_path / "r")) as file:
         assert (file.attrs["engine"], file.attrs["device"]) == ("mnn", "cpu")
         assert file.attrs["version_mnn"] == mnn_version()
 
@@ -131,8 +133,8 @@ def test_features_by_either_engine_agree(image_folder: Path, tmp_path: Path) -> 
         run_folder = tmp_path / engine
         options = ("--dataset", f"folder:{image_folder}", "--run", run_folder, *FAST, "--engine", engine)
         assert thaw("features", *options) == 0
-        assert engine_of(run_folder / "features.h5") == engine
-        with h5py.File(run_folder / "features.h5") as file:
+        assert engine_of(features_of(run_folder)) == engine
+        with h5py.File(features_of(run_folder)) as file:
             values[engine] = file["features/block1_pool"][...]
     error = np.linalg.norm(values["mnn"] - values["keras"], axis=1) / np.linalg.norm(values["keras"], axis=1)
     assert 0 < error.max() < 1e-3
@@ -158,14 +160,14 @@ def test_parts_of_another_engine_are_not_mixed(
         patch.setattr(MNNEngine, "__call__", killed)
         with pytest.raises(KeyboardInterrupt):
             extract.main(Shared(run=tmp_path / "r", dataset=f"folder:{image_folder}", batch_size=8, **settings()))
-    assert list((tmp_path / "r/features.h5.parts").glob("part-*.h5"))
+    assert list((tmp_path / "r/features" / f"{SET}-random.h5.parts").glob("part-*.h5"))
     monkeypatch.setattr("thaw.features.extraction.choice.mnn_version", lambda: None)
     with caplog.at_level(logging.INFO, "thaw"):
         assert thaw("features", *options) == 0
     assert "engine: keras on cpu" in caplog.text
     assert "going on" not in caplog.text
-    assert engine_of(tmp_path / "r/features.h5") == "keras"
-    with h5py.File(tmp_path / "r/features.h5") as file:
+    assert engine_of(features_of(tmp_path / "r")) == "keras"
+    with h5py.File(features_of(tmp_path / "r")) as file:
         assert (file["features/block1_pool"][...].std(axis=1) > 0).all()
 
 
@@ -185,16 +187,18 @@ def test_a_file_by_another_engine_is_refused(image_folder: Path, tmp_path: Path)
 
 @needs_mnn
 def test_the_articles_recipe_trains_on_activations_by_keras(image_folder: Path, tmp_path: Path) -> None:
-    """Where features.h5 is mnn's, the article's recipe makes its own; the tuned one takes what is there."""
+    """Where the feature set is mnn's, the article's recipe makes its own; the tuned one takes what is there."""
     run_folder = tmp_path / "r"
     options = ("--image-size", "32", "--layers", "block5_pool", "--weights", "random", "--device", "cpu")
     assert thaw("features", "--dataset", f"folder:{image_folder}", "--run", run_folder, *options) == 0
     assert thaw("head", "--run", run_folder, "--epochs", 1) == 0
     assert not (run_folder / "activations").exists()
     assert thaw("head", "--run", run_folder, "--epochs", 1, "--recipe", "article", "--name", "article") == 0
-    assert engine_of(run_folder / "features.h5") == "mnn"
-    assert engine_of(run_folder / "activations" / "block5_pool-keras.h5") == "keras"
-    assert read_run_settings(run_folder)["engine"] == "auto"  # type: ignore[index]
+    assert engine_of(features_of(run_folder)) == "mnn"
+    assert engine_of(run_folder / "activations/vgg16-32-block5_pool-random/block5_pool-keras.h5") == "keras"
+    record = read_run(run_folder)
+    assert record is not None
+    assert record.shared(record.first).engine == "auto"
 
 
 def test_the_articles_recipe_takes_features_that_keras_made(image_folder: Path, tmp_path: Path) -> None:
@@ -210,9 +214,9 @@ def test_the_precision_is_recorded_and_not_mixed(
 ) -> None:
     options = ("--dataset", f"folder:{image_folder}", "--run", tmp_path / "r", *FAST, "--device", "cpu")
     assert thaw("features", *options, "--engine-precision", "bfloat16") == 0
-    with h5py.File(tmp_path / "r/features.h5") as file:
+    with h5py.File(features_of(tmp_path / "r")) as file:
         assert (file.attrs["engine"], file.attrs["engine_precision"]) == ("keras", "bfloat16")
-    assert thaw("features", *options, "--engine-precision", "float32") == 1
+    assert thaw("features", *options, "--engine-precision", "float32", "--features", f"{SET}-in-bfloat16-random") == 1
     assert "--engine-precision was bfloat16 and is now float32" in capsys.readouterr().err
 
 
@@ -223,10 +227,11 @@ def test_with_a_kept_verdict_tensorflow_is_not_loaded(image_folder: Path, tmp_pa
         "print(status, *sorted({'keras', 'tensorflow', 'MNN'} & set(sys.modules)))"
     )
     for number, loaded in enumerate(("0 MNN keras tensorflow", "0 MNN")):
-        options = ("--dataset", f"folder:{image_folder}", "--run", tmp_path / f"{number}", *FAST, "--device", "cpu")
+        folder = tmp_path / f"{number}" / "r"  # with no run beside it to take the rows from
+        options = ("--dataset", f"folder:{image_folder}", "--run", folder, *FAST, "--device", "cpu")
         command = [sys.executable, "-c", code, "features", *map(str, options), "--batch-size", "7"]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-        assert done.stdout.splitlines() == [str(tmp_path / f"{number}/features.h5"), loaded]
+        assert done.stdout.splitlines() == [str(features_of(folder)), loaded]
 
 
 @pytest.fixture

@@ -14,10 +14,13 @@ from thaw.models.selection.learning_curve import PowerLaw
 from thaw.pipeline.advice.forecast import interval
 from thaw.pipeline.advice.sample import Survey
 from thaw.pipeline.cli import run
+from thaw.pipeline.comparison.advice_outcome import matches
 from thaw.pipeline.config import Shared
 from thaw.pipeline.run.advice_json import Advice, read_advice
+from thaw.pipeline.run.feature_sets import with_feature_set
 from thaw.pipeline.run.report_json import read_report
-from thaw.pipeline.run.run_json import with_run_settings
+
+from tests.builders.features import copy_run, features_of
 
 FAST = ["--image-size", "32", "--weights", "random", "--layers", "block4_pool,block5_pool"]
 
@@ -42,7 +45,7 @@ def advice(advised: Path) -> Advice:
 
 def test_the_run_is_left_with_its_features_and_without_samples(advised: Path) -> None:
     assert {path.name for path in advised.iterdir() if not path.name.startswith(".")} == {
-        *("run.json", "split.csv", "features.h5", "advice.json", "chance"),
+        *("run.json", "split.csv", "features", "advice.json", "chance"),
     }
 
 
@@ -52,7 +55,7 @@ def test_the_file_has_the_fields_of_the_contract(advised: Path) -> None:
         content
     )
     assert {
-        *("strategy", "image_size", "layer", "pooling", "transform", "command"),
+        *("strategy", "features", "backbone", "image_size", "layer", "pooling", "transform", "command"),
         *("accuracy", "accuracy_interval", "minutes"),
     } <= set(content["recommended"])
     assert {"cell", "strategy", "agrees"} <= set(content["rule_of_thumb"])
@@ -82,20 +85,17 @@ def test_the_recommended_command_runs_and_its_accuracy_is_in_the_report(advised:
     assert words[0] == "thaw"
     assert thaw(*words[1:]) == 0
     options = dict(zip(words[2::2], words[3::2], strict=True))
-    name = options.get("--name", advice.recommended.strategy)
-    report = read_report(Path(options["--run"]) / name / "report.json")
-    assert report.strategy == advice.recommended.strategy
+    [path] = (path for path in advised.glob("*/report.json") if path.parent.name != "chance")
+    assert options["--run"] == str(advised)
+    assert matches(advice.recommended, read_report(path))
 
 
 def test_wrong_test_labels_change_no_advice(
     advised: Path, advice: Advice, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The test split chooses nothing; and a second call measures the same."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for name in ("run.json", "split.csv", "features.h5"):
-        (folder / name).write_bytes((advised / name).read_bytes())
-    with h5py.File(folder / "features.h5", "r+") as file:
+    folder = copy_run(advised, tmp_path / "run", "run.json", "split.csv", "features")
+    with h5py.File(features_of(folder), "r+") as file:
         labels = file["labels"][...]
         test = file["split"][...] == 2
         labels[test] = (labels[test] + 1) % 3
@@ -123,8 +123,8 @@ def accuracies(advice: Advice) -> list[object]:
 
 
 def test_samples_hold_the_values_of_the_runs_own_features(advised: Path) -> None:
-    settings = with_run_settings(Shared(run=advised))
-    with FeatureFile(advised / "features.h5") as features:
+    settings = with_feature_set(Shared(run=advised))
+    with FeatureFile(features_of(advised)) as features:
         survey = Survey(settings, features)
         rows = survey.order[:20]
         assert (features.split[rows] != 2).all()
@@ -147,7 +147,7 @@ def test_intervals_are_no_wider_than_promised(advised: Path, num_test: int, wide
     class Features:
         split = np.full(num_test, 2)
 
-    survey = Survey(with_run_settings(Shared(run=advised)), Features())  # type: ignore[arg-type]
+    survey = Survey(with_feature_set(Shared(run=advised)), Features())  # type: ignore[arg-type]
     low, high = interval(survey, 0.5, 0.02)
     assert 0 < high - low <= 2 * widest + 1e-9
     assert interval(survey, 1.0, 0.0)[1] == 1.0

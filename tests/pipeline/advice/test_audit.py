@@ -18,6 +18,8 @@ from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction import extract
 from thaw.pipeline.run.advice_json import PreprocessingCheck
 
+from tests.builders.features import features_of
+
 pytestmark = pytest.mark.weights
 SIDE = 32
 
@@ -84,7 +86,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
 
 
 def audited(settings: Shared) -> Any:
-    with FeatureFile(settings.run_folder / "features.h5") as features:
+    with FeatureFile(features_of(settings.run_folder)) as features:
         return audit(settings, features, load_dataset(settings.dataset))
 
 
@@ -120,7 +122,7 @@ def test_classes_are_counted(planted: Planted) -> None:
 
 
 def test_labels_are_doubted_by_their_probabilities(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
-    with FeatureFile(planted.settings.run_folder / "features.h5") as features:
+    with FeatureFile(features_of(planted.settings.run_folder)) as features:
         rows = np.flatnonzero(features.split != 2)
         probabilities = np.full((len(rows), 3), 0.05)
         probabilities[np.arange(len(rows)), features.labels[rows]] = 0.9
@@ -135,7 +137,7 @@ def test_labels_are_doubted_by_their_probabilities(planted: Planted, monkeypatch
 
 
 def test_labels_are_doubted_by_a_probe_of_rows_that_are_not_test(planted: Planted) -> None:
-    with FeatureFile(planted.settings.run_folder / "features.h5") as features:
+    with FeatureFile(features_of(planted.settings.run_folder)) as features:
         right = features.labels.copy()
         swapped = np.random.default_rng(1).choice(np.flatnonzero(features.split == 0), 6, replace=False)
         features.labels[swapped] = (features.labels[swapped] + 1) % 3
@@ -148,7 +150,7 @@ def test_labels_are_doubted_by_a_probe_of_rows_that_are_not_test(planted: Plante
 
 def test_rows_that_labels_are_doubted_among(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thaw.pipeline.advice.audit.MAX_ROWS", 60)
-    with FeatureFile(planted.settings.run_folder / "features.h5") as features:
+    with FeatureFile(features_of(planted.settings.run_folder)) as features:
         rows, probabilities = probe_labels(planted.settings, features)
         assert (features.split[rows] != 2).all()
         assert np.bincount(features.labels[rows]).tolist() == [20, 20, 20]
@@ -162,7 +164,7 @@ def test_images_that_are_gone_are_named(planted: Planted, tmp_path: Path) -> Non
         (tmp_path / split / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / split / name / "00.png").write_bytes(as_png(random_image(np.random.default_rng(0), 1)))
     other = planted.settings.model_copy(update={"dataset": f"folder:{tmp_path}"})
-    path = planted.settings.run_folder / "features.h5"
+    path = features_of(planted.settings.run_folder)
     with pytest.raises(InputError) as caught:
         audited(other)
     assert str(caught.value) == (
@@ -173,7 +175,7 @@ def test_images_that_are_gone_are_named(planted: Planted, tmp_path: Path) -> Non
 
 def checked(settings: Shared, **others: str) -> PreprocessingCheck | None:
     changed = settings.model_copy(update=others)
-    with FeatureFile(settings.run_folder / "features.h5") as features:
+    with FeatureFile(features_of(settings.run_folder)) as features:
         return compare_preprocessing(changed, features, load_dataset(settings.dataset))
 
 

@@ -1,18 +1,16 @@
 """How good the advice was, on made-up advice; `advice` is what the tests of the page take too."""
 
 import io
-from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from thaw.pipeline.advice.tables import show
-from thaw.pipeline.comparison.advice_outcome import Made, all_made, judge, matches, run_of, sentence
+from thaw.pipeline.comparison.advice_outcome import judge, matches, sentence
 from thaw.pipeline.run.advice_json import Candidate
 
 from tests.builders.advice import advice, candidate, report
-from tests.builders.results import add
 
 
 def one(**changed: Any) -> Candidate:
@@ -34,36 +32,26 @@ LOGREG = {"strategy": "logreg", "layer": "block4_pool", "hyperparameters": {"tra
 
 
 @pytest.mark.parametrize(
-    ("command", "run"),
-    [("thaw svm --run=runs/animals-96", "animals-96"), ("make svm RUN='my runs/a b'", "a b"),
-     ("thaw svm --run runs/x --layer auto", "x"), ("make svm", ""), ("make svm RUN='open", ""),
-     ("make svm --run", "")],
+    ("changed", "alike"),
+    [({}, True), ({"features": "vgg16-96"}, False), ({"layer": "block5_pool"}, False),
+     ({"strategy": "svm"}, False), ({"hyperparameters": {"transform": "sqrt"}}, False)],
 )  # fmt: skip
-def test_the_run_of_an_advised_command(command: str, run: str) -> None:
-    assert run_of(one(command=command)) == run
-
-
-@pytest.mark.parametrize(
-    ("changed", "run", "alike"),
-    [({}, "animals", True), ({}, "animals-96", False), ({"layer": "block5_pool"}, "animals", False),
-     ({"strategy": "svm"}, "animals", False), ({"hyperparameters": {"transform": "sqrt"}}, "animals", False)],
-)  # fmt: skip
-def test_a_report_is_the_advised_one_by_run_strategy_layer_and_transform(
-    changed: dict[str, Any], run: str, alike: bool
+def test_a_report_is_the_advised_one_by_feature_set_strategy_layer_and_transform(
+    changed: dict[str, Any], alike: bool
 ) -> None:
-    assert matches(one(), Made(report("logreg", [1], **{**LOGREG, **changed}), run)) is alike
+    assert matches(one(), report("logreg", [1], **{**LOGREG, **changed})) is alike
 
 
 def test_fine_tuning_is_the_advised_one_by_its_first_trained_layer() -> None:
     tuned = report("finetune", [1], strategy="finetune", layer="block5_conv1", hyperparameters={"transform": "sqrt"})
     advised = candidate("finetune", layer="block5_conv1")
-    assert matches(Candidate.model_validate(advised), Made(tuned, "animals"))
-    assert not matches(Candidate.model_validate(advised | {"layer": "block4_conv1"}), Made(tuned, "animals"))
+    assert matches(Candidate.model_validate(advised), tuned)
+    assert not matches(Candidate.model_validate(advised | {"layer": "block4_conv1"}), tuned)
 
 
 def test_measured_inside_the_interval_and_the_distance_to_the_best() -> None:
     best, measured = report("svm", [1], strategy="svm"), report("logreg", [1, 2, 3], **LOGREG)
-    judged = judge(one(), [Made(best, "animals"), Made(measured, "animals")], best)
+    judged = judge(one(), [best, measured])
     assert judged.report == measured
     assert judged.inside is True
     assert judged.behind == pytest.approx(2 / 60)
@@ -75,44 +63,28 @@ def test_measured_inside_the_interval_and_the_distance_to_the_best() -> None:
 
 def test_measured_outside_the_interval_and_the_best_itself() -> None:
     best = report("logreg", [], **LOGREG)
-    judged = judge(one(), [Made(best, "animals")], best)
+    judged = judge(one(), [best])
     assert judged.inside is False
     assert "outside the expected interval; the best of this run;" in sentence(judged, best)
 
 
-def test_level_with_the_best_and_ahead_of_it() -> None:
+def test_level_with_the_best() -> None:
     best = report("svm", [1], strategy="svm")
-    level = judge(one(), [Made(report("logreg", [2], **LOGREG), "animals")], best)
+    level = judge(one(), [best, report("logreg", [2], **LOGREG)])
     assert "; level with the best, svm; " in sentence(level, best)
-    ahead = judge(one(), [Made(report("logreg", [], **LOGREG), "animals")], best)
-    assert "; 1.7 points ahead of the best of this run, svm; " in sentence(ahead, best)
 
 
 def test_of_two_alike_the_report_named_like_its_strategy_counts() -> None:
     named, plain = report("again", [], **LOGREG), report("logreg", [1], **LOGREG)
-    judged = judge(one(), [Made(named, "animals"), Made(plain, "animals")], named)
+    judged = judge(one(), [named, plain])
     assert judged.report == plain
 
 
 def test_advice_that_was_not_followed_has_the_command_to_type() -> None:
     best = report("svm", [1], strategy="svm")
-    judged = judge(one(), [Made(best, "animals")], best)
+    judged = judge(one(), [best])
     assert judged == (one(), None, None, None)
     assert sentence(judged, best).endswith("; it has not run yet: thaw logreg --run=runs/animals --layer=block4_pool")
-
-
-def test_an_advised_run_beside_this_one_is_looked_into(tmp_path: Path) -> None:
-    run, other = tmp_path / "animals", tmp_path / "animals-96"
-    advised = candidate(run="somewhere/animals-96", image_size=96)
-    given = advice(candidates=[advised], recommended=advised)
-    run.mkdir()
-    add(other, "logreg", [1, 2], **LOGREG)
-    add(other, "old", [1, 2], **LOGREG, split_sha256="d" * 64)
-    made = all_made(run, [report("svm", [1])], given)
-    assert [(one.report.name, one.run) for one in made] == [("svm", "animals"), ("logreg", "animals-96")]
-    assert judge(given.recommended, made, made[0].report).report == made[1].report
-    (other / "logreg" / "report.json").write_text("{", encoding="utf-8")
-    assert len(all_made(run, [report("svm", [1])], given)) == 1
 
 
 def test_joined_layers_fit_a_terminal_of_80_columns() -> None:

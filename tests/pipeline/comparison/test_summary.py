@@ -19,7 +19,8 @@ def strategy(name: str, num_wrong: int, num_test: int, seconds: float | None = 6
     called = np.where(right, labels, 1 - labels)
     probabilities = np.where(np.eye(2, dtype=bool)[called], 0.9, 0.1)
     content: dict[str, Any] = {
-        "name": name, "strategy": name, "dataset": "d", "backbone": None, "layer": None, "class_names": CLASSES,
+        "name": name, "strategy": name, "dataset": "d", "features": None, "backbone": None,
+            "image_size": None, "layer": None, "class_names": CLASSES,
         **evaluate(labels, probabilities, CLASSES), "num_train": 9, "num_validation": 1, "num_test": num_test,
         "hyperparameters": {}, "seconds": {"features": None, "fit": seconds, "predict": None},
         "peak_memory_mb": None, "model_bytes": None, "split_sha256": "a" * 64, "features_sha256": None,

@@ -1,7 +1,6 @@
 """Which features a model's nearest training images are searched in, and what is said where there are none."""
 
 import logging
-import shutil
 from pathlib import Path
 
 import h5py
@@ -12,6 +11,9 @@ from thaw.features.images.decode import decode
 from thaw.pipeline.cli import run
 from thaw.pipeline.inference.classifier import Classifier, load_classifier
 from thaw.pipeline.inference.similar_images import open_nearest
+from thaw.pipeline.run.run_json import features_path
+
+from tests.builders.features import copy_run, features_of
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +24,7 @@ def linear(pictures_run: Path) -> Classifier:
 @pytest.fixture
 def copied(pictures_run: Path, tmp_path: Path) -> Path:
     """The run without its models, to be changed."""
-    for name in ("run.json", "features.h5"):
-        shutil.copy(pictures_run / name, tmp_path)
-    return tmp_path
+    return copy_run(pictures_run, tmp_path, "run.json", "features")
 
 
 def activations(classifier: Classifier, path: Path) -> np.ndarray:
@@ -35,7 +35,7 @@ def activations(classifier: Classifier, path: Path) -> np.ndarray:
 def test_a_training_image_is_nearest_to_itself(linear: Classifier, pictures_run: Path, image_folder: Path) -> None:
     nearest = open_nearest(pictures_run, linear)
     assert nearest is not None
-    with h5py.File(pictures_run / "features.h5") as file:
+    with h5py.File(features_of(pictures_run)) as file:
         name = file["ids"][...][file["split"][...] == 0][0].decode()
     found = nearest.find(activations(linear, image_folder / name), 3)
     assert [len(row) for row in found] == [3]
@@ -71,7 +71,7 @@ def test_a_network_has_no_nearest_images_if_its_layer_is_not_stored(
 def test_features_made_otherwise_are_not_searched(
     linear: Classifier, copied: Path, caplog: pytest.LogCaptureFixture, attribute: str, value: object
 ) -> None:
-    with h5py.File(copied / "features.h5", "a") as file:
+    with h5py.File(features_of(copied), "a") as file:
         file.attrs[attribute] = value
     caplog.set_level(logging.INFO, "thaw")
     assert open_nearest(copied, linear) is None
@@ -81,7 +81,7 @@ def test_features_made_otherwise_are_not_searched(
 def test_a_run_without_features_has_none(linear: Classifier, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "thaw")
     assert open_nearest(tmp_path, linear) is None
-    assert f"no nearest training images: {tmp_path} has no features.h5" in caplog.text
+    assert f"no nearest training images: {features_path(tmp_path, str(linear.report.features))} is gone" in caplog.text
 
 
 def test_images_that_are_gone_are_named_without_a_thumbnail(

@@ -227,7 +227,7 @@ def test_equal_accuracies_are_ordered_by_log_loss_then_name(tmp_path: Path) -> N
 
 def test_folders_without_a_report_are_ignored(run: Path) -> None:
     (run / "half-done").mkdir()
-    (run / "features.h5.parts").mkdir()
+    (run / "features" / "vgg16-48.h5.parts").mkdir(parents=True)
     (run / ".svm.tmp").mkdir()
     (run / ".svm.tmp" / "report.json").write_text("{", encoding="utf-8")
     (run / "report.json").write_text("{", encoding="utf-8")

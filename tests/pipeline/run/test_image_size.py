@@ -1,4 +1,4 @@
-"""A new run takes the image size that suits its images; a run that is there keeps its own."""
+"""A new feature set takes the image size that suits its images; a set that is there keeps its own."""
 
 import json
 import logging
@@ -10,8 +10,7 @@ from PIL import Image
 
 from thaw.pipeline.cli import run
 from thaw.pipeline.config import Shared
-from thaw.pipeline.run.image_size import with_image_size
-from thaw.pipeline.run.run_json import with_run_settings
+from thaw.pipeline.run.feature_sets import with_feature_set
 
 FAST = ("--weights", "random", "--layers", "block2_pool", "--pooling", "avg", "--engine", "keras")
 
@@ -28,41 +27,41 @@ def photographs(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def sizes_of(settings: Shared) -> int:
-    return with_image_size(settings).image_size
+def size_of(settings: Shared) -> int:
+    return with_feature_set(settings).image_size
 
 
 def test_the_median_of_the_shorter_sides_decides(photographs: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "thaw"):
-        assert sizes_of(Shared(dataset=f"folder:{photographs}")) == 96
+        assert size_of(Shared(dataset=f"folder:{photographs}")) == 96
     assert caplog.messages == [
         "96 pixels: the images' shorter sides have a median of 70 (--image-size takes another size)"
     ]
 
 
-def test_digits_stay_at_48() -> None:
-    assert sizes_of(Shared()) == 48
+def test_digits_stay_at_48(tmp_path: Path) -> None:
+    assert size_of(Shared(run=tmp_path)) == 48
 
 
 def test_what_the_user_names_is_taken(photographs: Path) -> None:
-    assert sizes_of(Shared(dataset=f"folder:{photographs}", image_size=32)) == 32
-    assert sizes_of(Shared(dataset=f"folder:{photographs}", image_size="auto")) == 96  # type: ignore[arg-type]
-    assert sizes_of(Shared(dataset=f"folder:{photographs}", resize="article", normalize="article")) == 48
+    assert size_of(Shared(dataset=f"folder:{photographs}", image_size=32)) == 32
+    assert size_of(Shared(dataset=f"folder:{photographs}", image_size="auto")) == 96  # type: ignore[arg-type]
+    assert size_of(Shared(dataset=f"folder:{photographs}", resize="article", normalize="article")) == 48
 
 
 def test_images_that_cannot_be_read_do_not_count(photographs: Path) -> None:
     (photographs / "a" / "torn.png").write_bytes(b"no image")
-    assert sizes_of(Shared(dataset=f"folder:{photographs}")) == 96
+    assert size_of(Shared(dataset=f"folder:{photographs}")) == 96
     for path in photographs.glob("*/*.png"):
         path.write_bytes(b"no image")
-    assert sizes_of(Shared(dataset=f"folder:{photographs}")) == 48
+    assert size_of(Shared(dataset=f"folder:{photographs}")) == 48
 
 
-def test_a_run_keeps_the_size_that_it_began_with(photographs: Path, tmp_path: Path) -> None:
+def test_a_run_keeps_the_size_that_it_chose_for_a_network(photographs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert run(["features", "--dataset", f"folder:{photographs}", "--run", str(folder), *FAST]) == 0
-    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["image_size"] == 96
-    stored = with_run_settings(Shared(run=folder))
-    assert with_image_size(stored) == stored
+    [name] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["feature_sets"]
+    assert name == "vgg16-96-block2_pool-avg-keras-random"
+    assert size_of(Shared(run=folder)) == 96
     assert run(["features", "--run", str(folder), "--image-size", "auto"]) == 0
-    assert run(["features", "--run", str(folder), "--image-size", "64"]) == 1
+    assert [path.stem for path in folder.glob("features/*.h5")] == [name]

@@ -1,11 +1,15 @@
+"""run.json: the run's own settings, and those of each of its feature sets."""
+
 import json
 from pathlib import Path
 
 import pytest
 
 from thaw.features.errors import InputError
-from thaw.pipeline.config import RUN_FIELDS, Finetune, Linear, Neural, Shared
-from thaw.pipeline.run.run_json import read_run_settings, shared_settings, with_run_settings, write_run_settings
+from thaw.pipeline.config import RUN_FIELDS, SET_FIELDS, Neural, Shared
+from thaw.pipeline.run.run_json import check_agrees, read_run, shared_settings, write_run
+
+from tests.builders.results import refusal
 
 
 @pytest.mark.parametrize(
@@ -22,95 +26,95 @@ def test_the_run_is_named_after_the_data(dataset: str, expected: str) -> None:
     assert Shared(dataset=dataset).run_folder == Path(expected)
 
 
-def test_later_stages_need_no_repetition(tmp_path: Path) -> None:
-    write_run_settings(Shared(run=tmp_path, dataset="npz:x.npz", image_size=64, layers="block3_pool"))
-    settings = with_run_settings(Linear(run=tmp_path, layer="block3_pool"))
-    assert (settings.image_size, settings.layers, settings.layer) == (64, "block3_pool", "block3_pool")
-    assert settings.dataset == f"npz:{Path('x.npz').absolute()}"
+def test_the_run_file_holds_the_run_and_each_of_its_feature_sets(tmp_path: Path) -> None:
+    write_run(Shared(run=tmp_path))
+    write_run(Shared(run=tmp_path, backbone="efficientnet_lite1", batch_size=16))
+    content = json.loads((tmp_path / "run.json").read_text())
+    assert list(content) == [*RUN_FIELDS, "skip_bad", "max_pixels", "feature_sets"]
+    assert list(content["feature_sets"]) == ["vgg16-48", "efficientnet_lite1-240"]
+    own = content["feature_sets"]["efficientnet_lite1-240"]
+    assert list(own) == [*SET_FIELDS, "batch_size"]
+    assert (own["image_size"], own["pooling"], own["batch_size"]) == (240, "avg", 16)
 
 
-def test_repeating_the_same_settings_is_no_contradiction(tmp_path: Path) -> None:
-    write_run_settings(Shared(run=tmp_path, dataset="npz:x.npz", image_size=64))
-    assert with_run_settings(Shared(run=tmp_path, dataset="npz:x.npz", image_size=64)).image_size == 64
+def test_what_was_written_is_read_back_as_settings(tmp_path: Path) -> None:
+    settings = Shared(run=tmp_path, dataset="npz:x.npz", image_size=64, layers="block3_pool", features="mine")
+    write_run(settings)
+    record = read_run(tmp_path)
+    assert record is not None
+    assert record.shared("mine").model_copy(update={"run": tmp_path}) == settings
 
 
-def test_a_contradiction_says_what_differs_and_what_to_type(tmp_path: Path) -> None:
+def test_writing_a_set_again_changes_nothing_but_what_may_change(tmp_path: Path) -> None:
+    write_run(Shared(run=tmp_path))
+    before = (tmp_path / "run.json").stat().st_mtime_ns
+    write_run(Shared(run=tmp_path))
+    assert (tmp_path / "run.json").stat().st_mtime_ns == before
+    write_run(Shared(run=tmp_path, batch_size=8, skip_bad=True))
+    content = json.loads((tmp_path / "run.json").read_text())
+    assert (content["skip_bad"], content["feature_sets"]["vgg16-48"]["batch_size"]) == (True, 8)
+
+
+def test_random_weights_are_the_first_set_only_of_a_run_without_others(tmp_path: Path) -> None:
+    write_run(Shared(run=tmp_path, weights="random"))
+    record = read_run(tmp_path)
+    assert record is not None
+    assert (record.first, record.usable) == ("vgg16-48-random", ["vgg16-48-random"])
+    write_run(Shared(run=tmp_path, image_size=64))
+    record = read_run(tmp_path)
+    assert record is not None
+    assert (record.first, record.usable) == ("vgg16-64", ["vgg16-64"])
+
+
+def test_a_contradiction_of_the_run_says_what_differs_and_what_to_type(tmp_path: Path) -> None:
     run = tmp_path / "flowers"
     run.mkdir()
-    write_run_settings(Shared(run=run, image_size=48))
-    with pytest.raises(InputError) as error:
-        with_run_settings(Shared(run=run, image_size=64, resize="area"))
-    assert str(error.value) == (
-        f"{run} was made with other settings: --image-size was 48 and is now 64; --resize was bilinear and is now "
-        f"area. Leave the option out to continue with the run's, or start another run: --run {run}-2"
+    write_run(Shared(run=run))
+    other = Shared(run=run, seed=3, dataset="elpv")
+    check_agrees(other, read_run(run), {"image_size"})
+    assert refusal(check_agrees, other, read_run(run), {"seed", "dataset"}) == (
+        f"{run} was made with other settings: --dataset was digits and is now elpv; --seed was 0 and is now 3. Leave "
+        f"the option out to continue with the run's, or start another run: --run {run}-2"
     )
 
 
-def test_another_aspect_than_the_runs_is_refused_with_the_usual_line(tmp_path: Path) -> None:
-    write_run_settings(Shared(run=tmp_path))
-    assert with_run_settings(Shared(run=tmp_path)).aspect == "squash"
-    with pytest.raises(InputError) as error:
-        with_run_settings(Shared(run=tmp_path, aspect="crop"))
-    assert str(error.value) == (
-        f"{tmp_path} was made with other settings: --aspect was squash and is now crop. Leave the option out to "
-        f"continue with the run's, or start another run: --run {tmp_path}-2"
+def test_the_name_of_a_feature_set_that_has_other_settings_is_refused(tmp_path: Path) -> None:
+    write_run(Shared(run=tmp_path, features="mine"))
+    other = Shared(run=tmp_path, features="mine", image_size=64, resize="area")
+    assert refusal(check_agrees, other, read_run(tmp_path), SET_FIELDS) == (
+        f"--features mine of {tmp_path} was made with other settings: --image-size was 48 and is now 64; --resize was "
+        "bilinear and is now area. Leave the option out to take what is there, or name a new feature set by --features"
     )
 
 
-def test_a_new_run_takes_the_command_line(tmp_path: Path) -> None:
-    settings = with_run_settings(Shared(run=tmp_path / "new", image_size=64))
-    assert (settings.image_size, settings.run) == (64, tmp_path / "new")
-
-
-@pytest.mark.parametrize("content", ["{", "[]", '{"image_size": "large"}', "{}"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("{", "[]", '{"image_size": "large"}', "{}", '{"feature_sets": []}'),
+        '{"dataset": "digits", "data": null, "target": null, "seed": 0, "skip_bad": false, "max_pixels": 9, '
+        '"feature_sets": {"x": {}}}',
+    ],
+)
 def test_a_damaged_run_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(InputError, match=r"run.json is damaged .*; remove it and type the first command of the run"):
-        read_run_settings(tmp_path)
+        read_run(tmp_path)
 
 
-def test_the_run_file_holds_every_shared_setting(tmp_path: Path) -> None:
-    write_run_settings(Shared(run=tmp_path))
-    assert set(json.loads((tmp_path / "run.json").read_text())) == set(RUN_FIELDS)
-
-
-def test_what_follows_from_the_network_is_the_runs(tmp_path: Path) -> None:
-    """The command line says neither the network nor where fine-tuning begins."""
-    run = tmp_path / "run"
-    run.mkdir()
-    write_run_settings(Shared(run=run, backbone="inceptionv3"))
-    settings = with_run_settings(Finetune(run=run))
-    assert (settings.backbone, settings.unfreeze_from) == ("inceptionv3", "mixed8")
-    assert (settings.image_size, settings.normalize, settings.layers) == (75, "tf", "mixed7,mixed10")
-    with pytest.raises(InputError, match="--backbone was inceptionv3 and is now resnet50. Leave the option out"):
-        with_run_settings(Finetune(run=run, backbone="resnet50"))
+def test_a_run_of_the_former_form_is_refused_with_one_line(tmp_path: Path) -> None:
+    flat = {"dataset": "digits", "seed": 0, "backbone": "vgg16", "image_size": 48}
+    (tmp_path / "run.json").write_text(json.dumps(flat))
+    assert refusal(read_run, tmp_path) == (
+        f"{tmp_path / 'run.json'} is of a run without feature sets, which a former version made; begin another run "
+        f"with --run {tmp_path}-2"
+    )
 
 
 @pytest.mark.parametrize(("given", "expected"), [({"batch_size": 128}, 128), ({}, None)])
 def test_the_batch_of_a_training_is_another_than_the_batch_of_the_extraction(
     tmp_path: Path, given: dict[str, int], expected: int | None
 ) -> None:
-    write_run_settings(Shared(run=tmp_path, batch_size=16))
-    settings = with_run_settings(Neural.model_validate({"run": tmp_path, **given}))
+    write_run(Shared(run=tmp_path, batch_size=16))
+    settings = Neural.model_validate({"run": tmp_path, "features": "vgg16-48", **given})
     assert settings.training_batch_size == expected
     assert shared_settings(settings).batch_size == 16
-
-
-def test_the_run_file_of_the_defaults_is_as_it_always_was(tmp_path: Path) -> None:
-    write_run_settings(Shared(run=tmp_path))
-    content = json.loads((tmp_path / "run.json").read_text())
-    assert list(content) == list(RUN_FIELDS)
-    assert [content[name] for name in ("backbone", "image_size", "normalize", "layers")] == [
-        *("vgg16", 48, "caffe", "block4_pool,block5_pool")
-    ]
-
-
-def test_auto_pooling_is_what_the_runs_network_makes_of_it(tmp_path: Path) -> None:
-    """A later command that says `auto` too, without naming the network, means the run's own."""
-    write_run_settings(Shared(run=tmp_path, backbone="efficientnet_lite1"))
-    assert [json.loads((tmp_path / "run.json").read_text())[name] for name in ("image_size", "pooling")] == [240, "avg"]
-    assert with_run_settings(Linear(run=tmp_path)).pooling == "avg"
-    assert with_run_settings(Linear(run=tmp_path, pooling="auto")).pooling == "avg"
-    with pytest.raises(InputError, match="--pooling was avg and is now max"):
-        with_run_settings(Linear(run=tmp_path, pooling="max"))
-    assert (Shared().pooling, Shared(backbone="efficientnet_lite0", pooling="grid2").pooling) == ("auto", "grid2")

@@ -11,6 +11,8 @@ from thaw.features.datasets.listing import ImageArrays
 from thaw.features.errors import InputError
 from thaw.pipeline.run import split_csv
 
+from tests.builders.features import features_of
+
 
 def dataset(labels: list[int], given_split: list[str] | None = None, groups: list[str] | None = None) -> Dataset:
     return Dataset(
@@ -105,7 +107,9 @@ def test_names_with_commas_quotes_and_line_breaks_survive(tmp_path: Path) -> Non
 
 def test_images_that_changed_since_are_refused(tmp_path: Path) -> None:
     split_csv.main(tmp_path, dataset([0, 1] * 50), 0)
-    (tmp_path / "features.h5").touch()
+    path = features_of(tmp_path)
+    path.parent.mkdir()
+    path.touch()
     with pytest.raises(InputError) as error:
         split_csv.main(tmp_path, dataset([0, 1] * 51), 0)
     path = tmp_path / "split.csv"

@@ -11,6 +11,8 @@ from thaw.models.linear import SoftmaxRegression
 from thaw.pipeline.cli import run
 from thaw.pipeline.run.report_json import read_report
 
+from tests.builders.features import features_of
+
 FAST = ["--image-size", "32", "--weights", "random", "--layers", "block2_pool,block3_pool", "--pooling", "avg"]
 
 
@@ -69,7 +71,7 @@ def test_features_that_do_not_fit_are_read_from_the_file(
 
 
 def test_an_estimator_fits_to_rows_of_the_file(started: Path) -> None:
-    with FeatureFile(started / "features.h5") as features:
+    with FeatureFile(features_of(started)) as features:
         mask = features.split != 2
         rows = FeatureRows(features, ["block3_pool", "block2_pool"], mask)
         block = features.read(["block3_pool", "block2_pool"], mask)

@@ -25,7 +25,10 @@ from thaw.pipeline.report.html.explanations import explain
 from thaw.pipeline.run.report_json import Report, read_report
 from thaw.pipeline.thumbnails import Pictures
 
+from tests.builders.features import copy_run, features_of
+
 ROOT = Path(__file__).resolve().parents[3]
+SET = "vgg16-32-random"
 FAST = ["--image-size", "32", "--weights", "random", "--layers", "block4_pool,block5_pool"]
 
 
@@ -79,7 +82,7 @@ def test_the_neural_strategies_join_the_comparison(started: Path, capsys: pytest
 
 def test_reports_say_what_was_trained_on_what(started: Path) -> None:
     head, finetune, scratch = (report_of(started, name) for name in ("head", "finetune", "scratch"))
-    with FeatureFile(started / "features.h5") as features:
+    with FeatureFile(features_of(started)) as features:
         assert head.features_sha256 == finetune.features_sha256 == features.attributes["values_sha256"]
     assert (head.layer, finetune.layer, scratch.layer) == ("block5_pool", "block5_conv1", "block1_conv1")
     assert finetune.hyperparameters["inputs"] == "cached activations of block4_pool"
@@ -98,7 +101,7 @@ def test_fine_tuning_takes_over_the_logistic_regression(started: Path) -> None:
 def test_the_saved_network_gives_the_predictions(started: Path) -> None:
     model, architecture, record = saved_network.load(started / "finetune" / "model.json")
     assert architecture.input_layer == "block4_pool"
-    with FeatureFile(started / "features.h5") as features:
+    with FeatureFile(features_of(started)) as features:
         rows = features.read(["block4_pool"], features.split == 2).reshape(-1, *architecture.input_shape)
     received = predict(model, iter([rows]))
     expected = rows_of(started / "finetune" / "predictions.csv")
@@ -174,13 +177,13 @@ def test_finding_a_rate_changes_nothing_that_follows(started: Path, caplog: pyte
 
 def test_flipped_images_are_cached_as_a_second_view(started: Path) -> None:
     assert thaw("head", "--run", started, "--epochs", 2, "--augment", "flip", "--name", "flipped") == 0
-    assert (started / "activations" / "block5_pool-flip.h5").is_file()
+    assert (started / "activations" / SET / "block5_pool-flip.h5").is_file()
     chosen = report_of(started, "flipped").hyperparameters
     assert chosen["inputs"] == "cached activations of block5_pool, of the images and their mirrors"
     assert chosen["views_averaged"] == 2
     with (
-        FeatureFile(started / "features.h5") as plain,
-        FeatureFile(started / "activations/block5_pool-flip.h5") as flipped,
+        FeatureFile(features_of(started)) as plain,
+        FeatureFile(started / "activations" / SET / "block5_pool-flip.h5") as flipped,
     ):
         assert plain.ids == flipped.ids
         everything = np.ones(len(plain.ids), bool)
@@ -213,9 +216,9 @@ def test_mixed_precision(started: Path) -> None:
 def test_a_layer_that_the_run_lacks_is_cached_by_itself(started: Path) -> None:
     arguments = ("--epochs", 1, "--unfreeze-from", "block5_conv3", "--name", "late", "--class-weight", "balanced")
     assert thaw("finetune", "--run", started, *arguments) == 0
-    with FeatureFile(started / "activations" / "block5_conv2.h5") as file:
+    with FeatureFile(started / "activations" / SET / "block5_conv2.h5") as file:
         assert file.layers == {"block5_conv2": (72, 2, 2, 512)}
-    with FeatureFile(started / "features.h5") as features:  # which the probe is fitted to
+    with FeatureFile(features_of(started)) as features:  # which the probe is fitted to
         seconds = [float(each.attributes["seconds"]) for each in (file, features)]
     assert report_of(started, "late").seconds.features == pytest.approx(sum(seconds))
     probe: Any = report_of(started, "late").hyperparameters["probe"]
@@ -263,8 +266,8 @@ def test_bad_input(started: Path, capsys: pytest.CaptureFixture[str]) -> None:
         capsys, "finetune", "--run", started, "--memory", 50, "--probe-layer", "none"
     )
     assert fails(capsys, "finetune", "--run", started, "--probe-layer", "block3_pool") == (
-        "error: --probe-layer block3_pool: expected one of block4_pool, block5_pool, the layers of features.h5 from "
-        "block4_pool on; or type --probe-layer none"
+        "error: --probe-layer block3_pool: expected one of block4_pool, block5_pool, the layers of the feature set "
+        "from block4_pool on; or type --probe-layer none"
     )
     assert fails(capsys, "head", "--run", started, "--name", "svm") == (
         "error: --name svm is the strategy svm's own; choose another, for example head-2"
@@ -299,12 +302,12 @@ def test_images_that_are_not_those_of_the_features_any_more(
     assert thaw("features", "--dataset", f"folder:{pictures}", "--run", folder, *options) == 0
     next((pictures / "grass").iterdir()).unlink()
     said = fails(capsys, "scratch", "--run", folder, "--epochs", 1)
-    assert f"holds other images than {folder / 'features.h5'} was made from; put them back, or remove" in said
+    assert f"holds other images than {features_of(folder)} was made from; put them back, or remove" in said
 
 
 def test_cached_activations_of_other_weights(started: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert thaw("finetune", "--run", started, "--epochs", 1, "--unfreeze-from", "block5_conv2", "--name", "mid") == 0
-    path = started / "activations" / "block5_conv1.h5"
+    path = started / "activations" / SET / "block5_conv1.h5"
     with h5py.File(path, "r+") as file:
         file.attrs["weights_sha256"] = "0" * 64
     said = fails(capsys, "finetune", "--run", started, "--unfreeze-from", "block5_conv2", "--name", "mid")
@@ -322,16 +325,13 @@ def test_no_room_on_the_disk_for_the_cache_is_said_before_the_start(
     monkeypatch.setattr("shutil.disk_usage", room)
     said = fails(capsys, "finetune", "--run", started, "--unfreeze-from", "block4_conv2", "--name", "full")
     assert "block4_conv1.h5 needs 6 MB and the disk has 1 MB left; make room" in said
-    assert not list((started / "activations").glob("block4_conv1*/*"))
+    assert not list((started / "activations" / SET).glob("block4_conv1*/*"))
 
 
 def test_test_labels_change_no_weight(started: Path, tmp_path: Path) -> None:
     """The same run with every test label turned to the next class: the network that comes out is the same."""
-    copy = tmp_path / "run"
-    copy.mkdir()
-    for name in ("run.json", "split.csv", "features.h5"):
-        (copy / name).write_bytes((started / name).read_bytes())
-    with h5py.File(copy / "features.h5", "r+") as file:
+    copy = copy_run(started, tmp_path / "run", "run.json", "split.csv", "features")
+    with h5py.File(features_of(copy), "r+") as file:
         labels, split = file["labels"][...], file["split"][...]
         file["labels"][...] = np.where(split == 2, (labels + 1) % 3, labels)
     arguments = ("--epochs", 2, "--name", "blind", "--probe-layer", "none", "--learning-rate", 1e-4)
@@ -374,7 +374,7 @@ def test_on_digits_fine_tuning_begins_at_the_probe_and_is_no_worse(tmp_path: Pat
     arguments = ("--image-size", 32, "--layers", "block4_pool", "--epochs", 1)
     assert thaw("finetune", "--dataset", "digits", "--run", folder, *arguments) == 0
     chosen: Any = report_of(folder, "finetune").hyperparameters
-    with FeatureFile(folder / "features.h5") as features:
+    with FeatureFile(features_of(folder)) as features:
         train, validation = features.split == 0, features.split == 1
         layer, labels = chosen["probe"]["layer"], features.labels
         from sklearn.linear_model import LogisticRegression

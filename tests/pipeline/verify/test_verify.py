@@ -13,6 +13,7 @@ import pytest
 from thaw.pipeline.cli import run
 
 FAST = ["--image-size", "32", "--weights", "random", "--layers", "block5_pool", "--engine", "keras"]
+SET = "vgg16-32-block5_pool-keras-random"
 
 
 def thaw(*arguments: object) -> int:
@@ -29,7 +30,7 @@ def whole(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_whole_run_is_whole(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert thaw("verify", whole) == 0
-    names = ("run.json", "split.csv", "features.h5", "chance", "head", "svm")
+    names = ("run.json", "split.csv", f"features/{SET}.h5", "chance", "head", "svm")
     assert capsys.readouterr().out.splitlines() == [f"{name}: whole" for name in names]
 
 
@@ -67,9 +68,9 @@ def change_seed(path: Path) -> None:
         ("head/model.weights.h5", flip, "head: model.weights.h5 in"),
         ("svm/predictions.csv", lambda path: path.write_text(path.read_text() + " "), "svm: "),
         ("svm/SHA256SUMS", lambda path: path.unlink(), "svm: "),
-        ("features.h5", flip, "features.h5: "),
-        ("features.h5", change_attribute, "features.h5: "),
-        ("features.h5", change_value, "features.h5: "),
+        (f"features/{SET}.h5", flip, f"features/{SET}.h5: "),
+        (f"features/{SET}.h5", change_attribute, f"features/{SET}.h5: "),
+        (f"features/{SET}.h5", change_value, f"features/{SET}.h5: "),
         ("split.csv", lambda path: path.write_text(path.read_text().replace("train", "test", 1)), "svm: "),
         ("run.json", change_seed, "svm: "),
     ],

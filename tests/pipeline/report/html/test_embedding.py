@@ -10,6 +10,7 @@ from thaw.pipeline.report.html.embedding import MOST_IMAGES, coloured, flatten, 
 from thaw.pipeline.run.report_json import Report
 
 from tests.builders.advice import report
+from tests.builders.features import features_of
 from tests.builders.results import refusal
 
 LABELS = np.arange(120) % 3
@@ -24,7 +25,7 @@ def features(run: Path, num_test: int = 60) -> np.ndarray:
         "split": np.where(np.arange(120) < num_test, 2, 0).astype(np.uint8),
     }  # fmt: skip
     shapes = {"block4_pool": values.shape, "block5_pool": (120, 2)}
-    with create_feature_file(run / "features.h5", shapes, "float32", columns, {"values_sha256": "b" * 64}) as file:
+    with create_feature_file(features_of(run), shapes, "float32", columns, {"values_sha256": "b" * 64}) as file:
         file["features/block4_pool"][...] = values
         file["features/block5_pool"][...] = 0
     return values
@@ -61,7 +62,7 @@ def test_layers_side_by_side_have_a_map_too(tmp_path: Path) -> None:
 
 
 def test_features_that_are_gone_others_or_too_few_make_no_map(tmp_path: Path) -> None:
-    path = tmp_path / "features.h5"
+    path = features_of(tmp_path)
     assert refusal(of_run, tmp_path, linear(), 0) == (
         f"it needs {path}, which is gone; type: make features RUN={tmp_path}"
     )

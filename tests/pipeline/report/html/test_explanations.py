@@ -1,4 +1,4 @@
-"""What explains a label: images like it from features.h5, and what the report shows without them."""
+"""What explains a label: images like it in its feature set, and what the report shows without them."""
 
 import logging
 import subprocess
@@ -16,7 +16,7 @@ from thaw.pipeline.report.html.explanations import Explanations, explain, explai
 from thaw.pipeline.run.results import Entry
 from thaw.pipeline.thumbnails import Pictures
 
-from tests.builders.features import OTHERS, ROWS, feature_file
+from tests.builders.features import OTHERS, ROWS, feature_file, features_of
 from tests.builders.results import IDS, add
 from tests.pipeline.report.test_report import ROOT
 
@@ -81,9 +81,9 @@ def test_a_linear_strategy_is_explained_by_its_own_features_and_any_other_by_the
 
 @pytest.mark.parametrize(
     ("make", "problem"),
-    [(lambda run: None, "they need {run}/features.h5, which is gone; type: make features RUN={run}"),
-     (lambda run: (run / "features.h5").write_bytes(b"no HDF5"), "{run}/features.h5 is not a whole feature file"),
-     (lambda run: feature_file(run, split_sha256="d" * 64), "{run}/features.h5 is of another split than svm")],
+    [(lambda run: None, "they need {run}/features/vgg16-48.h5, which is gone; type: make features RUN={run} ARGS="),
+     (lambda run: (features_of(run)).write_bytes(b"no HDF5"), "{run}/features/vgg16-48.h5 is not a whole feature file"),
+     (lambda run: feature_file(run, split_sha256="d" * 64), "{run}/features/vgg16-48.h5 is of another split than svm")],
 )  # fmt: skip
 def test_without_fitting_features_one_line_says_so(
     make: Any, problem: str, tmp_path: Path, pictures: Pictures, caplog: pytest.LogCaptureFixture

@@ -26,7 +26,7 @@ from thaw.pipeline.report.inputs import ReportInputs
 from thaw.pipeline.run.advice_json import write_advice
 from thaw.pipeline.run.report_json import Report, read_report
 from thaw.pipeline.run.results import Entry, result_folder
-from thaw.pipeline.run.run_json import write_run_settings
+from thaw.pipeline.run.run_json import write_run
 
 from tests.builders.advice import advice
 from tests.builders.features import OTHERS, feature_file
@@ -126,7 +126,7 @@ def run(tmp_path: Path) -> Path:
     (folder / "learning_curve.csv").write_text(CURVE, encoding="utf-8")
     baseline(run)
     images = pictures(tmp_path / "images", [*IDS, *(f"train/{name}/1.png" for name in CLASSES)])
-    write_run_settings(Shared(run=run, dataset=f"folder:{images}"))
+    write_run(Shared(run=run, dataset=f"folder:{images}"))
     write_advice(run, advice())
     return run
 
@@ -140,7 +140,8 @@ def test_a_whole_run_has_every_section(run: Path) -> None:
     assert "The frontier, the quickest first" in sections["cost"]
     assert "finetune. Epoch 0 is the network before training." in sections["curves"]
     assert "Similar to ImageNet: Block 4 is the best." in sections["advice"]
-    assert f"The map: it needs {run}/features.h5, which is gone; type: make features RUN={run}" in sections["map"]
+    gone = f"{run}/features/vgg16-48.h5, which is gone; type: make features RUN={run} ARGS='--features vgg16-48'"
+    assert f"The map: it needs {gone}" in sections["map"]
     assert "1 test image that svm misclassifies" not in sections["mistakes"]
     assert "2 test images that svm misclassifies and finetune labels correctly." in sections["mistakes"]
     assert "1 test image that svm labels correctly and finetune misclassifies." in sections["mistakes"]
@@ -212,7 +213,8 @@ def test_mistakes_are_explained(run: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_missing_explanation_is_reported_once(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     page = written(run)
-    gone = f"Training images like these: they need {run}/features.h5, which is gone; type: make features RUN={run}"
+    command = f"make features RUN={run} ARGS='--features vgg16-48'"
+    gone = f"Training images like these: they need {run}/features/vgg16-48.h5, which is gone; type: {command}"
     network = f"Heat maps of finetune: there is no model {run}/finetune/model.json; type: make finetune RUN={run}"
     assert [text for text in page.texts("p") if text in (gone, network)] == [gone, network]
     assert [message for message in caplog.messages if message in (gone, network)] == [gone, network]
@@ -225,7 +227,7 @@ def test_a_page_full_of_explained_mistakes_stays_under_five_megabytes(
     add(run, "svm", list(range(19)))
     add(run, "finetune", list(range(20, 38)), strategy="finetune", layer="block5_conv1")
     images = pictures(tmp_path / "images", [*IDS, *OTHERS])  # of noise, the worst for JPEG
-    write_run_settings(Shared(run=run, dataset=f"folder:{images}"))
+    write_run(Shared(run=run, dataset=f"folder:{images}"))
     feature_file(run)
     monkeypatch.setattr(explanations, "_heat", heat_maps)
     page = written(run)
