@@ -75,9 +75,8 @@ def warm_start(settings: Finetune, features: FeatureFile, input_layer: str | Non
     if start := _read(path, made_for):
         return start
     began = time.perf_counter()
-    trial, chosen_by = _from_logreg(settings, features, usable), "logreg/report.json"
-    if trial is None:
-        trial, chosen_by = _choose(settings, features, usable), "the validation split"
+    found = _from_logreg(settings, features, usable)
+    trial, chosen_by = found or (_choose(settings, features, usable), "the validation split")
     start = fitted_start(settings, features, trial, chosen_by)
     start = replace(start, seconds=time.perf_counter() - began)
     _write(path, start, made_for)
@@ -120,19 +119,23 @@ def transforms_of(layer: str, input_layer: str | None) -> list[str]:
     return ["none", "sqrt"] if layer == input_layer else ["none"]
 
 
-def _from_logreg(settings: Finetune, features: FeatureFile, usable: dict[str, list[str]]) -> Trial | None:
-    """Return what the run's `logreg` has chosen, None if there is none for these features, layers and transforms."""
-    path = settings.run_folder / "logreg" / "report.json"
-    if not path.exists():
-        return None
-    report = read_report(path)
-    chosen = report.hyperparameters
-    layer, transform = str(report.layer), str(chosen["transform"])
-    trained_on = (features.attributes["values_sha256"], settings.class_weight)
-    same = (report.features_sha256, chosen.get("class_weight")) == trained_on
-    if not same or transform not in usable.get(layer, []):
-        return None
-    return Trial(layer, transform, float(str(chosen["C"])), 0.0)
+def _from_logreg(settings: Finetune, features: FeatureFile, usable: dict[str, list[str]]) -> tuple[Trial, str] | None:
+    """Return what a `logreg` of the run has chosen on these features, and its report's path within the run.
+
+    It is None if there is none for these layers and transforms.
+    """
+    for name in ("logreg", f"logreg-{settings.feature_set}"):
+        path = settings.run_folder / name / "report.json"
+        if not path.exists():
+            continue
+        report = read_report(path)
+        chosen = report.hyperparameters
+        layer, transform = str(report.layer), str(chosen["transform"])
+        trained_on = (features.attributes["values_sha256"], settings.class_weight)
+        same = (report.features_sha256, chosen.get("class_weight")) == trained_on
+        if same and transform in usable.get(layer, []):
+            return Trial(layer, transform, float(str(chosen["C"])), 0.0), f"{name}/report.json"
+    return None
 
 
 def _choose(settings: Finetune, features: FeatureFile, usable: dict[str, list[str]]) -> Trial:

@@ -63,7 +63,7 @@ def _tiles(reports: Sequence[Report], comparisons: Sequence[Comparison]) -> list
     best = reports[0]
     low, high = (percent(end, best.num_test) for end in best.accuracy_ci95)
     tiles = [
-        ("Best strategy", best.name, f"on {best.layer}" if best.layer else ""),
+        ("Best strategy", best.name, f"on {best.layer} of {best.features}" if best.layer else ""),
         ("Accuracy", f"{percent(best.accuracy, best.num_test)} %", f"95 % interval {low} to {high}"),
         ("Time in all", duration(best.total_seconds), f"fit {duration(best.seconds.fit)}"),
         ("Test images", f"{best.num_test:,}", f"{len(best.class_names):,} classes"),
@@ -96,6 +96,8 @@ def _strategy_row(report: Report, pair: Comparison | None, scale: tuple[float, f
     return {
         "name": report.name,
         "kind": "best" if best else "baseline" if report.strategy in BASELINES else "",
+        "backbone": report.backbone or "-",
+        "image_size": report.image_size,
         "layer": report.layer or "-",
         "accuracy": accuracy(report),
         "value": report.accuracy,
