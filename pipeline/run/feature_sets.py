@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from thaw.features.backbones.registry import get_backbone
+from thaw.features.errors import InputError
 from thaw.pipeline.config import SET_FIELDS, Common, Linear
 from thaw.pipeline.run.image_size import image_size_of
 from thaw.pipeline.run.run_json import RunRecord, check_agrees, features_path, read_run
@@ -44,13 +45,20 @@ def sets_to_choose_among(settings: Linear) -> list[Linear]:
         if name not in names:
             log.info("the feature set %s is not there yet and is left out (--features %s makes it)", name, name)
     names = names or [stored.first]
-    return [_filled(settings, {**stored.feature_sets[name], "features": name}, again=True) for name in names]
+    return [settings.model_copy(update={**stored.feature_sets[name], "features": name}) for name in names]
 
 
 def _known(settings: Common, stored: RunRecord, asked: Mapping[str, Any]) -> str | None:
-    """Return the name of the run's set that is meant, None if a new one is."""
+    """Return the name of the run's set that is meant, None if a new one is; raises InputError for an unknown name."""
+    if settings.features in stored.feature_sets:
+        return settings.features
     if settings.features != "auto":
-        return settings.features if settings.features in stored.feature_sets else None
+        if asked or not stored.feature_sets:
+            return None
+        raise InputError(
+            f"{settings.run_folder} has no feature set {settings.features}; it has {', '.join(stored.feature_sets)}: "
+            "name one of them, or describe a new one, for example --backbone efficientnet_lite0"
+        )
     received = settings.model_dump(mode="json")
     among = list(stored.feature_sets) if "weights" in asked else stored.usable
     for name in among:
@@ -61,11 +69,10 @@ def _known(settings: Common, stored: RunRecord, asked: Mapping[str, Any]) -> str
     return None
 
 
-def _filled(settings: Settings, values: Mapping[str, Any], again: bool = False) -> Settings:
-    """Return the settings with `values` for what the command line left out, or with `again` in place of all."""
-    given = {} if again else settings.model_fields_set
-    own = {name: value for name, value in values.items() if name in type(settings).model_fields and name not in given}
-    own |= {name: values[name] for name in ("features",) if name in values}
+def _filled(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """Return the settings with `values` for what the command line left out."""
+    known, given = type(settings).model_fields, settings.model_fields_set - {"features"}
+    own = {name: value for name, value in values.items() if name in known and name not in given}
     received = settings.model_dump(exclude_unset=True, by_alias=True)
     return type(settings).model_validate({**received, **own, "run": settings.run_folder})
 
@@ -78,12 +85,9 @@ def _new_set(settings: Settings, stored: RunRecord | None) -> Settings:
         values["backbone"] = stored.feature_sets[stored.first]["backbone"]
     new = _filled(settings, values)
     if "image_size" not in given and new.resize != "article":  # whose resizing is for its 48 pixels
-        sizes = (
-            [own["image_size"] for own in stored.feature_sets.values() if own["backbone"] == new.backbone]
-            if stored
-            else []
-        )
-        new = new.model_copy(update={"image_size": sizes[0] if sizes else image_size_of(new)})
+        known = stored.feature_sets.values() if stored else ()
+        size = next((own["image_size"] for own in known if own["backbone"] == new.backbone), None)
+        new = new.model_copy(update={"image_size": size or image_size_of(new)})
     new = new.model_copy(update={"features": new.feature_set})
     check_agrees(new, stored, SET_FIELDS)
     return new

@@ -25,7 +25,7 @@ from thaw.pipeline.inference.classifier import Classifier, load_classifier
 from thaw.pipeline.run.export_json import read_exports
 from thaw.pipeline.run.predictions_csv import read_predictions
 from thaw.pipeline.run.report_json import read_report
-from thaw.pipeline.run.run_json import read_run_settings
+from thaw.pipeline.run.run_json import read_run
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -70,9 +70,9 @@ def trained(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_images_of(folder: Path, name: str) -> tuple[list[np.ndarray], np.ndarray]:
     """The test split's images and the probabilities that predictions.csv has of them."""
-    settings = read_run_settings(folder)
-    assert settings is not None
-    dataset = load_dataset(settings["dataset"], None, None, 10**8)
+    record = read_run(folder)
+    assert record is not None
+    dataset = load_dataset(record.settings["dataset"], None, None, 10**8)
     predictions = read_predictions(folder / name / "predictions.csv", dataset.class_names)
     return [dataset.read(dataset.row_of[image]) for image in predictions.ids], predictions.probabilities
 

@@ -63,7 +63,8 @@ def test_a_report_reads_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_the_fields_are_those_of_the_contract() -> None:
     expected = (
-        "name strategy dataset backbone layer class_names accuracy accuracy_ci95 balanced_accuracy macro_f1 log_loss "
+        "name strategy dataset features backbone image_size layer class_names accuracy accuracy_ci95 balanced_accuracy "
+        "macro_f1 log_loss "
         "ece roc_auc per_class confusion_matrix num_train num_validation num_test hyperparameters seconds "
         "peak_memory_mb model_bytes split_sha256 features_sha256 weights_sha256 seed device versions command"
     )
@@ -319,10 +320,10 @@ def test_a_terminal_shows_every_name_and_accuracy_within_its_width(run: Path, wi
 
 
 def test_a_narrow_terminal_says_which_columns_it_left_out(run: Path) -> None:
-    narrow, wide = printed(run, 80), printed(run, 160)
+    narrow, wide = printed(run, 80), printed(run, 180)
     assert "Left out at this width: Strategy, Balanced acc. %," in narrow
     assert "Left out" not in wide
-    for heading in ("Strategy", "Layer", "Balanced", "Macro", "ECE", "memory", "95 % interval"):
+    for heading in ("Strategy", "Network", "Image", "Layer", "Balanced", "Macro", "ECE", "memory", "95 % interval"):
         assert heading in wide
     assert "block3_pool+block4_pool+block5_pool" in wide
 
@@ -383,7 +384,8 @@ def test_a_pipe_gets_plain_text_and_every_column(run: Path) -> None:
     assert "\x1b" not in done.stdout
     assert done.stdout.isascii()
     row = next(line for line in done.stdout.splitlines() if line.startswith("deep-layers"))
-    assert row.split()[:4] == ["deep-layers", "logreg", "block3_pool+block4_pool+block5_pool", "50.0"]
+    layers = "block3_pool+block4_pool+block5_pool"
+    assert row.split()[:6] == ["deep-layers", "logreg", "vgg16", "48", layers, "50.0"]
     assert row.split()[-6:] == ["15.8", "s", "812", "MB", "61.4", "kB"]
     assert done.stderr == ""
 
@@ -407,10 +409,10 @@ def test_markdown_holds_the_table_all_pairs_the_classes_and_the_confusions(run: 
     assert lines[0] == "# folder:animals: 4 strategies compared"
     assert f"(split.csv's sha256: `{'a' * 64}`)" in text
     assert (
-        "| logreg | logreg | block4_pool | 98.3 \\[91.1, 99.7\\] | 98.3 | 0.983 | 0.154 | 0.083 | 3.5 s | 15.8 s | "
+        "| logreg | logreg | vgg16 | 48 | block4_pool | 98.3 \\[91.1, 99.7\\] | 98.3 | 0.983 | 0.154 | 0.083 | 3.5 s | 15.8 s | "
         "812 MB | 61.4 kB |"
     ) in lines
-    assert any(line.startswith("| chance \\* | chance | - | ") for line in lines)
+    assert any(line.startswith("| chance \\* | chance | - | - | - | ") for line in lines)
     assert sum(" beats " in line or "no significant" in line for line in lines if line.startswith("|")) == 6
     assert "| cat | 100.0 | 95.0 | 0.974 | 20 |" in lines
     matrix = lines.index("## Confusions of svm")

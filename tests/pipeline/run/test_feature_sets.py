@@ -75,6 +75,14 @@ def test_a_taken_name_is_refused(two: Path) -> None:
     )
 
 
+def test_a_name_that_the_run_does_not_have_is_refused_unless_options_describe_it(two: Path, tmp_path: Path) -> None:
+    assert refusal(with_feature_set, Shared(run=two, features="vgg16-64")) == (
+        f"{two} has no feature set vgg16-64; it has vgg16-48, vgg16-48-random, efficientnet_lite0-224: name one of "
+        "them, or describe a new one, for example --backbone efficientnet_lite0"
+    )
+    assert meant(tmp_path / "new", features="mine") == "mine"
+
+
 def test_the_run_itself_cannot_be_another(two: Path) -> None:
     assert "--seed was 0 and is now 1. Leave the option out" in refusal(with_feature_set, Shared(run=two, seed=1))
 

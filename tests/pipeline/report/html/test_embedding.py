@@ -17,7 +17,7 @@ LABELS = np.arange(120) % 3
 
 
 def features(run: Path, num_test: int = 60) -> np.ndarray:
-    """Write features.h5 with three far groups; return the values of the layer."""
+    """Write the feature set with three far groups; return the values of the layer."""
     generator = np.random.default_rng(0)
     values = np.abs(generator.normal(size=(120, 40)) + 30 * np.eye(3, 40)[LABELS]).astype(np.float32)
     columns = {
@@ -25,6 +25,7 @@ def features(run: Path, num_test: int = 60) -> np.ndarray:
         "split": np.where(np.arange(120) < num_test, 2, 0).astype(np.uint8),
     }  # fmt: skip
     shapes = {"block4_pool": values.shape, "block5_pool": (120, 2)}
+    features_of(run).parent.mkdir(exist_ok=True)
     with create_feature_file(features_of(run), shapes, "float32", columns, {"values_sha256": "b" * 64}) as file:
         file["features/block4_pool"][...] = values
         file["features/block5_pool"][...] = 0
@@ -64,7 +65,7 @@ def test_layers_side_by_side_have_a_map_too(tmp_path: Path) -> None:
 def test_features_that_are_gone_others_or_too_few_make_no_map(tmp_path: Path) -> None:
     path = features_of(tmp_path)
     assert refusal(of_run, tmp_path, linear(), 0) == (
-        f"it needs {path}, which is gone; type: make features RUN={tmp_path}"
+        f"it needs {path}, which is gone; type: make features RUN={tmp_path} ARGS='--features vgg16-48'"
     )
     features(tmp_path)
     other = linear(features_sha256="d" * 64)

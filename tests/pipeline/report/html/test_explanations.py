@@ -36,7 +36,7 @@ def pictures(tmp_path: Path) -> Pictures:
 
 
 def explained(run: Path, pictures: Pictures, *entries: Entry) -> Explanations:
-    return explain(run, {"image_size": 48}, pictures, [(one, ROWS) for one in entries])
+    return explain(run, pictures, [(one, ROWS) for one in entries])
 
 
 def nearest(layer: np.ndarray, place: int) -> list[str]:
@@ -82,7 +82,7 @@ def test_a_linear_strategy_is_explained_by_its_own_features_and_any_other_by_the
 @pytest.mark.parametrize(
     ("make", "problem"),
     [(lambda run: None, "they need {run}/features/vgg16-48.h5, which is gone; type: make features RUN={run} ARGS="),
-     (lambda run: (features_of(run)).write_bytes(b"no HDF5"), "{run}/features/vgg16-48.h5 is not a whole feature file"),
+     (lambda run: feature_file(run) and features_of(run).write_bytes(b"no HDF5"), "{run}/features/vgg16-48.h5 is not a whole feature file"),
      (lambda run: feature_file(run, split_sha256="d" * 64), "{run}/features/vgg16-48.h5 is of another split than svm")],
 )  # fmt: skip
 def test_without_fitting_features_one_line_says_so(
@@ -148,8 +148,8 @@ def test_similar_images_are_beside_the_image(tmp_path: Path, pictures: Pictures)
 
 def test_nothing_to_show_needs_nothing(tmp_path: Path, pictures: Pictures) -> None:
     one = entry(tmp_path)
-    assert explain(tmp_path, {}, pictures, [(one, ROWS[:0])]) == Explanations({}, {}, {}, [])
-    assert explain(tmp_path, {}, pictures, []) == Explanations({}, {}, {}, [])
+    assert explain(tmp_path, pictures, [(one, ROWS[:0])]) == Explanations({}, {}, {}, [])
+    assert explain(tmp_path, pictures, []) == Explanations({}, {}, {}, [])
 
 
 def test_no_neural_library_is_imported_for_linear_strategies(tmp_path: Path, pictures: Pictures) -> None:
@@ -163,7 +163,7 @@ def test_no_neural_library_is_imported_for_linear_strategies(tmp_path: Path, pic
         "from thaw.pipeline.thumbnails import Pictures\n"
         "from thaw.pipeline.report.html.explanations import explain\n"
         f"folder, dataset = Path({str(tmp_path)!r}), json.loads({settings!r})['dataset']\n"
-        "found = explain(folder, {}, Pictures(load_dataset(dataset)), [(load_run(folder)[0], np.array([0]))])\n"
+        "found = explain(folder, Pictures(load_dataset(dataset)), [(load_run(folder)[0], np.array([0]))])\n"
         "print(len(found.similar), *sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
