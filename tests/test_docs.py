@@ -23,7 +23,7 @@ from thaw.pipeline import cli
 from thaw.pipeline.cli import STAGES
 from thaw.pipeline.commands import CALLED_BY
 from thaw.pipeline.config import Shared
-from thaw.pipeline.run.run_json import write_run_settings
+from thaw.pipeline.run.run_json import write_run
 
 from tests.builders.source import FOLDERS, ROOT, module_of, sources
 from tests.test_architecture import ROOMS
@@ -87,29 +87,25 @@ def test_the_readme_has_commands_and_is_short() -> None:
 
 @pytest.fixture(scope="module")
 def beside_flowers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the README's placeholders name: `flowers`, new images, and two runs that begin quickly.
+    """A folder with what the README's placeholders name: `flowers`, new images, and a run that begins quickly.
 
-    The runs' settings are there before the first command: small images, few features, and a random network.
+    The run's first feature set is there before the first command: small images and few features.
     """
     folder = tmp_path_factory.mktemp("reader")
     generator = np.random.default_rng(0)
     for number in range(36):
         name = ("rose", "tulip", "daisy")[number % 3]
-        pixels = generator.integers(0, 140, (40, 50, 3))
+        pixels = generator.integers(0, 140, (240, 250, 3))
         pixels[..., number % 3] += 100
         (folder / "flowers" / name).mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels.astype(np.uint8)).save(folder / "flowers" / name / f"{number:03d}.jpg")
     (folder / "new-photos").mkdir()
     for path in ("holiday.jpg", "new-photos/1.jpg", "new-photos/2.jpg"):
         Image.fromarray(generator.integers(0, 255, (60, 40, 3)).astype(np.uint8)).save(folder / path)
-    small = {"weights": "random", "engine": "keras", "pooling": "avg", "dataset": f"folder:{folder / 'flowers'}"}
-    for name, settings in (
-        ("flowers", {"image_size": 32, "layers": "block2_pool"}),
-        ("flowers-96", {"image_size": 96, "layers": "block4_pool,block5_pool"}),
-    ):
-        run = folder / "runs" / name
-        run.mkdir(parents=True)
-        write_run_settings(Shared.model_validate({"run": run, **small, **settings}))
+    run = folder / "runs" / "flowers"
+    run.mkdir(parents=True)
+    small = {"image_size": 32, "layers": "block2_pool", "pooling": "avg", "engine": "keras"}
+    write_run(Shared.model_validate({"run": run, "dataset": f"folder:{folder / 'flowers'}", **small}))
     return folder
 
 

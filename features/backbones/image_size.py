@@ -1,5 +1,7 @@
 """The image size that suits a network and a dataset: that of the images, as far as it is affordable."""
 
+import time
+
 import numpy as np
 
 from thaw.features.backbones.registry import Backbone
@@ -7,6 +9,9 @@ from thaw.features.backbones.registry import Backbone
 SIZES = (48, 64, 96, 128, 160, 192, 224)  # pixels, beside the network's own
 LEAST_OF_VGG, LEAST_OF_OTHERS = 48, 128  # pixels
 MAX_MULTIPLY_ADDS = 1.2e14  # of all images together
+MATRIX_SIDE = 768
+# The multiply-adds a second of a network over those of a product of matrices: Winograd's convolutions need fewer.
+RATIO_OF_VGG, RATIO_OF_OTHERS = 2.4, 0.6
 
 
 def fitting_image_size(backbone: Backbone, median_side: float, num_images: int) -> int:
@@ -33,6 +38,29 @@ def fitting_image_size(backbone: Backbone, median_side: float, num_images: int) 
     top = backbone.layers[-1].name
     costs = {size: num_images * backbone.cost(top, size)[1] for size in sizes if size <= wanted}
     return max((size for size, cost in costs.items() if cost <= MAX_MULTIPLY_ADDS), default=sizes[0])
+
+
+def expected_seconds(backbone: Backbone, image_size: int, num_images: int) -> float:
+    """Return about how long this processor takes to run the network over all images.
+
+    It is estimated from the speed of a product of matrices, and from how much faster or slower the network's
+    multiply-adds are on the engine `mnn` (measured by `python -m benchmarks.network_speed`).
+    """
+    of_all = num_images * backbone.cost(backbone.layers[-1].name, image_size)[1]
+    ratio = RATIO_OF_VGG if backbone.name.startswith("vgg") else RATIO_OF_OTHERS
+    return of_all / (ratio * _products_a_second())
+
+
+def _products_a_second() -> float:
+    """Return the multiply-adds a second of NumPy's product of two matrices, the best of a few."""
+    matrix = np.ones((MATRIX_SIDE, MATRIX_SIDE), np.float32)
+
+    def once() -> float:
+        began = time.perf_counter()
+        matrix @ matrix
+        return time.perf_counter() - began
+
+    return MATRIX_SIDE**3 / min(once() for _ in range(5))
 
 
 def evenly_spaced(num_images: int, most: int = 1000) -> list[int]:

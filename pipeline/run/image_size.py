@@ -4,9 +4,10 @@ import logging
 
 import numpy as np
 
-from thaw.features.backbones.image_size import evenly_spaced, fitting_image_size
+from thaw.features.backbones.image_size import evenly_spaced, expected_seconds, fitting_image_size
 from thaw.features.backbones.registry import get_backbone
 from thaw.pipeline.config import Common
+from thaw.pipeline.formatting import duration
 from thaw.pipeline.run.run_json import dataset_of
 
 log = logging.getLogger("thaw")
@@ -24,7 +25,11 @@ def image_size_of(settings: Common) -> int:
     if not known:
         return settings.image_size
     median = float(np.median(known))
-    size = fitting_image_size(get_backbone(settings.backbone), median, len(dataset.ids))
-    reason = f"the images' shorter sides have a median of {median:.0f}"
-    log.info("%d pixels: %s (--image-size takes another size)", size, reason)
+    network, number = get_backbone(settings.backbone), len(dataset.ids)
+    size = fitting_image_size(network, median, number)
+    log.info(
+        "%d pixels: the images' shorter sides have a median of %.0f; %s images take about %s here without a GPU "
+        "(--image-size takes another size)",
+        *(size, median, f"{number:,}", duration(expected_seconds(network, size, number))),
+    )
     return size

@@ -82,7 +82,8 @@ def test_a_linear_strategy_is_explained_by_its_own_features_and_any_other_by_the
 @pytest.mark.parametrize(
     ("make", "problem"),
     [(lambda run: None, "they need {run}/features/vgg16-48.h5, which is gone; type: make features RUN={run} ARGS="),
-     (lambda run: feature_file(run) and features_of(run).write_bytes(b"no HDF5"), "{run}/features/vgg16-48.h5 is not a whole feature file"),
+     (lambda run: feature_file(run) and features_of(run).write_bytes(b"no HDF5"),
+      "{run}/features/vgg16-48.h5 is not a whole feature file"),
      (lambda run: feature_file(run, split_sha256="d" * 64), "{run}/features/vgg16-48.h5 is of another split than svm")],
 )  # fmt: skip
 def test_without_fitting_features_one_line_says_so(

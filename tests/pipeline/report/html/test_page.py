@@ -381,7 +381,8 @@ def synthetic(name: str, num_images: int, num_classes: int, seed: int) -> Entry:
     report = Report.model_validate(
         {
             "name": name, "strategy": name, "dataset": "folder:many", "features": "vgg16-48",
-            "backbone": "vgg16", "image_size": 48, "layer": "block5_pool", "class_names": names, **figures, "num_train": 5, "num_validation": 5,
+            "backbone": "vgg16", "image_size": 48, "layer": "block5_pool",
+            "class_names": names, **figures, "num_train": 5, "num_validation": 5,
             "num_test": num_images, "hyperparameters": {},
             "seconds": {"features": 9.0, "fit": 1.0 + seed, "predict": 1.0},
             "peak_memory_mb": 1.0, "model_bytes": 1, "split_sha256": "a" * 64, "features_sha256": None,
