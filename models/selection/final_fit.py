@@ -13,7 +13,8 @@ from thaw.models.calibration import TemperatureScaled
 from thaw.models.distributed.folds import held_out_scores
 from thaw.models.distributed.pool import ClusterBlocks, open_pool
 from thaw.models.linear import PowerNormalizer
-from thaw.models.selection.path import Fitted, LinearPath
+from thaw.models.selection.path import Fitted
+from thaw.models.selection.row_space import linear_path
 from thaw.models.selection.search import FitOptions, Folds, Trial, parallel_fits, preparation
 from thaw.models.solver.blocks import Blocks
 from thaw.models.strategies import Strategy
@@ -63,7 +64,7 @@ def _fit_batched(
 ) -> Fitted:
     """Return the fitted steps, with held-out scores if they are to be calibrated."""
     with open_pool(blocks) as pool:
-        path = LinearPath(strategy.kind(), pool, labels, folds, options.class_weight)
+        path = linear_path(strategy.kind(), pool, labels, folds, options.class_weight)
         return path.fit(trial.value, held_out=bool(strategy.calibration and folds))
 
 

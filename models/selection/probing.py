@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thaw.models.metrics import paired_standard_error
-from thaw.models.selection.path import LinearPath
+from thaw.models.selection.row_space import linear_path
 from thaw.models.selection.search import Folds, make_folds, past_best
 from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, signed_roots
 from thaw.models.strategies import Strategy
@@ -74,7 +74,7 @@ def linear_probe(
     values = values or screening(features.shape[1])
     tried: list[np.ndarray] = []
     with BlockPool(ArrayBlocks(features) if isinstance(features, np.ndarray) else features) as pool:
-        path = LinearPath(strategy.kind(), pool, labels, folds, None)
+        path = linear_path(strategy.kind(), pool, labels, folds, None)
         for correct in path.correct(values):
             tried.append(correct[path.held_out])
             if past_best([float(known.mean()) for known in tried]):

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from thaw.models.distributed.folds import of_folds
 from thaw.models.distributed.pool import ClusterBlocks, open_pool
-from thaw.models.selection.path import LinearPath
+from thaw.models.selection.row_space import linear_path
 from thaw.models.solver.blocks import Blocks
 from thaw.models.strategies import Strategy
 
@@ -136,7 +136,7 @@ def _paths(strategy: Strategy, blocks: Blocks, labels: np.ndarray, folds: Folds,
     """
     if strategy.batched:
         with open_pool(blocks) as pool:
-            path = LinearPath(strategy.kind(), pool, labels, folds, options.class_weight)
+            path = linear_path(strategy.kind(), pool, labels, folds, options.class_weight)
             yield from path.accuracies(strategy.values)
     elif isinstance(blocks, ClusterBlocks):
         tasks = [(strategy, labels, fold, options) for fold in folds]

@@ -116,7 +116,7 @@ def test_networks_show_where_they_find_a_class(
     entries = {entry.report.name: entry for entry in load_run(started)}
     pictures = Pictures(load_dataset(f"folder:{image_folder}"))
     shown = [(entries[name], np.arange(15)) for name in ("head", "finetune", "scratch")]
-    found = explain(started, {"image_size": 32}, pictures, shown)
+    found = explain(started, pictures, shown)
     assert found.missing == []
     assert {name for name, _ in found.heat} == {"finetune", "scratch"}  # the head begins at one position
     for heat in found.heat.values():
@@ -128,7 +128,7 @@ def test_networks_show_where_they_find_a_class(
     content = json.loads(model.read_text())
     del content["record"]["model_version"]
     model.write_text(json.dumps(content))
-    found = explain(old, {"image_size": 32}, pictures, shown[1:2])
+    found = explain(old, pictures, shown[1:2])
     assert (found.heat, len(found.similar)) == ({}, 15)
     assert "the model in " in found.missing[0]
     assert "is of version unknown and this program reads version" in found.missing[0]
