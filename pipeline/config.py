@@ -281,7 +281,7 @@ class Linear(StrategySettings, Shared):
     """What the strategies on frozen features accept."""
 
     layer: JoinedLayers = "auto"
-    """auto (chosen without the test split), a layer, or several joined by +"""
+    """auto (chosen without the test split; svm and logreg try all joined too), a layer, or several joined by +"""
     transform: Literal["auto", "none", "sqrt"] = "auto"
     """before standardisation: auto (chosen without the test split), none, sqrt (power normalisation)"""
     select: Literal["auto", "cv", "validation"] = "auto"

@@ -45,16 +45,18 @@ class Trial:
     accuracy: float
 
 
-def candidates(layer: str, layers: Sequence[str], transform: str) -> dict[str, list[str]]:
+def candidates(layer: str, layers: Sequence[str], transform: str, joined: bool = False) -> dict[str, list[str]]:
     """Return layer -> transforms to choose among.
 
     Args:
         layer: a layer, or `auto` for each of `layers`.
         layers: the stored layers.
         transform: a transform, or `auto` for each of TRANSFORMS.
+        joined: whether `auto` means all layers side by side too.
     """
     transforms = list(TRANSFORMS) if transform == "auto" else [transform]
-    return dict.fromkeys(layers if layer == "auto" else [layer], transforms)
+    together = ["+".join(layers)] if joined and len(layers) > 1 else []
+    return dict.fromkeys([*layers, *together] if layer == "auto" else [layer], transforms)
 
 
 def preparation(strategy: Strategy, num_rows: int, num_features: int, seed: int) -> Pipeline:

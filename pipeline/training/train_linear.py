@@ -185,7 +185,7 @@ def choose(sets: Sequence[tuple[Linear, FeatureFile]], strategy_name: str, clien
             check_memory(settings, features, client)
         if len(sets) > 1:
             log.info("feature set %s:", settings.feature_set)
-        layers = candidates(settings.layer, list(features.layers), settings.transform)
+        layers = candidates(settings.layer, list(features.layers), settings.transform, joined=strategy.batched)
         found.append((strategy, rows, try_all(rows, strategy, layers)))
     strategy, rows, trials = max(found, key=lambda one: best_trial(one[2]).accuracy)
     tried = [

@@ -19,7 +19,7 @@ from thaw.models.selection.final_fit import final_fit
 from thaw.models.selection.search import Trial, best_trial
 from thaw.models.strategies import STRATEGIES
 from thaw.pipeline.config import Finetune, Linear
-from thaw.pipeline.run.report_json import read_report
+from thaw.pipeline.run.report_json import Report, read_report
 from thaw.pipeline.run.run_json import shared_settings
 from thaw.pipeline.training.train_linear import Rows, try_all, validation_fold
 
@@ -120,22 +120,29 @@ def transforms_of(layer: str, input_layer: str | None) -> list[str]:
 
 
 def _from_logreg(settings: Finetune, features: FeatureFile, usable: dict[str, list[str]]) -> tuple[Trial, str] | None:
-    """Return what a `logreg` of the run has chosen on these features, and its report's path within the run.
+    """Return the best that a `logreg` of the run tried on these features, and its report's path within the run.
 
-    It is None if there is none for these layers and transforms.
+    It is None if it tried none of these layers and transforms.
     """
     for name in ("logreg", f"logreg-{settings.feature_set}"):
         path = settings.run_folder / name / "report.json"
         if not path.exists():
             continue
         report = read_report(path)
-        chosen = report.hyperparameters
-        layer, transform = str(report.layer), str(chosen["transform"])
         trained_on = (features.attributes["values_sha256"], settings.class_weight)
-        same = (report.features_sha256, chosen.get("class_weight")) == trained_on
-        if same and transform in usable.get(layer, []):
-            return Trial(layer, transform, float(str(chosen["C"])), 0.0), f"{name}/report.json"
+        if (report.features_sha256, report.hyperparameters.get("class_weight")) != trained_on:
+            continue
+        tried = [Trial(**one) for one in _tried(report) if one["transform"] in usable.get(one["layer"], [])]
+        if tried:
+            return best_trial(tried), f"{name}/report.json"
     return None
+
+
+def _tried(report: Report) -> list[dict[str, Any]]:
+    """Return what a logistic regression tried on the feature set that it chose, as the fields of `Trial`."""
+    tried: Any = report.hyperparameters["tried"]
+    own = [one for one in tried if one["features"] == report.features]
+    return [{"value": one["C"], **{name: one[name] for name in ("layer", "transform", "accuracy")}} for one in own]
 
 
 def _choose(settings: Finetune, features: FeatureFile, usable: dict[str, list[str]]) -> Trial:

@@ -19,7 +19,7 @@ def rows(num_classes: int, num_rows: int = 120, num_features: int = 600) -> tupl
     labels = np.arange(num_rows) % num_classes
     values = (
         generator.normal(size=(num_rows, num_features))
-        + 0.25 * generator.normal(size=(num_classes, num_features))[labels]
+        + 0.15 * generator.normal(size=(num_classes, num_features))[labels]
     )
     values[:, :2] = 3
     values[-num_classes] = values[0]

@@ -115,6 +115,9 @@ def test_the_best_trial_is_the_smoothest_of_equals() -> None:
 def test_auto_stands_for_every_stored_layer_and_transform() -> None:
     assert candidates("auto", ["x", "y"], "auto") == {"x": ["none", "sqrt"], "y": ["none", "sqrt"]}
     assert candidates("x+y", ["x", "y"], "none") == {"x+y": ["none"]}
+    assert list(candidates("auto", ["x", "y"], "none", joined=True)) == ["x", "y", "x+y"]
+    assert list(candidates("auto", ["x"], "none", joined=True)) == ["x"]
+    assert list(candidates("y", ["x", "y"], "none", joined=True)) == ["y"]
 
 
 @pytest.mark.parametrize("name", ALL)
