@@ -16,7 +16,7 @@ from tests.builders.source import FOLDERS, ROOT, arrows, imported, module_of, so
 ROOMS = {
     "features": (
         *("errors", "processor", "files", "prefetch", "schema", "store", "images", "pooling", "datasets", "backbones"),
-        *("onnx", "engines", "extraction"),
+        *("onnx", "foreign", "engines", "extraction"),
     ),
     "models": (
         *("metrics", "calibration", "artifacts", "solver", "linear", "strategies", "distributed", "selection"),

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thaw.features.backbones.registry import get_backbone
 from thaw.features.datasets.dataset import Dataset
 from thaw.features.extraction.choice import choose_engine, library_versions
 from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.spec import FeatureRequest
 from thaw.features.files.atomic import write_whole
 from thaw.features.files.locks import held
+from thaw.features.foreign.extractors import engines_of, get_extractor
 from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction.executors import ClusterExecutor, Executor, LocalExecutor
@@ -36,13 +36,15 @@ def main(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
     A whole file of the same settings, images and weights is left as it is; finished parts of an earlier call are used.
     """
     wanted = feature_set or FeatureSet(settings)
-    get_backbone(settings.backbone).check_image_size(settings.image_size)
+    extractor = get_extractor(settings.backbone, wanted.settings.weights)
+    extractor.check_image_size(settings.image_size)
     with nullcontext() if wanted.path.exists() else connected(settings) as client:
         network = wanted.network()
         wanted.layers(network)  # raises InputError before a run is begun
         dataset = dataset_of(settings)
         if not wanted.path.exists() and client is None:  # what cannot be leaves no run behind
-            choose_engine(wanted.settings.engine, settings.device, settings.engine_precision)
+            asked = (wanted.settings.engine, settings.device, settings.engine_precision)
+            choose_engine(*asked, engines_of(extractor))
         split = _begin_run(settings, dataset)
         log.info("weights: %s (sha256 %s...)", network.weights.source, network.weights.sha256[:12])
         return make_features(wanted.request(dataset, split, network), client)

@@ -7,6 +7,7 @@ import numpy as np
 
 from thaw.features.backbones.image_size import evenly_spaced, fitting_image_size
 from thaw.features.backbones.registry import get_backbone
+from thaw.features.foreign.extractors import is_foreign
 from thaw.pipeline.config import Common
 from thaw.pipeline.run.run_json import dataset_of
 
@@ -19,9 +20,9 @@ def with_image_size(settings: Settings) -> Settings:
     """Return the settings of a new run with the image size that suits its images, unless the user named one.
 
     The median is over the shorter sides of at most 1,000 images, evenly spaced by id; images that cannot be read are
-    left out. The article's resizing is for its 48 pixels.
+    left out. The article's resizing is for its 48 pixels, and a network from a file has a size of its own.
     """
-    if "image_size" in settings.model_fields_set or settings.resize == "article":
+    if "image_size" in settings.model_fields_set or settings.resize == "article" or is_foreign(settings.backbone):
         return settings
     dataset = dataset_of(settings)
     sides = [dataset.images.shorter_side(row) for row in evenly_spaced(len(dataset.ids))]

@@ -11,6 +11,7 @@ import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.errors import InputError
+from thaw.features.foreign.extractors import is_foreign
 from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.artifacts import save_model
 from thaw.models.distributed.pool import ClusterBlocks, open_pool
@@ -248,7 +249,8 @@ def _check_options(settings: Linear, strategy_name: str, name: str) -> None:
     except ValueError as error:
         raise InputError(f"{name}: {error}; leave --class-weight out") from None
     for layer in settings.layer.split("+") if settings.layer != "auto" else ():
-        get_backbone(settings.backbone).layer(layer)
+        if not is_foreign(settings.backbone):
+            get_backbone(settings.backbone).layer(layer)
         if layer not in settings.layer_names:
             raise InputError(
                 f"--layer {settings.layer}: the run has no {layer}, only {', '.join(settings.layer_names)}; choose "
