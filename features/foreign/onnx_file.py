@@ -85,7 +85,7 @@ def _too_large(num_bytes: int) -> str:
     """Return the reason for which a file of so many bytes is not used."""
     most = f"{MOST_BYTES / 1e9:,.1f} GB"
     return (
-        f"it has {num_bytes / 1e9:,.1f} GB; expected at most {most}, what one ONNX file holds: export a smaller network"
+        f"it has {num_bytes / 1e9:,.1f} GB; expected at most {most}, as one ONNX file holds: export a smaller network"
     )
 
 
@@ -124,9 +124,7 @@ def _check_operators(path: Path, model: Any) -> None:
 
 
 def _inlined(path: Path) -> str:
-    return (
-        f"onnx.inliner.inline_local_functions(onnx.load('{shown(path.name)}')) puts them in line, onnx.save writes it"
-    )
+    return f"onnx.inliner.inline_local_functions(onnx.load('{shown(path.name)}')) returns such a model, for onnx.save"
 
 
 def _is_training(node: Any) -> bool:
@@ -183,7 +181,8 @@ def _outputs(path: Path, model: Any) -> tuple[str, ...]:
     """Return the outputs that features are taken from: floating point, and of rank 2 to 4 as far as is declared."""
     from onnx import TensorProto
 
-    usual, outputs = (TensorProto.FLOAT, TensorProto.UNDEFINED), model.graph.output
+    usual = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UNDEFINED)
+    outputs = model.graph.output
     found = tuple(
         value.name
         for value in outputs
@@ -193,7 +192,7 @@ def _outputs(path: Path, model: Any) -> tuple[str, ...]:
     if not found:
         received = _listed(f"{value.name} {_described(value.type.tensor_type)}" for value in outputs) or "none"
         advice = "export the network so that it returns its features"
-        raise refused(path, f"its outputs are {received}; expected a float32 output of rank 2 to 4: {advice}")
+        raise refused(path, f"its outputs are {received}; expected an output of floats, of rank 2 to 4: {advice}")
     return found
 
 
