@@ -9,7 +9,7 @@ from typing import Any
 
 from thaw.features.errors import InputError, shown
 
-NUM_BITS = {"FLOAT": 32, "DOUBLE": 64, "FLOAT16": 16, "BFLOAT16": 16, "INT64": 64, "INT32": 32, "INT8": 8, "UINT8": 8}
+NUM_BITS = {"float": 32, "double": 64, "float16": 16, "bfloat16": 16, "int64": 64, "int32": 32, "int8": 8, "uint8": 8}
 """Bits of a number of each type that tensors in other files may have."""
 
 
@@ -65,9 +65,7 @@ def _path_in(folder: Path, location: str) -> Path:
 
 def _part_of(content: bytes, tensor: Any) -> bytes:
     """Return a tensor's bytes; raises InputError if the file does not hold as many as its shape takes."""
-    from onnx import TensorProto
-
-    name, kind = shown(tensor.name), TensorProto.DataType.Name(tensor.data_type)
+    name, kind = shown(tensor.name), type_name(tensor.data_type)
     expected = math.prod(tensor.dims) * NUM_BITS.get(kind, 0) // 8
     offset = _entry(tensor, "offset", "0")
     length = _entry(tensor, "length", str(expected))
@@ -75,7 +73,14 @@ def _part_of(content: bytes, tensor: Any) -> bytes:
     is_whole = is_number and int(length) == expected and int(offset) + expected <= len(content)
     if not is_whole or min(tensor.dims, default=1) < 0:
         raise InputError(
-            f"its tensor {name} ({kind.lower()}, {list(tensor.dims)}) is not whole in "
+            f"its tensor {name} ({kind}, {list(tensor.dims)}) is not whole in "
             f"{shown(_entry(tensor, 'location'))}, which is cut short or another network's; export the network again"
         )
     return content[int(offset) : int(offset) + expected]
+
+
+def type_name(number: int) -> str:
+    """Return the name of a type of numbers, by its number in onnx.TensorProto."""
+    from onnx import TensorProto
+
+    return TensorProto.DataType.Name(number).lower() if number in TensorProto.DataType.values() else f"type {number}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.features.errors import FILE_ERRORS, InputError, shown
-from thaw.features.foreign.external_data import read_into
+from thaw.features.foreign.external_data import read_into, type_name
 from thaw.features.onnx.builder import MOST_BYTES
 from thaw.features.onnx.network import OPSET
 
@@ -76,9 +76,21 @@ def _parsed(path: Path) -> tuple[Any, Any, int]:
         model.ParseFromString(content)
     except DecodeError as error:
         raise refused(path, f"it is no ONNX file, or damaged ({shown(error)}); export the network again") from None
+    if not all(isinstance(name, str) for name in _names(model.graph)):
+        raise refused(path, "it is no ONNX file, or damaged (a name is no UTF-8); export the network again")
     if not model.graph.node:
         raise refused(path, "it is no ONNX file, or empty: there is no operator in it; export the network again")
     return model, hashlib.sha256(content), size
+
+
+def _names(graph: Any) -> Iterator[object]:
+    """Yield every name of a graph that is used here: protobuf returns bytes for one that is not UTF-8."""
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    for value in (*graph.input, *graph.output):
+        yield from (value.name, *(side.dim_param for side in value.type.tensor_type.shape.dim))
+    yield from (tensor.name for tensor in graph.initializer)
+    yield from (tensor.values.name for tensor in graph.sparse_initializer)
 
 
 def _too_large(num_bytes: int) -> str:
@@ -139,11 +151,11 @@ def opset_of(model: Any) -> int:
 
 def _raised(path: Path, model: Any) -> Any:
     """Return the model with the operators of a later version of the standard, which means the same."""
-    from onnx import version_converter
+    from onnx import shape_inference, version_converter
 
     try:
         return version_converter.convert_version(model, OPSET)
-    except FILE_ERRORS as error:
+    except (*FILE_ERRORS, version_converter.ConvertError, shape_inference.InferenceError) as error:
         reason = f"it is of opset {opset_of(model)}, and cannot be raised to {OPSET} ({shown(error)[:160]})"
         raise refused(path, f"{reason}; export it with opset_version={OPSET} or later") from None
 
@@ -163,7 +175,7 @@ def _image_input(path: Path, model: Any) -> ImageInput:
     sides = [side.dim_value or None for side in given.shape.dim]
     channels = [axis for axis in (1, 3) if len(sides) == 4 and sides[axis] == 3]
     if given.elem_type != TensorProto.FLOAT or not channels or min(side or 1 for side in sides) < 1:
-        received = f"{TensorProto.DataType.Name(given.elem_type).lower()} {_described(given)}"
+        received = f"{type_name(given.elem_type)} {_described(given)}"
         raise refused(path, f"its input {shown(name)} is {received}; {expected}: export it again with such an input")
     height, width = sides[2:] if channels[0] == 1 else sides[1:3]
     if height and width and height != width:

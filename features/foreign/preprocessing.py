@@ -12,6 +12,7 @@ from thaw.features.images.aspect import ASPECTS, check_aspect
 from thaw.features.images.preprocess import RESIZES, is_normalization, stated
 
 MOST_BYTES = 2**20  # of the JSON file
+MOST_NUMBER = 1e9
 USUAL_SCALE = 1 / 255
 
 
@@ -72,7 +73,7 @@ def _refused(path: Path, reason: str, expected: str) -> InputError:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST_NUMBER  # no NaN either
 
 
 def _three(least: float) -> Callable[[Any], bool]:
@@ -89,7 +90,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "std": (_three(0), "three numbers above 0, for example [0.229, 0.224, 0.225]"),
     "order": (lambda value: value in ("rgb", "bgr"), "rgb or bgr"),
     "scale": (lambda value: _is_number(value) and value > 0, "a number above 0, for example 0.00392156862745098"),
-    "size": (lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0, "a number of pixels"),
+    "size": (lambda value: isinstance(value, int) and _is_number(value) and value > 0, "a number of pixels"),
     "aspect": (lambda value: value in ASPECTS, " or ".join(ASPECTS)),
     "resize": (lambda value: value in RESIZES, " or ".join(RESIZES)),
 }

@@ -38,7 +38,7 @@ def runtime_errors(what: str) -> Iterator[None]:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     invalid = (state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented)
-    errors = (*invalid, state.EPFail, state.Fail, state.RuntimeException, RuntimeError)
+    errors = (*invalid, state.EPFail, state.Fail, state.RuntimeException, RuntimeError, UnicodeDecodeError)  # its text
     try:
         yield
     except errors as error:

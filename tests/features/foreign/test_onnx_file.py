@@ -159,6 +159,19 @@ def test_what_is_no_onnx_file_is_refused(tmp_path: Path, write: Callable[[Path],
     assert refusal(path).startswith(expected)
 
 
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    path = averages(tmp_path / "net.onnx")
+    path.write_bytes(path.read_bytes().replace(b"pixels", b"pixel\xff"))
+    assert refusal(path) == "it is no ONNX file, or damaged (a name is no UTF-8); export the network again"
+
+
+def test_an_earlier_version_whose_graph_is_broken_is_refused(tmp_path: Path) -> None:
+    net = Net()
+    net.add("Flatten", net.add("GlobalAveragePool", "nothing"), name="features")
+    path = net.save(tmp_path / "net.onnx", [PIXELS], [value("features", "N", 3)], opset=11)
+    assert refusal(path).startswith("it is of opset 11, and cannot be raised to 13 (")
+
+
 def test_an_earlier_version_of_the_standard_that_cannot_be_raised_is_refused(tmp_path: Path) -> None:
     net = Net()
     net.add("Flatten", net.add("GlobalAveragePool", net.add("NoSuch", "pixels")), name="features")

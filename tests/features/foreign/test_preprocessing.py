@@ -51,6 +51,8 @@ def test_scale_and_order_are_those_of_the_network_s_input(tmp_path: Path) -> Non
         ({"mean": MEAN, "std": DEVIATION, "order": "grb"}, 'its order is "grb"; expected rgb or bgr'),
         ({"size": "224"}, 'its size is "224"; expected a number of pixels'),
         ({"size": True}, "its size is true; expected a number of pixels"),
+        ({"size": 10**400}, "its size is 1000"),
+        ({"mean": [10**400] * 3, "std": DEVIATION}, "its mean is [1000"),
         ({"aspect": "fit"}, 'its aspect is "fit"; expected squash or crop or pad'),
         ({"resize": "lanczos"}, 'its resize is "lanczos"; expected bilinear or bicubic or area or article'),
         ({"crop_pct": 0.9}, "it has the unknown field 'crop_pct'; expected the fields mean, std, order, scale, size, "),
