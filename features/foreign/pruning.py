@@ -16,10 +16,10 @@ def pruned(model: Any, names: Sequence[str]) -> Any:
         if needed.intersection(node.output):
             nodes.append(node)
             needed.update(name for name in node.input if name)
-    result = ModelProto(ir_version=model.ir_version, producer_name=model.producer_name)
+    result = ModelProto(ir_version=model.ir_version)
     result.opset_import.extend(model.opset_import)
     graph, given = result.graph, model.graph
-    graph.name = given.name or "network"
+    graph.name = "network"
     graph.node.extend(reversed(nodes))
     graph.initializer.extend(tensor for tensor in given.initializer if tensor.name in needed)
     graph.sparse_initializer.extend(tensor for tensor in given.sparse_initializer if tensor.values.name in needed)

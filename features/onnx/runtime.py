@@ -9,6 +9,7 @@ from thaw.features.errors import InputError, shown
 from thaw.features.processor import num_cores
 
 NO_MEMORY = ("bad_alloc", "Failed to allocate memory", "bad allocation")  # in the texts of its errors
+FATAL = 4  # of its levels of messages
 MOST_SHOWN = 200  # characters of an error
 
 
@@ -28,8 +29,10 @@ def start_session(model: bytes) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_cores()
-    options.log_severity_level = 4  # what fails is raised, and warnings are for whoever exported the network
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = FATAL  # what fails is raised, and warnings are for whoever exported the network
+    onnxruntime.set_default_logger_severity(FATAL)
+    # Its second try after an error would print to standard output, which is for results.
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 @contextmanager
@@ -44,5 +47,7 @@ def runtime_errors(what: str) -> Iterator[None]:
     except errors as error:
         text = shown(error)
         if any(word in text for word in NO_MEMORY):
-            raise MemoryError(text[:MOST_SHOWN]) from None
-        raise InputError(f"{what} ({text[:MOST_SHOWN]})") from None
+            raise MemoryError(text[:FATAL = 4  # of its levels of messages
+MOST_SHOWN]) from None
+        raise InputError(f"{what} ({text[:FATAL = 4  # of its levels of messages
+MOST_SHOWN]})") from None
