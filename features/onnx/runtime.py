@@ -47,7 +47,5 @@ def runtime_errors(what: str) -> Iterator[None]:
     except errors as error:
         text = shown(error)
         if any(word in text for word in NO_MEMORY):
-            raise MemoryError(text[:FATAL = 4  # of its levels of messages
-MOST_SHOWN]) from None
-        raise InputError(f"{what} ({text[:FATAL = 4  # of its levels of messages
-MOST_SHOWN]})") from None
+            raise MemoryError(text[:MOST_SHOWN]) from None
+        raise InputError(f"{what} ({text[:MOST_SHOWN]})") from None
