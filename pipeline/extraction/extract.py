@@ -20,6 +20,7 @@ from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction.executors import ClusterExecutor, Executor, LocalExecutor
 from thaw.pipeline.extraction.feature_files import FeatureSet, check_features
+from thaw.pipeline.memory import check_image_memory
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.run_json import check_same_run, dataset_of, write_run_settings
 from thaw.pipeline.versions import versions
@@ -38,6 +39,8 @@ def main(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
     wanted = feature_set or FeatureSet(settings)
     extractor = get_extractor(settings.backbone, wanted.settings.weights)
     extractor.check_image_size(settings.image_size)
+    if not settings.cluster:  # whose machines may have more
+        check_image_memory(settings, extractor, settings.batch_size)
     with nullcontext() if wanted.path.exists() else connected(settings) as client:
         network = wanted.network()
         wanted.layers(network)  # raises InputError before a run is begun
