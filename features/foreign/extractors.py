@@ -66,7 +66,7 @@ def engines_of(extractor: Extractor) -> tuple[str, ...]:
 def without_path(given: dict[str, Any]) -> dict[str, Any]:
     """Return settings in which `onnx:FILE` is two: the network's name `onnx:<stem>`, and as `weights` the file's path.
 
-    Settings that are like that already, or of another network, are returned as they are. Raises ValueError if other
+    Settings that are like that already, or of another network, are returned as they are. Raises InputError if other
     weights are given beside the file.
     """
     word, weights = given.get("backbone"), given.get("weights")
@@ -75,8 +75,8 @@ def without_path(given: dict[str, Any]) -> dict[str, Any]:
     if isinstance(weights, str) and weights not in ("imagenet", "random") and name_of(Path(weights)) == word:
         return given
     if weights not in (None, "imagenet"):
-        raise ValueError(f"{word} has its weights in its own file; leave --weights {weights} out")
+        raise InputError(f"--backbone {word} has its weights in its own file; leave --weights {weights} out")
     if not (file := word.removeprefix(PREFIX)):
-        raise ValueError("expected the path of a file after onnx:, for example onnx:resnet18.onnx")
+        raise InputError("--backbone onnx: names no file; expected its path, for example --backbone onnx:resnet18.onnx")
     path = Path(file).expanduser().absolute()
     return {**given, "backbone": name_of(path), "weights": str(path)}

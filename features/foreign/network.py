@@ -141,6 +141,11 @@ class OnnxNetwork:
             found[safe_name(name)] = (*found.get(safe_name(name), ()), name)
         return found
 
+    @property
+    def tensor_names(self) -> tuple[str, ...]:
+        """The names by which `--layers` takes the tensors of the graph, in their order."""
+        return tuple(self._tensors)
+
     def tensor(self, layer: str) -> str:
         """Return the name of a layer's tensor in the file; raises InputError that lists the nearest names."""
         found = self._tensors.get(layer, ())

@@ -183,7 +183,11 @@ def test_a_file_becomes_a_name_and_a_path(tmp_path: Path, monkeypatch: pytest.Mo
     assert settings == {"backbone": "onnx:my_net_v2", "weights": str(tmp_path / "nets/my net (v2).onnx"), "seed": 1}
     assert without_path(settings) == settings
     assert without_path({"backbone": "vgg16"}) == {"backbone": "vgg16"}
-    with pytest.raises(ValueError, match="has its weights in its own file; leave --weights random out"):
+    with pytest.raises(
+        InputError, match="--backbone onnx:a.onnx has its weights in its own file; leave --weights random out"
+    ):
         without_path({"backbone": "onnx:a.onnx", "weights": "random"})
-    with pytest.raises(ValueError, match="expected the path of a file after onnx:"):
+    with pytest.raises(
+        InputError, match="--backbone onnx: names no file; expected its path, for example --backbone onnx:resnet18"
+    ):
         without_path({"backbone": "onnx:"})
