@@ -209,6 +209,9 @@ def _refused_options(error: ValidationError) -> str:
             continue
         option = str(item["loc"][-1]).replace("_", "-")
         problem = item["msg"].removeprefix("Value error, ")
+        if isinstance(item["input"], dict):  # of all options together, and names those that it is about
+            problems.append(problem)
+            continue
         problems.append(f"--{option} received {item['input']!r}: {problem[:1].lower()}{problem[1:]}")
     return "; ".join(problems)
 

@@ -10,9 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import CliImplicitFlag, CliPositionalArg
 
-from thaw.features.backbones.registry import BACKBONES, Backbone
+from thaw.features.backbones.registry import BACKBONES
 from thaw.features.datasets.remote import is_url
+from thaw.features.foreign.extractors import Extractor, get_extractor, is_foreign, without_path
+from thaw.features.foreign.network import PREFIX, safe_name
 from thaw.features.images.decode import MAX_PIXELS
+from thaw.features.images.preprocess import is_normalization
 
 USUAL_BACKBONE = "vgg16"
 PATH_KINDS = ("folder", "csv", "npz")
@@ -94,16 +97,19 @@ Numbers = Annotated[str, AfterValidator(_positive_numbers)]
 NumJobs = Annotated[int, AfterValidator(_some_job)]
 
 
-def _network(given: Mapping[str, Any]) -> Backbone:
+def _network(given: Mapping[str, Any]) -> Extractor:
     """Return the network that defaults follow; the usual one for an unknown name, since the stage refuses that."""
-    return BACKBONES.get(given.get("backbone", USUAL_BACKBONE), BACKBONES[USUAL_BACKBONE])
+    name = given.get("backbone", USUAL_BACKBONE)
+    if is_foreign(name) and "weights" in given:
+        return get_extractor(name, given["weights"])
+    return BACKBONES.get(name, BACKBONES[USUAL_BACKBONE])
 
 
-def _networks(attribute: str, shown: str = "the network's own") -> Any:
-    """Return a default that is an attribute of the network."""
+def _networks(attribute: str, shown: str = "the network's own", otherwise: Any = None) -> Any:
+    """Return a default that is an attribute of the network, `otherwise` if it has none."""
 
     def default(given: dict[str, Any]) -> Any:
-        return getattr(_network(given), attribute)
+        return getattr(_network(given), attribute, otherwise) or otherwise
 
     default.__qualname__ = shown  # in --help
     return default
@@ -134,17 +140,22 @@ class Common(Options):
     features: str = Field("auto", pattern=SET_NAME)
     """feature set, as run.json names it, or a name for a new one; auto takes the run's first, or what the other options
     describe; svm, logreg, knn and ridge choose among the run's without the test split"""
-    backbone: str = Field(USUAL_BACKBONE, description=f"the network: {', '.join(BACKBONES)}")
+    backbone: str = Field(USUAL_BACKBONE, description=f"the network: {', '.join(BACKBONES)}, or onnx:FILE")
+    weights: WeightsSource = "imagenet"
+    """imagenet, random, or the path of a weights file"""
     image_size: int = Field(default_factory=_networks("default_image_size", "by the images"), ge=1)
     """side in pixels that images are resized to; auto, unless given: as large as the images are (the median of their
     shorter sides), between 48 (vgg) or 128 pixels and the network's own size, and less if they are very many"""
-    resize: Literal["bilinear", "bicubic", "area", "article"] = "bilinear"
+    resize: Literal["bilinear", "bicubic", "area", "article"] = Field(
+        default_factory=_networks("resize", "bilinear", otherwise="bilinear")
+    )
     """how images are resized"""
-    aspect: Literal["squash", "crop", "pad"] = "squash"
+    aspect: Literal["squash", "crop", "pad"] = Field(default_factory=_networks("aspect", "squash", otherwise="squash"))
     """what becomes of images that are not square: squash them, crop the square in their middle, or pad them to one with
     the colour that is zero for the network"""
-    normalize: Literal["caffe", "tf", "torch", "lite", "article"] = Field(default_factory=_networks("normalization"))
-    """the network's own preprocessing (caffe for vgg16), or the article's division by 255"""
+    normalize: str = Field(default_factory=_networks("normalization"))
+    """the network's own preprocessing (caffe for vgg16), or the article's division by 255; for onnx:FILE
+    rgb:MEANS:DEVIATIONS of values from 0 to 1 (bgr if that is the channels' order), three numbers each"""
     layers: LayerNames = Field(default_factory=_networks("default_layers"))
     """layers to extract, joined by commas; the last two poolings or ends of stages unless given
     (block4_pool,block5_pool of vgg16)"""
@@ -152,11 +163,9 @@ class Common(Options):
     """auto (avg for efficientnet_lite0 to 2, else the finest map of up to 8,192 values), none, avg, max, gridN"""
     dtype: Literal["float32", "float16"] = "float32"
     """number type of the stored features"""
-    weights: WeightsSource = "imagenet"
-    """imagenet, random, or the path of a weights file"""
-    engine: Literal["auto", "keras", "mnn"] = "auto"
-    """what runs the frozen network: auto (keras on a GPU if there is one, else mnn if it is installed), keras, or mnn
-    (Winograd convolutions on a CPU, about twice as fast)"""
+    engine: Literal["auto", "keras", "mnn", "onnxruntime"] = "auto"
+    """what runs the frozen network: auto (keras on a GPU if there is one, else mnn if it is installed), keras, mnn
+    (Winograd convolutions on a CPU, about twice as fast), or onnxruntime (on a CPU; onnx:FILE runs by it alone)"""
     engine_precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """arithmetic of the frozen network; 16 bits are for a GPU, and change the features a little"""
     device: Literal["auto", "cpu", "gpu"] = "auto"
@@ -182,6 +191,12 @@ class Common(Options):
         automatic = isinstance(given, dict) and given.get("image_size") == "auto"
         return {name: value for name, value in given.items() if name != "image_size"} if automatic else given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_and_path(cls, given: Any) -> Any:
+        """Make a name and the path of its weights of `onnx:FILE`."""
+        return without_path(given) if isinstance(given, dict) else given
+
     @field_validator("cluster")
     @classmethod
     def _one_cluster(cls, address: str | None, info: ValidationInfo) -> str | None:
@@ -201,10 +216,26 @@ class Common(Options):
     @field_validator("normalize")
     @classmethod
     def _networks_own(cls, method: str, info: ValidationInfo) -> str:
+        if is_foreign(str(info.data.get("backbone"))):
+            if not is_normalization(method):
+                raise ValueError(
+                    "expected rgb or bgr, three means and three deviations above 0, for example "
+                    "rgb:0.485,0.456,0.406:0.229,0.224,0.225"
+                )
+            return method
         network = _network(info.data)
         if method not in (network.normalization, "article"):
             raise ValueError(f"expected {network.normalization}, which {network.name} was trained with, or article")
         return method
+
+    @field_validator("layers")
+    @classmethod
+    def _as_stored(cls, layers: str, info: ValidationInfo) -> str:
+        """Return the layers of an ONNX file by the names that they have in a feature file."""
+        if not is_foreign(str(info.data.get("backbone"))):
+            return layers
+        pairs = (name.strip().partition(":") for name in layers.split(","))
+        return ",".join(f"{safe_name(name)}{separator}{pooling}" for name, separator, pooling in pairs)
 
     @field_validator("pooling")
     @classmethod
@@ -245,14 +276,16 @@ class Common(Options):
 
 def _described(settings: Common) -> str:
     """Return a name for a feature set by its settings."""
-    usual = Common(backbone=settings.backbone)
+    foreign = is_foreign(settings.backbone)
+    its_own = ("weights", "image_size", "normalize") if foreign else ()  # which its file need not say
+    usual = Common.model_validate({name: getattr(settings, name) for name in ("backbone", *its_own)})
     names = ("resize", "aspect", "normalize", "layers", "pooling", "dtype", "engine")
     marks = [str(getattr(settings, name)) for name in names if getattr(settings, name) != getattr(usual, name)]
     if settings.engine_precision != usual.engine_precision:
         marks.append(f"in-{settings.engine_precision}")
-    if settings.weights not in ("imagenet", "random"):
+    if not foreign and settings.weights not in ("imagenet", "random"):
         marks.append(f"weights-{_short_digest(settings.weights)}")
-    words = [settings.backbone, str(settings.image_size), *dict.fromkeys(marks)]
+    words = [settings.backbone.removeprefix(PREFIX), str(settings.image_size), *dict.fromkeys(marks)]
     name = re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(words).replace(",", "+"))
     return name if len(name) <= LONGEST_SET_NAME else f"{name[:LONGEST_SET_NAME]}-{_short_digest(name)}"
 
@@ -379,7 +412,7 @@ class Trained(OfRun):
 
     strategy: str = "best"
     """the result's name; best takes the highest accuracy on held-out images"""
-    engine: Literal["auto", "keras", "mnn"] = "auto"
+    engine: Literal["auto", "keras", "mnn", "onnxruntime"] = "auto"
     """auto takes what made the features"""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """what the network runs on"""

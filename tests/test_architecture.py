@@ -16,14 +16,25 @@ from tests.builders.source import FOLDERS, ROOT, arrows, imported, module_of, so
 ROOMS = {
     "features": (
         *("errors", "processor", "files", "prefetch", "schema", "store", "images", "pooling", "datasets", "backbones"),
-        *("onnx", "engines", "extraction"),
+        *("onnx", "foreign", "engines", "extraction"),
     ),
     "models": (
         *("metrics", "calibration", "artifacts", "solver", "linear", "strategies", "distributed", "selection"),
         *("neural", "onnx", "audit"),
     ),
     "pipeline": (
-        *("config", "versions", "formatting", "progress", "terminal", "templating", "thumbnails", "run", "commands"),
+        *(
+            "config",
+            "memory",
+            "versions",
+            "formatting",
+            "progress",
+            "terminal",
+            "templating",
+            "thumbnails",
+            "run",
+            "commands",
+        ),
         *("plots", "cluster", "extraction", "card", "inference", "training", "export", "serving", "comparison"),
         *("report", "advice", "verify", "backbones", "cli"),
     ),

@@ -25,6 +25,7 @@ from thaw.pipeline.commands import CALLED_BY
 from thaw.pipeline.config import Shared
 from thaw.pipeline.run.run_json import write_run
 
+from tests.builders.onnx_networks import convolutional, state
 from tests.builders.source import FOLDERS, ROOT, module_of, sources
 from tests.test_architecture import ROOMS
 
@@ -63,6 +64,14 @@ STAGE_COMMANDS = [(page, line) for page, line in COMMANDS if re.search(r"\b(make
 RUN = [line for page, line in COMMANDS if page in ("README.md", "docs/use.md")]
 
 
+@pytest.fixture
+def beside_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ONNX file of docs/networks.md, whose defaults are read when a command line is."""
+    state(convolutional(tmp_path / "dinov2.onnx"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("beside_a_network")
 @pytest.mark.parametrize(("page", "line"), STAGE_COMMANDS)
 def test_every_command_of_the_pages_is_understood(page: str, line: str) -> None:
     words = thaw_words(line)

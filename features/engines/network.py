@@ -8,12 +8,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from thaw.features.backbones.graph import Tensors
-from thaw.features.backbones.registry import Backbone, get_backbone
-from thaw.features.backbones.weights import TensorsLater, Weights, load_weights
+from thaw.features.backbones.weights import TensorsLater, Weights
 from thaw.features.engines import agreement
 from thaw.features.engines.keras_engine import KerasEngine
 from thaw.features.engines.mnn_engine import MNNEngine, engine_digest
+from thaw.features.engines.onnxruntime_engine import OnnxRuntimeEngine
 from thaw.features.errors import InputError
+from thaw.features.foreign.extractors import Extractor, get_extractor, trainable_backbone, weights_of
+from thaw.features.foreign.graphs import network_graph_of
+from thaw.features.foreign.network import OnnxNetwork
+from thaw.features.onnx.network import network_graph
 from thaw.features.processor import num_cores, processor_name
 
 
@@ -26,7 +30,7 @@ class Network:
     `seed`, as in `load_weights`, another machine that the network is sent to finds its own copy of the weights.
     """
 
-    backbone: Backbone
+    backbone: Extractor
     weights: Weights
     layers: tuple[str, ...]
     image_size: int
@@ -47,21 +51,38 @@ class Network:
     def describe(self) -> str:
         """Return the network's layers with their output shapes, one a line, and the number of its parameters."""
         backbone, lines = self.backbone, []
-        for layer in backbone.layers:
-            shape = "x".join(str(size) for size in backbone.output_shape(layer.name, self.image_size))
-            lines.append(f"  {layer.name:<{backbone.name_width}} {shape:>12}  frozen")
-        total, _ = backbone.cost(backbone.layers[-1].name, self.image_size)
-        return "\n".join([*lines, f"  {total:,} parameters, 0 of them trainable"])
+        own = isinstance(backbone, OnnxNetwork)  # its layers are those that were asked for
+        for name in self.layers if own else (layer.name for layer in backbone.layers):
+            shape = "x".join(str(size) for size in backbone.output_shape(name, self.image_size))
+            lines.append(f"  {name:<{backbone.name_width}} {shape:>12}  frozen")
+        return "\n".join([*lines, f"  {self._num_parameters():,} parameters, 0 of them trainable"])
 
-    def start(self, engine: str, batch_size: int, device: str = "cpu") -> KerasEngine | MNNEngine:
+    def _num_parameters(self) -> int:
+        if isinstance(self.backbone, OnnxNetwork):
+            return self.backbone.num_parameters
+        return self.backbone.cost(self.backbone.layers[-1].name, self.image_size)[0]
+
+    def start(self, engine: str, batch_size: int, device: str = "cpu") -> "Engine":
         """Return the engine of that name, ready to run."""
-        given = (self.backbone, self.weights, self.layers, self.image_size, batch_size)
+        if engine == "onnxruntime":
+            return self._start_onnxruntime(batch_size)
+        backbone = trainable_backbone(self.backbone.name, f"--engine {engine}")
+        given = (backbone, self.weights, self.layers, self.image_size, batch_size)
         if engine == "mnn":
             return MNNEngine(*given, keep=self.keep)
         from thaw.features.backbones.keras_model import dtype_policy
 
         with dtype_policy("float32" if self.precision == "float32" else f"mixed_{self.precision}"):
             return KerasEngine(*given, device)
+
+    def _start_onnxruntime(self, batch_size: int) -> OnnxRuntimeEngine:
+        backbone, layers, size = self.backbone, self.layers, self.image_size
+        if isinstance(backbone, OnnxNetwork):
+            self.check_weights()  # the file may be another one than the model was trained on
+            graph = network_graph_of(backbone, layers, size)
+            return OnnxRuntimeEngine(graph, layers, batch_size, backbone.image.batch)
+        graph = network_graph(backbone, self.weights, layers, size, batch_size)
+        return OnnxRuntimeEngine(graph, layers, batch_size)
 
     def error_of_mnn(self, batch_size: int, images: Callable[[], np.ndarray]) -> float:
         """Return how far MNN's output is from Keras', as a relative L2 error: the worst image and layer.
@@ -91,10 +112,11 @@ class Network:
 
 def _received(name: str, weights: tuple[str, int, str], layers: tuple[str, ...], size: int, precision: str) -> Network:
     """Return a network that another machine sent, with this machine's own weights."""
-    backbone, (source, seed, sha256) = get_backbone(name), weights
+    source, seed, sha256 = weights
+    backbone = get_extractor(name, source)
 
     def load() -> Tensors:
-        own = load_weights(source, backbone, seed)
+        own = weights_of(backbone, source, seed)
         if own.sha256 != sha256:
             raise InputError(
                 f"{socket.gethostname()} has other weights (sha256 {own.sha256[:12]}..., expected {sha256[:12]}...) "

@@ -11,33 +11,57 @@ from thaw.features.engines.backend import LIBRARIES, backend_name, resolve_devic
 from thaw.features.engines.keras_engine import KerasEngine
 from thaw.features.engines.mnn_engine import MNNEngine, mnn_version
 from thaw.features.engines.network import Network
+from thaw.features.engines.onnxruntime_engine import OnnxRuntimeEngine
 from thaw.features.errors import InputError
 from thaw.features.extraction.spec import FeatureRequest
+from thaw.features.foreign.extractors import OUR_ENGINES
+from thaw.features.onnx.runtime import onnxruntime_version
 
 log = logging.getLogger("thaw")
 
-ENGINES = ("auto", "keras", "mnn")
+ENGINES = ("auto", *OUR_ENGINES)
+ON_CPU = ("mnn", "onnxruntime")  # engines that run on a CPU alone, in float32
 NUM_COMPARED = 4  # images of a dataset that two engines are compared on
 
 
-def choose_engine(engine: str, device: str, precision: str = "float32") -> tuple[str, str]:
+def choose_engine(
+    engine: str, device: str, precision: str = "float32", possible: tuple[str, ...] = OUR_ENGINES
+) -> tuple[str, str]:
     """Return the engine and the device for the engine, device and precision that were asked for.
 
     `auto` takes a GPU if there is one, with `keras`; else `mnn` if it is installed; else `keras`, which alone
-    computes in another precision than float32. Raises InputError if what was asked for is not there or does not go
-    together.
+    computes in another precision than float32. A network from an ONNX file runs by `onnxruntime` alone.
+
+    Args:
+        engine: one of ENGINES.
+        device: auto, cpu or gpu.
+        precision: of the arithmetic.
+        possible: the engines that can run the network.
+
+    Raises:
+        InputError: what was asked for is not there or does not go together.
     """
-    if engine == "mnn" and precision != "float32":
-        raise InputError(f"--engine mnn computes in float32, not with --engine-precision {precision}; leave one out")
-    if engine == "mnn" and device == "gpu":
-        raise InputError("--engine mnn runs on a CPU, not with --device gpu; leave one of them out")
-    if engine == "mnn":
-        if mnn_version() is None:
+    if engine == "auto" and len(possible) == 1:
+        (engine,) = possible
+    if engine not in ("auto", *possible):
+        raise InputError(
+            f"--engine {engine} cannot run a network from an ONNX file; expected {' or '.join(possible)}; "
+            "leave --engine out"
+        )
+    if engine in ON_CPU and precision != "float32":
+        raise InputError(
+            f"--engine {engine} computes in float32, not with --engine-precision {precision}; leave one out"
+        )
+    if engine in ON_CPU and device == "gpu":
+        raise InputError(f"--engine {engine} runs on a CPU, not with --device gpu; leave one of them out")
+    if engine in ON_CPU:
+        name, there = ("MNN", mnn_version()) if engine == "mnn" else ("ONNX Runtime", onnxruntime_version())
+        if there is None:
             raise InputError(
-                "--engine mnn: MNN is not installed, or cannot be loaded; type make setup, which installs it if it "
-                "has a wheel, or --engine keras"
+                f"--engine {engine}: {name} is not installed, or cannot be loaded; type make setup, which installs "
+                "it if it has a wheel, or --engine keras"
             )
-        return "mnn", "cpu"
+        return engine, "cpu"
     device = resolve_device(device)
     takes_mnn = engine == "auto" and (device, precision) == ("cpu", "float32")
     return ("mnn" if takes_mnn and mnn_version() else "keras"), device
@@ -93,5 +117,6 @@ def compared_images(request: FeatureRequest) -> np.ndarray:
 
 def library_versions(engine: str) -> dict[str, str]:
     """Return the versions of the libraries that may change the value of a feature that the engine makes."""
-    ours = (*LIBRARIES[backend_name()], *KerasEngine.libraries)
-    return {name.lower(): version(name) for name in (MNNEngine.libraries if engine == "mnn" else ours)}
+    keras = (*LIBRARIES[backend_name()], *KerasEngine.libraries)
+    others = {"mnn": MNNEngine.libraries, "onnxruntime": OnnxRuntimeEngine.libraries}
+    return {name.lower(): version(name) for name in others.get(engine, keras)}

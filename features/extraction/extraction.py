@@ -193,7 +193,7 @@ def _seal(path: Path, layers: tuple[str, ...]) -> None:
     """Read the joined file back from its start, check every value, and add the digests over all that it holds."""
     with h5py.File(path, "r+") as file:
         try:
-            file.attrs["values_sha256"] = values_digest(file, layers)
+            file.attrs["values_sha256"] = values_digest(file, sorted(layers))  # as a reader finds them in the file
             file.attrs["record_sha256"] = record_digest(file)
         except ValueError as error:
             raise InputError(

@@ -1,6 +1,8 @@
 """Prepare an image for a network: uint8 RGB -> a float32 square -> the input of the first layer."""
 
 import functools
+import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -18,6 +20,7 @@ TORCH_MEAN, TORCH_DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 
 
 # OpenBLAS takes a second thread, which the network could use, for products of more multiplications.
 _MULTIPLICATIONS_OF_ONE_THREAD = 2**18
+MOST_STATED = 1e4  # of a mean that is stated, in units of 0 to 1, and of the inverse of a deviation
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -70,8 +73,14 @@ def normalize(images: np.ndarray, method: str) -> np.ndarray:
     `caffe` subtracts the ImageNet mean and gives BGR, as VGG and ResNet50 were trained; `tf` maps 0 to 255 on -1 to 1,
     for Inception; `torch` divides by 255, subtracts the ImageNet mean and divides by its deviation, for DenseNet and
     AlexNet; `lite` subtracts 127 and divides by 128, for EfficientNet-Lite; `article` divides by 255. All but `caffe`
-    keep RGB. The caller's array is left as it is.
+    keep RGB. What `stated` returns divides by 255, puts the channels into its order, subtracts its means and divides by
+    its deviations. The caller's array is left as it is.
     """
+    if own := _statement(method):
+        order, mean, deviation = own
+        ordered = np.asarray(images, np.float32)[..., :: -1 if order == "bgr" else 1]
+        scale, shift = 1 / (255 * deviation), mean / deviation
+        return ordered * scale.astype(np.float32) - shift.astype(np.float32)
     if method == "caffe":
         result = np.empty(images.shape, np.float32)
         for channel in range(3):  # one at a time, which is three times as fast as all, innermost and backwards
@@ -92,8 +101,11 @@ def normalize(images: np.ndarray, method: str) -> np.ndarray:
 def neutral_colour(method: str) -> np.ndarray:
     """Return the RGB colour, float32 (3,) in units of 0 to 255, that `normalize` turns into zeros (up to rounding).
 
-    It is the mean colour of ImageNet for `caffe` and `torch`, grey for `tf` and `lite`, and black for `article`.
+    It is the mean colour of ImageNet for `caffe` and `torch`, grey for `tf` and `lite`, and black for `article`; its
+    means for what `stated` returns.
     """
+    if own := _statement(method):
+        return np.asarray(255 * own[1][:: -1 if own[0] == "bgr" else 1], np.float32)
     colours = {
         "caffe": IMAGENET_MEAN,
         "tf": np.full(3, 127.5),
@@ -102,3 +114,37 @@ def neutral_colour(method: str) -> np.ndarray:
         "article": np.zeros(3),
     }
     return np.asarray(colours[method], np.float32)
+
+
+def stated(order: str, mean: Sequence[float], deviation: Sequence[float]) -> str:
+    """Return a normalisation of one's own as a word that `normalize` takes.
+
+    Args:
+        order: `rgb` or `bgr`, the channels' order in the network's input.
+        mean: three numbers in units of 0 to 1, in that order.
+        deviation: three numbers above 0, likewise.
+
+    >>> stated("rgb", [0.5, 0.5, 0.5], [0.25, 0.25, 0.25])
+    'rgb:0.5,0.5,0.5:0.25,0.25,0.25'
+    """
+    return ":".join([order, *(",".join(f"{float(value):.9g}" for value in values) for values in (mean, deviation))])
+
+
+def is_normalization(method: str) -> bool:
+    """Return whether `normalize` takes the word."""
+    return method in NORMALIZATIONS or _statement(method) is not None
+
+
+@functools.lru_cache(maxsize=16)
+def _statement(method: str) -> tuple[str, np.ndarray, np.ndarray] | None:
+    """Return order, means and deviations, float64 (3,), of what `stated` returned; None for any other word."""
+    order, *numbers = method.split(":")
+    try:
+        values = [np.array([float(value) for value in part.split(",")]) for part in numbers]
+    except ValueError:
+        return None
+    if order not in ("rgb", "bgr") or [value.shape for value in values] != [(3,), (3,)]:
+        return None
+    mean, deviation = values
+    is_usable = bool((np.abs(mean) < MOST_STATED).all() and (deviation > 1 / MOST_STATED).all())
+    return (order, mean, deviation) if is_usable and all(map(math.isfinite, deviation)) else None

@@ -1,20 +1,22 @@
 """A network as an ONNX graph, built in memory from its weights."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thaw.features.backbones.graph import IMAGE, Operation
 from thaw.features.backbones.registry import Backbone
-from thaw.features.backbones.weights import Weights
+
+if TYPE_CHECKING:
+    from thaw.features.backbones.weights import Weights
 
 INPUT = "images"
 OPSET, IR_VERSION = 13, 8  # read by every runtime of the last years
 
 
 def network_nodes(
-    backbone: Backbone, weights: Weights, layers: Iterable[str], input_name: str, prefix: str = ""
+    backbone: Backbone, weights: "Weights", layers: Iterable[str], input_name: str, prefix: str = ""
 ) -> tuple[list[Any], list[Any]]:
     """Return the nodes and initializers (onnx.NodeProto, onnx.TensorProto) of the network up to the last of `layers`.
 
@@ -36,7 +38,7 @@ def network_nodes(
 
 
 def network_graph(
-    backbone: Backbone, weights: Weights, layers: tuple[str, ...], image_size: int, batch_size: int
+    backbone: Backbone, weights: "Weights", layers: tuple[str, ...], image_size: int, batch_size: int
 ) -> bytes:
     """Return the serialised ONNX model of the network up to the last of `layers`, which are its outputs.
 
@@ -55,7 +57,7 @@ def network_graph(
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString())
 
 
-def _nodes(operation: Operation, below: list[str], weights: Weights, prefix: str) -> tuple[list[Any], list[Any]]:
+def _nodes(operation: Operation, below: list[str], weights: "Weights", prefix: str) -> tuple[list[Any], list[Any]]:
     from onnx import helper, numpy_helper
 
     name = prefix + operation.name

@@ -7,8 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from thaw.features.backbones.graph import Graph
 from thaw.features.backbones.keras_model import build_frozen, dtype_policy
-from thaw.features.backbones.registry import Backbone, get_backbone
+from thaw.features.backbones.registry import BACKBONES, Backbone, get_backbone
 from thaw.models.neural.initializers import GlorotUniform
 from thaw.models.neural.layers import DropBranch, Probabilities, Standardize, pool
 from thaw.models.neural.probe import Probe, ProbeShape
@@ -33,6 +34,7 @@ class Architecture:
         probe_dropout: the share of the images that are trained without the probe.
         precision: a Keras dtype policy.
         power: the calibrated power of `Probabilities`.
+        input_sides: the (H, W, C) of one input, of a head on a network that is not built here; None otherwise.
     """
 
     backbone: str
@@ -46,16 +48,21 @@ class Architecture:
     probe_dropout: float = 0.5
     precision: str = "float32"
     power: float = 1.0
+    input_sides: tuple[int, int, int] | None = None
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
         """The (H, W, C) of the head's input."""
+        if self.input_sides:
+            return self.input_sides
         backbone = get_backbone(self.backbone)
         return backbone.output_shape(backbone.layers[-1].name, self.image_size)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """The (H, W, C) of one input."""
+        if self.input_sides:
+            return self.input_sides
         if self.input_layer is None:
             return (self.image_size, self.image_size, 3)
         return get_backbone(self.backbone).output_shape(self.input_layer, self.image_size)
@@ -80,6 +87,8 @@ def build(
         probe: the numbers of the probe, None for random ones that a file replaces.
         from_scratch: whether batch normalisation is trained too.
     """
+    if architecture.input_sides:
+        return _head_alone(architecture, seed)
     backbone = get_backbone(architecture.backbone)
     with dtype_policy(architecture.precision):
         base = build_frozen(backbone, architecture.image_size, weights.tensors if weights else None)
@@ -95,6 +104,15 @@ def build(
         model.get_layer("probe_scale").set_weights([probe.mean, probe.scale])
         model.get_layer("probe").set_weights([probe.kernel, probe.bias])
     return model
+
+
+def _head_alone(architecture: Architecture, seed: int) -> keras.Model:
+    """Build the head on the features of a network that is not built here."""
+    with dtype_policy(architecture.precision):
+        inputs = keras.Input(architecture.input_shape)
+        logits = _head(architecture, inputs, None, seed)
+        probabilities = Probabilities(architecture.power, dtype="float32", name="probabilities")(logits)
+        return keras.Model(inputs, probabilities, name="head")
 
 
 def _freeze(base: keras.Model, backbone: Backbone, unfreeze_from: str | None, from_scratch: bool) -> None:
@@ -141,6 +159,8 @@ def _probe_features(shape: ProbeShape, activations: Any) -> Any:
 
 def depths(model: keras.Model, architecture: Architecture) -> dict[str, int]:
     """Return for each layer of the backbone in a built network the number of stages above the layer's own."""
+    if architecture.input_sides:
+        return {}
     backbone = get_backbone(architecture.backbone)
     above = [layer.name for layer in backbone.layers]
     above = above[above.index(architecture.input_layer) + 1 :] if architecture.input_layer else above
@@ -159,16 +179,17 @@ def describe(model: keras.Model) -> list[str]:
 
     Of the backbone, the lines are the cut points; a line counts all layers from the cut point below on.
     """
-    backbone = get_backbone(model.name)
-    width = max(16, backbone.name_width)
+    backbone = BACKBONES.get(model.name)  # None of a head alone
+    graph, width = (backbone.graph, backbone.name_width) if backbone else (Graph(), 0)
+    width = max(16, width)
     lines = [f"  {'input':<{width}} {_sides(model.input_shape):>12}"]
     inside: list[Any] = []
     for layer in model.layers[1:]:
-        if _is_inside(backbone, layer.name):
+        if _is_inside(graph, layer.name):
             inside.append(layer)
             continue
         members = [layer]
-        if layer.name in backbone.graph.cuts:
+        if layer.name in graph.cuts:
             members, inside = [*inside, layer], []
         state = "frozen" if any(member.weights for member in members) else ""
         if any(member.trainable_weights for member in members):
@@ -185,6 +206,6 @@ def _num_values(weights: list[Any]) -> int:
     return sum(int(np.prod(weight.shape)) for weight in weights)
 
 
-def _is_inside(backbone: Backbone, name: str) -> bool:
+def _is_inside(graph: Graph, name: str) -> bool:
     """Return whether a layer of the backbone lies between cut points, or pads a layer that does."""
-    return name not in backbone.graph.cuts and (name in backbone.graph.operations or "pad" in name)
+    return name not in graph.cuts and (name in graph.operations or "pad" in name)

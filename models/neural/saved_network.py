@@ -48,8 +48,10 @@ def load(path: Path) -> tuple[keras.Model, Architecture, dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         fields = content["architecture"]
-        probe = fields.pop("probe")
-        architecture = Architecture(**fields, probe=ProbeShape(**probe) if probe else None)
+        probe, sides = fields.pop("probe"), fields.pop("input_sides", None)
+        architecture = Architecture(
+            **fields, probe=ProbeShape(**probe) if probe else None, input_sides=tuple(sides) if sides else None
+        )
         _check_size(architecture, weights_path)
         check_heaps(weights_path)
         model = build(architecture, None, seed=0)
@@ -67,10 +69,13 @@ def load(path: Path) -> tuple[keras.Model, Architecture, dict[str, Any]]:
 
 def _check_size(architecture: Architecture, weights_path: Path) -> None:
     """Raise ValueError if the head is larger than the file of its weights, before anything is allocated."""
-    sizes = (architecture.units, architecture.num_classes, architecture.image_size)
+    sizes = (architecture.units, architecture.num_classes, architecture.image_size, *(architecture.input_sides or ()))
     if any(not isinstance(size, int) or not 0 < size < MAX_UNITS for size in sizes):
         raise ValueError(f"units, classes and image size are {sizes}")
-    get_backbone(architecture.backbone).check_image_size(architecture.image_size)
+    if architecture.input_sides is None:
+        get_backbone(architecture.backbone).check_image_size(architecture.image_size)
+    elif len(architecture.input_sides) != 3:
+        raise ValueError(f"its input has the sides {architecture.input_sides}")
     needed = 4 * architecture.units * (int(np.prod(architecture.output_shape)) + architecture.num_classes)
     held = weights_path.stat().st_size
     if needed > held:

@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from thaw.features.files.locks import held
+from thaw.features.foreign.extractors import trainable_backbone
 from thaw.features.store import FeatureFile
 from thaw.pipeline.advice.audit import audit
 from thaw.pipeline.advice.fine_tuning_trials import SPEEDS, cuts_of, num_affordable, run_trials
@@ -62,6 +63,7 @@ def main(settings: Advise, given: frozenset[str] = frozenset(), console: Console
         The path of `advice.json`.
     """
     began = time.perf_counter()
+    trainable_backbone(settings.backbone, "the advice, which tries fine-tuning,")
     with (
         connected(settings),
         FeatureFile(extract.ready_features(settings)) as features,

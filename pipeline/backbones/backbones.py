@@ -1,10 +1,14 @@
 """Stage `backbones`: list the layers of each network, with their sizes and costs, and whether its weights are here."""
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
 
 from thaw.features.backbones.registry import BACKBONES, Backbone, Layer, get_backbone
 from thaw.features.backbones.weights import at_hand, how_to_get, keras_models_folder
+from thaw.features.foreign.extractors import is_foreign, without_path
+from thaw.features.foreign.network import open_network
 from thaw.pipeline.config import Backbones
 from thaw.pipeline.terminal import console_for, empty_table, say
 
@@ -14,6 +18,9 @@ COLUMNS = ("layer", "output", "parameters", "multiply-adds", "features", "unfree
 def main(settings: Backbones) -> None:
     """Print a table of each network, or of one; raises InputError if there is no such network."""
     console = console_for()
+    if settings.backbone and is_foreign(settings.backbone):
+        _show_foreign(console, settings)
+        return
     backbones = [get_backbone(settings.backbone)] if settings.backbone else list(BACKBONES.values())
     for backbone in backbones:
         image_size = settings.image_size or backbone.default_image_size
@@ -27,6 +34,25 @@ def main(settings: Backbones) -> None:
         say(console, _weights(backbone))
         console.print(_table(console, backbone, image_size))
         console.print()
+
+
+def _show_foreign(console: Console, settings: Backbones) -> None:
+    """Print what is in an ONNX file: its input, and its layers with what becomes of them."""
+    given = without_path({"backbone": settings.backbone})
+    network = open_network(Path(given["weights"]), given["backbone"])
+    image_size = settings.image_size or network.default_image_size
+    axes = "N, 3, H, W" if network.image.channels_first else "N, H, W, 3"
+    sizes = f"of {network.image.size} pixels" if network.image.size else f"of any size, here {image_size} pixels"
+    say(console, f"{network.name}: images ({axes}) {sizes}; {network.num_parameters:,} parameters", style="bold")
+    say(console, f"its file: {network.path} (sha256 {network.content.sha256})")
+    table = empty_table(console)
+    for name in ("layer", "output", "features"):
+        table.add_column(name, justify="right" if name == "output" else "left", no_wrap=True)
+    for layer in network.layers:
+        shape = network.output_shape(layer.name, image_size)
+        table.add_row(layer.name, "x".join(str(length) for length in shape), "default")
+    console.print(table)
+    say(console, f"any other tensor of it by --layers: {', '.join(network.tensor_names)}")
 
 
 def _weights(backbone: Backbone) -> str:

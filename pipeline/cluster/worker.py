@@ -19,6 +19,7 @@ from thaw.features.extraction.choice import agreed_engine, choose_engine
 from thaw.features.extraction.part_maker import PartMaker
 from thaw.features.extraction.parts import peek_part
 from thaw.features.extraction.spec import FeatureRequest
+from thaw.features.foreign.extractors import engines_of
 from thaw.features.processor import num_cores
 
 ENGINES_KEPT = 1  # networks that a worker holds; two would take twice the memory
@@ -100,7 +101,7 @@ def check_surroundings(
     _check_storage(storage)
     _check_images(storage)
     network.check_weights()
-    return choose_engine(*asked, network.precision)
+    return choose_engine(*asked, network.precision, engines_of(network.backbone))
 
 
 def agreed_engine_here(request: FeatureRequest, requested: str, images: np.ndarray, neighbours: Neighbours) -> str:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thaw.features.backbones.keras_model import build_frozen, truncate
-from thaw.features.backbones.registry import get_backbone
 from thaw.features.errors import InputError
+from thaw.features.foreign.extractors import is_foreign, trainable_backbone
 from thaw.features.pooling import resolve_pooling
 from thaw.models.neural.probe import from_fitted
 from thaw.pipeline.export.keras_images import RESIZES, prepared
@@ -47,7 +47,9 @@ def keras_classifier(classifier: Classifier, weights_source: str | None = None) 
 
 def check(classifier: Classifier) -> None:
     """Raise InputError if the classifier has a step that Keras' own layers do not have."""
-    resize = classifier.record["resize"]
+    name, resize = classifier.record["backbone"], classifier.record["resize"]
+    if is_foreign(name):
+        raise InputError(f"Keras cannot hold {name}, which is an ONNX file; export ONNX instead: --format onnx")
     if resize not in RESIZES:
         raise InputError(f"Keras has no layer for --resize {resize}; export ONNX instead: --format onnx")
     if isinstance(classifier, LinearClassifier) and not _has_layers(classifier.steps):
@@ -68,7 +70,8 @@ def _head_features(classifier: Classifier, weights_source: str | None, inputs: A
     """Return the pooled layers of the whole network that the head takes, each (N, D)."""
     import keras
 
-    backbone, tensors = get_backbone(classifier.record["backbone"]), classifier.whole_weights(weights_source).tensors
+    backbone = trainable_backbone(classifier.record["backbone"], "an export to Keras")
+    tensors = classifier.whole_weights(weights_source).tensors
     network = build_frozen(backbone, classifier.record["image_size"], tensors)
     layers = list(dict.fromkeys(layer for layer, _ in classifier.head_inputs))
     outputs = dict(zip(layers, keras.tree.flatten(truncate(network, layers)(inputs)), strict=True))

@@ -4,13 +4,16 @@ from typing import Any
 
 import numpy as np
 
-from thaw.features.backbones.registry import get_backbone
+from thaw.features.errors import InputError
+from thaw.features.foreign.graphs import add_network, graph_for
+from thaw.features.foreign.network import OnnxNetwork
 from thaw.features.onnx.builder import GraphBuilder
 from thaw.features.onnx.images import images_input, normalized, squared
 from thaw.features.onnx.network import network_nodes
 from thaw.features.onnx.pooling import pooled
 from thaw.models.onnx import probabilities
 from thaw.pipeline.inference.classifier import Classifier, LinearClassifier, NeuralClassifier
+from thaw.pipeline.inference.frozen_network import extractor_of
 
 INPUT, OUTPUT = "images", "probabilities"
 
@@ -22,7 +25,8 @@ def onnx_classifier(classifier: Classifier, weights_source: str | None = None) -
     the training. `weights_source` is the file of the frozen network's weights if it has moved. Raises InputError if it
     cannot be read, or if the model cannot be written as ONNX.
     """
-    record, graph = classifier.record, GraphBuilder()
+    record, extractor = classifier.record, extractor_of(classifier.record, weights_source)
+    graph = graph_for(extractor) if isinstance(extractor, OnnxNetwork) else GraphBuilder()
     squares = squared(graph, INPUT, record["image_size"], (record["resize"], record["aspect"], record["normalize"]))
     inputs = normalized(graph, squares, record["normalize"])
     if record["views"] == 2:
@@ -53,14 +57,27 @@ def metadata_of(classifier: Classifier) -> dict[str, Any]:
 
 def _head_features(graph: GraphBuilder, classifier: Classifier, weights_source: str | None, inputs: str) -> list[str]:
     """Add the whole network; return its pooled layers that the head takes, each (N, D)."""
-    backbone, weights = get_backbone(classifier.record["backbone"]), classifier.whole_weights(weights_source)
+    extractor, weights = extractor_of(classifier.record, weights_source), classifier.whole_weights(weights_source)
     layers = tuple(dict.fromkeys(layer for layer, _ in classifier.head_inputs))
-    graph.extend(*network_nodes(backbone, weights, layers, inputs))
     image_size = classifier.record["image_size"]
+    if isinstance(extractor, OnnxNetwork):
+        _check_batch(extractor)
+        add_network(graph, extractor, layers, image_size, inputs)
+    else:
+        graph.extend(*network_nodes(extractor, weights, layers, inputs))
     return [
-        pooled(graph, layer, pooling, backbone.output_shape(layer, image_size))
+        pooled(graph, layer, pooling, extractor.output_shape(layer, image_size))
         for layer, pooling in classifier.head_inputs
     ]
+
+
+def _check_batch(network: OnnxNetwork) -> None:
+    """Raise InputError if a network takes a fixed number of images at once: a classifier takes any number."""
+    if batch := network.image.batch:
+        raise InputError(
+            f"{network.name} takes {batch} image(s) at once, and an exported classifier any number; export "
+            f"{network.path} again with a free batch (dynamic_axes) and train on that"
+        )
 
 
 def _linear_head(graph: GraphBuilder, classifier: LinearClassifier, parts: list[str]) -> str:

@@ -8,6 +8,7 @@ from thaw.features.engines.utilisation import Watched
 from thaw.features.extraction.choice import agreed_engine, choose_engine, compared_images
 from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.spec import FeatureRequest
+from thaw.features.foreign.extractors import engines_of
 from thaw.pipeline.cluster import scheduling
 from thaw.pipeline.cluster.client import workers_of
 from thaw.pipeline.progress import counting
@@ -37,7 +38,8 @@ class LocalExecutor:
     def choose(self, request: FeatureRequest) -> FeatureRequest:
         """Return the request with the engine and the device that are taken."""
         network = request.network
-        engine, device = choose_engine(request.engine, request.device, network.precision)
+        asked = (request.engine, request.device, network.precision)
+        engine, device = choose_engine(*asked, engines_of(network.backbone))
         if not request.is_sample:
             given = (request.engine, engine, network, request.batch_size)
             engine = agreed_engine(*given, lambda: compared_images(request))

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thaw.features.backbones.registry import get_backbone
 from thaw.features.datasets.dataset import Dataset
 from thaw.features.extraction.choice import choose_engine, library_versions
 from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.spec import FeatureRequest
 from thaw.features.files.atomic import write_whole
 from thaw.features.files.locks import held
+from thaw.features.foreign.extractors import engines_of, get_extractor
 from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import RUN_FIELDS, SET_FIELDS, Shared
 from thaw.pipeline.extraction.executors import ClusterExecutor, Executor, LocalExecutor
 from thaw.pipeline.extraction.feature_files import FeatureSet, check_features
 from thaw.pipeline.extraction.runs_beside import copy_from_beside
+from thaw.pipeline.memory import check_image_memory
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.run_json import check_agrees, dataset_of, read_run, write_run
 from thaw.pipeline.versions import versions
@@ -37,13 +38,17 @@ def main(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
     A whole file of the same settings, images and weights is left as it is; finished parts of an earlier call are used.
     """
     wanted = feature_set or FeatureSet(settings)
-    get_backbone(settings.backbone).check_image_size(settings.image_size)
+    extractor = get_extractor(settings.backbone, wanted.settings.weights)
+    extractor.check_image_size(settings.image_size)
+    if not settings.cluster:  # whose machines may have more
+        check_image_memory(settings, extractor, settings.batch_size)
     with nullcontext() if wanted.path.exists() else connected(settings) as client:
         network = wanted.network()
         wanted.layers(network)  # raises InputError before a run is begun
         dataset = dataset_of(settings)
         if not wanted.path.exists() and client is None:  # what cannot be leaves no run behind
-            choose_engine(wanted.settings.engine, settings.device, settings.engine_precision)
+            asked = (wanted.settings.engine, settings.device, settings.engine_precision)
+            choose_engine(*asked, engines_of(extractor))
         split = begin_run(settings, dataset)
         log.info("weights: %s (sha256 %s...)", network.weights.source, network.weights.sha256[:12])
         return make_features(wanted.request(dataset, split, network), client)

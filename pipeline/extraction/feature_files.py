@@ -7,13 +7,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from thaw.features.backbones.registry import get_backbone
-from thaw.features.backbones.weights import load_weights
 from thaw.features.datasets.dataset import Dataset
 from thaw.features.engines.network import Network
 from thaw.features.errors import InputError
 from thaw.features.extraction.extraction import parts_folder
 from thaw.features.extraction.spec import FeatureRequest, Preprocessing, StoredLayers
+from thaw.features.foreign.extractors import get_extractor, weights_of
 from thaw.features.images.decode import DECODING
 from thaw.features.pooling import layer_and_pooling
 from thaw.features.store import FeatureFile
@@ -61,9 +60,9 @@ class FeatureSet:
     def network(self) -> Network:
         """Return the frozen network, its weights read; raises InputError if they cannot be had."""
         given = self.settings
-        backbone = get_backbone(given.backbone)
+        backbone = get_extractor(given.backbone, given.weights)
         layers = tuple(dict.fromkeys(layer_and_pooling(name, given.pooling)[0] for name in given.layer_names))
-        weights = load_weights(given.weights, backbone, given.seed)
+        weights = weights_of(backbone, given.weights, given.seed)
         return Network(
             *(backbone, weights, layers, given.image_size, given.engine_precision),
             source=given.weights,
@@ -102,7 +101,11 @@ class FeatureSet:
 
 
 def random_of(settings: Given) -> Given:
-    """Return the settings of the baseline `random`: the same layers of the seeded random network."""
+    """Return the settings of the baseline `random`: the same layers of the seeded random network.
+
+    Raises InputError for a network that has no weights but its own.
+    """
+    get_extractor(settings.backbone, "random")
     return settings.model_copy(update={"weights": "random", "features": settings.feature_set})
 
 

@@ -171,6 +171,8 @@ class NeuralClassifier(Classifier):
     @property
     def head_inputs(self) -> list[tuple[str, str]]:
         """The last layer, flattened, and the layer of the probe with its pooling if there is one."""
+        if self.architecture.input_sides:
+            return [(str(self.architecture.input_layer), "flat")]
         last, probe = get_backbone(self.record["backbone"]).layers[-1].name, self.architecture.probe
         return [(last, "flat"), *([(probe.layer, probe.pooling)] if probe else [])]
 
@@ -187,6 +189,8 @@ class NeuralClassifier(Classifier):
     def whole_weights(self, source: str | None) -> Weights:
         """Return the trained layers' weights from the model, the others from the frozen network."""
         frozen = super().whole_weights(source) if self.layers else Weights({}, f"the model in {self.folder}", "")
+        if self.architecture.input_sides:
+            return frozen
         return taken_from(self.model, frozen, get_backbone(self.record["backbone"]))
 
 

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from thaw.features.backbones.registry import get_backbone
 from thaw.features.errors import InputError
+from thaw.features.foreign.extractors import get_extractor, is_foreign
 from thaw.pipeline.config import SET_FIELDS, Common, Linear
 from thaw.pipeline.run.image_size import image_size_of
 from thaw.pipeline.run.run_json import RunRecord, check_agrees, features_path, read_run
@@ -63,7 +63,7 @@ def _known(settings: Common, stored: RunRecord, asked: Mapping[str, Any]) -> str
     among = list(stored.feature_sets) if "weights" in asked else stored.usable
     for name in among:
         own = stored.feature_sets[name]
-        pooling = get_backbone(own["backbone"]).pooling(received["pooling"])
+        pooling = get_extractor(own["backbone"], own["weights"]).pooling(received["pooling"])
         if all({**received, "pooling": pooling}[option] == own[option] for option in asked):
             return name
     return None
@@ -82,7 +82,8 @@ def _new_set(settings: Settings, stored: RunRecord | None) -> Settings:
     given = settings.model_fields_set
     values: dict[str, Any] = dict(stored.settings) if stored else {}
     if stored and stored.feature_sets and "backbone" not in given:
-        values["backbone"] = stored.feature_sets[stored.first]["backbone"]
+        first = stored.feature_sets[stored.first]
+        values |= {name: first[name] for name in ("backbone", *(["weights"] if is_foreign(first["backbone"]) else []))}
     new = _filled(settings, values)
     if "image_size" not in given and new.resize != "article":  # whose resizing is for its 48 pixels
         known = stored.feature_sets.values() if stored else ()

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from thaw.features.errors import InputError
 from thaw.features.images.aspect import check_aspect
-from thaw.features.images.preprocess import RESIZES
+from thaw.features.images.preprocess import NORMALIZATIONS, RESIZES, is_normalization
 from thaw.pipeline.run.report_json import StrategyName
 from thaw.pipeline.run.schema import Count, Digest, Name
 
@@ -29,12 +29,12 @@ class ModelRecord(BaseModel):
     image_size: Side
     resize: str = Field(pattern=f"^({'|'.join(RESIZES)})$")
     aspect: Literal["squash", "crop", "pad"]
-    normalize: Literal["caffe", "tf", "torch", "lite", "article"]
+    normalize: str
     pooling: str
     dtype: Literal["float32", "float16"]
     decoding: int
     views: Literal[1, 2]
-    engine: Literal["keras", "mnn"]
+    engine: Literal["keras", "mnn", "onnxruntime"]
     engine_layers: list[str]
     engine_precision: Literal["float32", "bfloat16", "float16"]
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
@@ -47,6 +47,13 @@ class ModelRecord(BaseModel):
         except InputError as error:
             raise ValueError(str(error)) from None
         return aspect
+
+    @field_validator("normalize")
+    @classmethod
+    def _known(cls, method: str) -> str:
+        if not is_normalization(method):
+            raise ValueError(f"expected {', '.join(NORMALIZATIONS)}, or means and deviations")
+        return method
 
 
 NEEDED = tuple(ModelRecord.model_fields)

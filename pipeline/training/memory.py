@@ -14,6 +14,7 @@ from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.selection.search import candidates, num_at_once
 from thaw.models.solver.blocks import ArrayBlocks, Blocks, SquareRoots, block_rows, signed_roots
 from thaw.pipeline.config import Common, Linear
+from thaw.pipeline.memory import memory_budget_mb
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -51,12 +52,6 @@ def peak_memory_mb() -> float:
     """Return the largest resident memory of this process so far, in MB (10^6 bytes)."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def memory_budget_mb(settings: Common) -> float:
-    """Return the MB that a stage may use: --memory, else three quarters of the machine's memory."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
-    return settings.memory or 0.75 * total
 
 
 def spare_memory_mb(settings: Common) -> float:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 
-from thaw.features.backbones.registry import Backbone, get_backbone
-from thaw.features.backbones.weights import Weights, load_weights
+from thaw.features.backbones.registry import Backbone
+from thaw.features.backbones.weights import Weights
 from thaw.features.errors import InputError
+from thaw.features.foreign.extractors import get_extractor, is_foreign, trainable_backbone, weights_of
 from thaw.features.store import FeatureFile
 from thaw.models.neural import network
 from thaw.models.neural.network import Architecture
@@ -79,7 +80,9 @@ def find_cut(settings: Neural, strategy: str) -> tuple[str | None, str | None]:
     Raises:
         InputError: if the layer to unfreeze from does not exist or no layer from there on has weights.
     """
-    backbone = get_backbone(settings.backbone)
+    if is_foreign(settings.backbone) and strategy == "head" and settings.augment != "standard":
+        return settings.layer_names[-1].partition(":")[0], None
+    backbone = trainable_backbone(settings.backbone, strategy if strategy != "head" else "head --augment standard")
     if strategy == "scratch":
         return None, backbone.trainable[0].name
     if isinstance(settings, Finetune):
@@ -110,18 +113,19 @@ def make_plan(settings: Neural, strategy: str, features: FeatureFile, device: st
     given = {name: getattr(settings, name) for name in options} | {"batch_size": settings.training_batch_size}
     recipe = find_recipe(settings.recipe, strategy, int(training_rows.sum()), **given)
     source = "random" if strategy == "scratch" else settings.weights
-    weights = load_weights(source, get_backbone(settings.backbone), settings.seed)
+    extractor = get_extractor(settings.backbone, source)
+    weights = weights_of(extractor, source, settings.seed)
     if strategy != "scratch" and weights.sha256 != features.attributes["weights_sha256"]:
         raise InputError(
             f"{features.path} was made with other weights than --weights {settings.weights} are now; remove it and "
             "type the command again, or put the weights back"
         )
+    input_layer, first_trained = find_cut(settings, strategy)
+    has_sides = is_foreign(settings.backbone) and input_layer is not None
     architecture = Architecture(
-        settings.backbone,
-        settings.image_size,
-        len(features.class_names),
-        *find_cut(settings, strategy),
+        *(settings.backbone, settings.image_size, len(features.class_names), input_layer, first_trained),
         precision=_precision(settings, device),
+        input_sides=extractor.output_shape(str(input_layer), settings.image_size) if has_sides else None,
     )
     return Plan(settings, strategy, features, architecture, weights, recipe, training_rows, watched_rows, device)
 

@@ -13,6 +13,7 @@ from thaw.features.backbones.registry import get_backbone
 from thaw.features.datasets.dataset import Dataset
 from thaw.features.datasets.stream import ImageStream
 from thaw.features.errors import InputError
+from thaw.features.foreign.extractors import get_extractor
 from thaw.features.pooling import resolve_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.neural.batches import CachedActivations, Source
@@ -20,8 +21,8 @@ from thaw.models.neural.training import Samples, balanced
 from thaw.pipeline.config import Common, Shared
 from thaw.pipeline.extraction import extract
 from thaw.pipeline.extraction.feature_files import activations_of
+from thaw.pipeline.memory import memory_budget_mb
 from thaw.pipeline.run.run_json import dataset_of
-from thaw.pipeline.training.memory import memory_budget_mb
 from thaw.pipeline.training.plan import Plan
 
 log = logging.getLogger("thaw")
@@ -109,7 +110,7 @@ def _whole_activations(shared: Shared, features: FeatureFile, layer: str, engine
     """Return the file with every value of a layer by `engine`: that of the feature set, or one of their own."""
     same_engine = engine in ("auto", features.attributes["engine"])
     if same_engine and layer in features.layers and features.attributes["dtype"] == "float32":
-        shape = get_backbone(shared.backbone).output_shape(layer, shared.image_size)
+        shape = get_extractor(shared.backbone, shared.weights).output_shape(layer, shared.image_size)
         if resolve_pooling(shared.pooling, shape) in ("flat", "none"):
             return features.path
     return extract.main(shared, activations_of(shared, layer, engine=engine))

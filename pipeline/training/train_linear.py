@@ -12,6 +12,7 @@ import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.errors import InputError
+from thaw.features.foreign.extractors import is_foreign
 from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.artifacts import save_model
 from thaw.models.distributed.pool import ClusterBlocks, open_pool
@@ -121,8 +122,8 @@ def main(settings: Linear, strategy_name: str) -> Path:
     """
     sets = sets_to_choose_among(settings)
     if strategy_name == "random":
-        begin_set(sets[0])
-        sets = [random_of(sets[0])]
+        own, sets = sets[0], [random_of(sets[0])]
+        begin_set(own)
     sets = _with_layer(sets)
     _check_options(settings, strategy_name)
     with ExitStack() as closing:
@@ -329,7 +330,7 @@ def _with_layer(sets: Sequence[Linear]) -> list[Linear]:
     usable = [given for given in sets if set(names) <= set(given.layer_names)]
     if usable:
         return usable
-    for name in names:
+    for name in names if not is_foreign(sets[0].backbone) else ():
         get_backbone(sets[0].backbone).layer(name)
     known = "; ".join(f"{given.feature_set} has {', '.join(given.layer_names)}" for given in sets)
     layers = ",".join(names)

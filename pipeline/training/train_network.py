@@ -15,6 +15,7 @@ import numpy as np
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.engines.backend import computing_on, resolve_device
 from thaw.features.files.atomic import remove_leftovers
+from thaw.features.foreign.extractors import get_extractor
 from thaw.features.store import FeatureFile
 from thaw.models.neural import network, saved_network
 from thaw.models.neural.batches import CachedActivations, Source
@@ -44,8 +45,8 @@ def main(settings: Neural, strategy: str) -> Path:
     The same command continues an interrupted training after its last whole epoch.
     """
     folder = result_folder(settings, strategy)
-    get_backbone(settings.backbone).check_image_size(settings.image_size)
     check_options(settings, strategy)
+    get_extractor(settings.backbone, settings.weights).check_image_size(settings.image_size)
     shared = shared_settings(settings)
     features_path = extract.ready_features(shared)
     with ExitStack() as closing:
@@ -123,9 +124,10 @@ def _calibrate(model: keras.Model, plan: Plan, watched: Samples) -> tuple[float,
 
 def _origin(plan: Plan, sources: Sources) -> Origin:
     """Return what the network is trained on."""
-    backbone = get_backbone(plan.architecture.backbone)
-    layer = plan.architecture.unfreeze_from or backbone.layers[-1].name
-    images = Origin(backbone.name, layer, engine="keras")
+    architecture, name = plan.architecture, plan.architecture.backbone
+    layer = architecture.unfreeze_from or (architecture.input_layer if architecture.input_sides else None)
+    layer = layer or get_backbone(name).layers[-1].name
+    images = Origin(name, layer, engine="keras")
     origin = Origin.of(sources.files[0], layer) if sources.files else images
     return replace(origin, weights_sha256=plan.weights.sha256, device=plan.device)
 

@@ -117,6 +117,26 @@ def onnx_weights() -> list[bytes]:
     return [onnx.helper.make_model(graph).SerializeToString()]
 
 
+def onnx_networks(folder: Path) -> list[bytes]:
+    """Return networks as ONNX files: a convolutional one, a vision transformer, and one whose tensors lie elsewhere."""
+    from tests.builders.onnx_networks import convolutional, vision_transformer
+
+    elsewhere = {"save_as_external_data": True, "location": "elsewhere.data", "size_threshold": 0}
+    paths = (
+        convolutional(folder / "convolutional.onnx"),
+        convolutional(folder / "external.onnx", **elsewhere),
+        vision_transformer(folder / "transformer.onnx", width=4),
+    )
+    return [path.read_bytes() for path in paths]
+
+
+def stated() -> list[bytes]:
+    """Return what the JSON beside an ONNX file states, short and whole."""
+    short = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    whole = {**short, "order": "bgr", "scale": 1, "size": 224, "aspect": "crop", "resize": "bicubic"}
+    return [json.dumps(content).encode() for content in (short, whole)]
+
+
 def keras_weights(folder: Path) -> list[bytes]:
     """Return HDF5 files with a layer of weights by the layer's name, and by Keras' numbers."""
     found = []

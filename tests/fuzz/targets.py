@@ -11,6 +11,8 @@ import seeds
 
 from thaw.features.backbones import pytorch_file, registry, weights
 from thaw.features.datasets.dataset import load_dataset
+from thaw.features.foreign import preprocessing, pruning
+from thaw.features.foreign.network import OnnxNetwork
 from thaw.features.images import decode
 from thaw.features.images.preprocess import resize
 from thaw.pipeline.inference import inputs
@@ -89,8 +91,18 @@ def weight_targets(folder: Path) -> Iterator[Target]:
         read = lambda path=path, backbone=backbone: weights.load_weights(str(path), backbone)  # noqa: E731
         target = file_target(path.name, path, read, content, share)
         yield target._replace(change=mutations.in_hdf5(keras[0])) if suffix == ".h5" else target
+    path, stated = folder / "network.onnx", folder / "network.json"
+    yield file_target(path.name, path, lambda: _foreign_network(path), seeds.onnx_networks(folder), 20)
+    yield file_target(stated.name, stated, lambda: preprocessing.read_stated(stated), seeds.stated(), 100)
     states = seeds.pytorch_files()
     yield Target("weights.pth", _pytorch_state, states, 60, most_bytes=4 * max(map(len, states)), allowed=(ValueError,))
+
+
+def _foreign_network(path: Path) -> None:
+    """Read a network from an ONNX file, and look at its layers without running it."""
+    network = OnnxNetwork(path, "onnx:network")
+    for layer in network.layers:
+        pruning.pruned(network.content.model, (network.tensor(layer.name),))
 
 
 def _pytorch_state(content: bytes) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.errors import InputError
+from thaw.features.foreign.extractors import is_foreign
 from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.audit.similarity_search import Likeness, find_once
 from thaw.models.solver.blocks import Blocks, SquareRoots, signed_roots
@@ -141,7 +142,9 @@ def _space(features: FeatureFile, report: Report) -> Space:
     own = tuple((report.layer or "").split("+"))
     if report.strategy in STRATEGIES and report.features_sha256 == features.attributes.get("values_sha256"):
         return Space(own, str(report.hyperparameters.get("transform")))
-    order = [layer.name for layer in get_backbone(str(features.attributes["backbone"])).layers]
+    if is_foreign(name := str(features.attributes["backbone"])):
+        return Space((list(features.layers)[-1],), "none")
+    order = [layer.name for layer in get_backbone(name).layers]
     return Space((max(features.layers, key=order.index),), "none")
 
 
@@ -174,9 +177,10 @@ def _row(features: FeatureFile, space: Space, name: str) -> np.ndarray:
 
 def _has_positions(report: Report) -> bool:
     """Return whether a network can have a heat map, without loading it: a head on a single position cannot."""
-    if report.strategy != "head" or report.backbone is None or report.layer is None or report.image_size is None:
+    network, layer, image_size = report.backbone, report.layer, report.image_size
+    if report.strategy != "head" or network is None or layer is None or image_size is None or is_foreign(network):
         return True
-    height, width, _ = get_backbone(report.backbone).output_shape(report.layer, report.image_size)
+    height, width, _ = get_backbone(network).output_shape(layer, image_size)
     return height * width > 1
 
 

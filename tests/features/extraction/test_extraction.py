@@ -82,6 +82,15 @@ def test_row_i_is_image_i_in_every_dataset(tmp_path: Path, dataset: Dataset) -> 
     assert not (tmp_path / "features.h5.parts").exists()
 
 
+def test_the_digest_holds_whatever_the_order_of_the_layers(tmp_path: Path, dataset: Dataset) -> None:
+    """InceptionV3's `mixed7,mixed10` come back from HDF5 the other way round."""
+    for number, names in enumerate((("colour", "ends"), ("ends", "colour"))):
+        extract(tmp_path / f"{number}.h5", dataset, shapes=dict.fromkeys(names, (12,)))
+        with FeatureFile(tmp_path / f"{number}.h5") as features:
+            features.check_digests()
+    assert read(tmp_path / "0.h5")["digest"] == read(tmp_path / "1.h5")["digest"]
+
+
 @pytest.mark.parametrize("last", [0, 1, 2, 3, 5, 7])
 def test_a_broken_run_goes_on_and_ends_the_same(tmp_path: Path, dataset: Dataset, last: int) -> None:
     extract(tmp_path / "unbroken.h5", dataset)

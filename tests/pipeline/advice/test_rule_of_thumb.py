@@ -34,6 +34,8 @@ def layer(depth: int, accuracy: float, gain: float) -> LayerProfile:
 def candidate(strategy: Any, accuracy: float, minutes: float) -> Candidate:
     return Candidate(
         strategy=strategy,
+        features="vgg16-48",
+        backbone="vgg16",
         image_size=48,
         layer="block4_pool",
         pooling="flat",
