@@ -14,6 +14,7 @@ from thaw.features.datasets.remote import is_url
 from thaw.features.images.decode import MAX_PIXELS
 
 USUAL_BACKBONE = "vgg16"
+NETWORKS = "the network, such as vgg16, efficientnet_lite0 or resnet50; thaw backbones lists all"
 PATH_KINDS = ("folder", "csv", "npz")
 SCHEDULER = r"((tcp|tls)://)?([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}"
 
@@ -126,7 +127,7 @@ class Common(Options):
     """elpv: the four degrees instead of defective or not"""
     seed: int = Field(0, ge=0, lt=2**32)
     """seed of the split, of random weights and of the solvers"""
-    backbone: str = Field(USUAL_BACKBONE, description=f"the network: {', '.join(BACKBONES)}")
+    backbone: str = Field(USUAL_BACKBONE, description=NETWORKS)
     image_size: int = Field(default_factory=_networks("default_image_size", "by the images"), ge=1)
     """side in pixels that images are resized to; auto, unless given: as large as the images are (the median of their
     shorter sides), between 48 (vgg) or 128 pixels and the network's own size, and less if they are very many"""
@@ -135,13 +136,15 @@ class Common(Options):
     aspect: Literal["squash", "crop", "pad"] = "squash"
     """what becomes of images that are not square: squash them, crop the square in their middle, or pad them to one with
     the colour that is zero for the network"""
-    normalize: Literal["caffe", "tf", "torch", "lite", "article"] = Field(default_factory=_networks("normalization"))
+    normalize: Literal["caffe", "tf", "torch", "lite", "pixels", "article"] = Field(
+        default_factory=_networks("normalization")
+    )
     """the network's own preprocessing (caffe for vgg16), or the article's division by 255"""
     layers: LayerNames = Field(default_factory=_networks("default_layers"))
     """layers to extract, joined by commas; the last two poolings or ends of stages unless given
     (block4_pool,block5_pool of vgg16)"""
     pooling: str = Field("auto", pattern=r"^(auto|none|avg|max|grid[1-9]\d?)$", validate_default=True)
-    """auto (avg for efficientnet_lite0 to 2, else the finest map of up to 8,192 values), none, avg, max, gridN"""
+    """auto (the finest map of up to 8,192 values for vgg and alexnet, avg for the others), none, avg, max, gridN"""
     dtype: Literal["float32", "float16"] = "float32"
     """number type of features.h5"""
     weights: WeightsSource = "imagenet"
@@ -420,6 +423,6 @@ class WeightsSettings(Options):
 
     weights: str = "imagenet"
     """imagenet, random, or the path of a weights file"""
-    backbone: str = Field(USUAL_BACKBONE, description=f"the network: {', '.join(BACKBONES)}")
+    backbone: str = Field(USUAL_BACKBONE, description=NETWORKS)
     seed: int = Field(0, ge=0)
     """seed of random weights"""

@@ -127,15 +127,14 @@ def _read_keras(path: Path, backbone: Backbone) -> Tensors:
 
 def _read_through_keras(path: Path, backbone: Backbone) -> Tensors:
     """Read a file by Keras itself, which takes its layers in order, and return the tensors of Keras' network."""
-    from thaw.features.backbones import keras_model
+    from thaw.features.backbones.applications.reader import application, tensors_by_operation
 
     check_heaps(path)
-    model = keras_model.application(backbone, backbone.min_image_size)
+    model = application(str(backbone.builder), backbone.min_image_size)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # Keras only warns if a part of the weights is missing
         model.load_weights(path)
-    found = {operation.name: layer.get_weights() for operation, layer in keras_model.matched(backbone.graph, model)}
-    return {name: tuple(found[name]) for name in backbone.tensor_shapes}
+    return tensors_by_operation(model)
 
 
 def _read_npz(path: Path, backbone: Backbone) -> Tensors:

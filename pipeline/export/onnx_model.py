@@ -55,8 +55,8 @@ def _head_features(graph: GraphBuilder, classifier: Classifier, weights_source: 
     """Add the whole network; return its pooled layers that the head takes, each (N, D)."""
     backbone, weights = get_backbone(classifier.record["backbone"]), classifier.whole_weights(weights_source)
     layers = tuple(dict.fromkeys(layer for layer, _ in classifier.head_inputs))
-    graph.extend(*network_nodes(backbone, weights, layers, inputs))
     image_size = classifier.record["image_size"]
+    graph.extend(*network_nodes(backbone, weights, layers, (inputs, image_size)))
     return [
         pooled(graph, layer, pooling, backbone.output_shape(layer, image_size))
         for layer, pooling in classifier.head_inputs

@@ -29,7 +29,7 @@ class ModelRecord(BaseModel):
     image_size: Side
     resize: str = Field(pattern=f"^({'|'.join(RESIZES)})$")
     aspect: Literal["squash", "crop", "pad"]
-    normalize: Literal["caffe", "tf", "torch", "lite", "article"]
+    normalize: Literal["caffe", "tf", "torch", "lite", "pixels", "article"]
     pooling: str
     dtype: Literal["float32", "float16"]
     decoding: int
