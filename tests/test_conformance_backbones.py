@@ -145,6 +145,9 @@ def reference(name: str, more_pixels: int = 0) -> keras.Model:
     model, generator = kerass_own(name, size), np.random.default_rng(1)
     for variable in model.weights:
         variable.assign(draw(variable, generator))
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with the new mean and variance from then on, as after Keras' loading
     return model
 
 

@@ -27,10 +27,11 @@ def network_nodes(
     nodes: list[Any] = []
     tensors: list[Any] = []
     input_name, image_size = image
-    sizes = backbone.graph.sizes(image_size)
+    sizes, readers = backbone.graph.sizes(image_size), backbone.graph.readers()
     for operation in backbone.graph.up_to(layers):
         below = [input_name if name == IMAGE else prefix + name for name in operation.inputs]
-        made = OperationNodes(prefix + operation.name, sizes[operation.inputs[0]])
+        under_max = any(reader.kind == "max" for reader in readers[operation.name])
+        made = OperationNodes(prefix + operation.name, sizes[operation.inputs[0]], under_max)
         made.compute(operation, below, weights.tensors.get(operation.name, ()))
         nodes += made.nodes
         tensors += made.tensors

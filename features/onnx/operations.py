@@ -12,13 +12,13 @@ SIMPLE = {"add": "Add", "multiply": "Mul", "mean": "GlobalAveragePool", "relu": 
 class OperationNodes:
     """The nodes and tensors of one operation; the last node's output has the operation's name.
 
-    `size` is the height and width of the operation's input.
+    `size` is the height and width of the operation's input, `under_max` whether a max pooling reads its output.
     """
 
-    def __init__(self, name: str, size: int):
+    def __init__(self, name: str, size: int, under_max: bool = False):
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
-        self._name, self._size = name, size
+        self._name, self._size, self._under_max = name, size, under_max
 
     def compute(self, operation: Operation, below: list[str], tensors: tuple[np.ndarray, ...]) -> None:
         """Add what the operation computes.
@@ -121,6 +121,12 @@ class OperationNodes:
 
     def _pad(self, operation: Operation, below: str) -> None:
         before, after = operation.border_of(self._size)
+        if self._under_max and min(before, after) >= 0:
+            # Not a Pad: optimizers, ONNX Runtime's too, make it the padding of the pooling, which is no zeros there.
+            ones = self._hold("ones", np.ones((operation.channels, 1, 1, 1)))
+            border = {"pads": [before, before, after, after], "group": operation.channels, "kernel_shape": [1, 1]}
+            self._add("Conv", below, ones, **border)
+            return
         if min(before, after) >= 0:
             pads = self._hold("pads", [0, 0, before, before, 0, 0, after, after], np.int64)
             self._add("Pad", below, pads)
