@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from scipy.special import softmax
 
 from benchmarks.keras_graphs import MODULES, as_published
+from benchmarks.keras_networks import draw_weights
 from thaw.features.backbones import weights
 from thaw.features.backbones.applications.reader import layers_by_operation
 from thaw.features.backbones.graph import IMAGE
@@ -129,25 +130,10 @@ def kerass_layers(name: str, model: keras.Model) -> dict[str, Any]:
     return layers_by_operation(model) if BACKBONES[name].builder else own
 
 
-def draw(variable: Any, generator: np.random.Generator) -> np.ndarray:
-    kind, shape = variable.path.rpartition("/")[2], tuple(variable.shape)
-    if "kernel" in kind:
-        by_channel = kind == "depthwise_kernel" or "dwconv" in variable.path or "/depthwise" in variable.path
-        fan_in = np.prod(shape[: 2 if by_channel else len(shape) - 1])
-        return generator.normal(0, (2 / fan_in) ** 0.5, shape)
-    low, high = {"gamma": (0.5, 1.2), "moving_variance": (0.5, 2.0), "variance": (0.04, 0.06)}.get(kind, (-0.3, 0.3))
-    return generator.uniform(low, high, shape) if kind != "count" else np.zeros(shape)
-
-
 @cache
 def reference(name: str, more_pixels: int = 0) -> keras.Model:
-    size = BACKBONES[name].min_image_size + more_pixels
-    model, generator = kerass_own(name, size), np.random.default_rng(1)
-    for variable in model.weights:
-        variable.assign(draw(variable, generator))
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()  # it computes with the new mean and variance from then on, as after Keras' loading
+    model = kerass_own(name, BACKBONES[name].min_image_size + more_pixels)
+    draw_weights(model)
     return model
 
 

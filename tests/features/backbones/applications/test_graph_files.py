@@ -4,11 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from thaw.features.backbones.applications.graph_files import FOLDER, LIST, graph_as_text, read_graph_file, read_list
 from thaw.features.backbones.registry import BACKBONES
-from thaw.features.images.preprocess import NORMALIZATIONS
+from thaw.features.images.preprocess import NORMALIZATIONS, neutral_colour
 
 ROOT = Path(__file__).resolve().parents[4]
 NAMES = [row["name"] for row in read_list()]
@@ -35,6 +36,20 @@ def test_the_facts_of_a_network_are_whole(row: dict[str, object]) -> None:
     assert str(row["url"]).endswith(".h5")
     assert row["digest"] is None or len(str(row["digest"])) in (32, 64)
     assert (row["digest"] is None) == (row["name"] in ("mobilenet", "mobilenetv2"))
+
+
+@pytest.mark.parametrize("name", [row["name"] for row in read_list() if row["normalization"] == "pixels"])
+def test_the_colour_of_a_border_is_nearly_zero_behind_a_network_s_own_rescaling(name: str) -> None:
+    """EfficientNet divides by 255 and has the mean and the deviation in its weights."""
+    value = neutral_colour("pixels")
+    for operation in read_graph_file(name).operations.values():
+        if operation.kind != "rescale":
+            break
+        value = value * np.array(operation.factor) + np.array(operation.offset)
+    expected = (0.485, 0.456, 0.406) if name.startswith("efficientnetb") else 0
+    np.testing.assert_allclose(value, np.broadcast_to(expected, 3), atol=0.2)
+    if not name.startswith(("mobilenet", "efficientnetv2s", "efficientnetv2m", "efficientnetv2l")):
+        np.testing.assert_allclose(value, np.broadcast_to(expected, 3), atol=1e-5)
 
 
 def test_help_and_defaults_read_no_graph_but_that_of_the_network_and_no_keras() -> None:
