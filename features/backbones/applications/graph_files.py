@@ -26,11 +26,17 @@ def read_list() -> tuple[Mapping[str, Any], ...]:
 def read_graph_file(name: str) -> Graph:
     """Return the graph of a network of the list."""
     graph, below = Graph(), IMAGE
-    for row in json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")):
+    for row in _rows(name):
         options: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
+        options.pop("place", None)
         inputs = options.pop("inputs", (below,))
         below = graph.add(options.pop("name"), options.pop("kind"), inputs, options.pop("channels"), **options)
     return graph
+
+
+def read_places(name: str) -> dict[str, int]:
+    """Return the place of each operation with weights in a weights file of Keras' old format."""
+    return {row["name"]: row["place"] for row in _rows(name) if "place" in row}
 
 
 def list_as_text(networks: list[dict[str, Any]]) -> str:
@@ -38,10 +44,14 @@ def list_as_text(networks: list[dict[str, Any]]) -> str:
     return _lines(networks)
 
 
-def graph_as_text(graph: Graph) -> str:
+def graph_as_text(graph: Graph, places: Mapping[str, int]) -> str:
     """Return the content of a network's file, a line for each operation.
 
     Options with their default are left out, and inputs that are the operation of the line before.
+
+    Args:
+        graph: The network.
+        places: As `read_places` returns them.
     """
     rows, below = [], IMAGE
     for operation in graph.operations.values():
@@ -50,9 +60,15 @@ def graph_as_text(graph: Graph) -> str:
             row["inputs"] = operation.inputs
         given = {name: getattr(operation, name) for name in DEFAULTS}
         changed = {name: value for name, value in given.items() if value != DEFAULTS[name]}
-        rows.append({**row, "channels": operation.channels, **changed})
+        placed = {"place": places[operation.name]} if operation.name in places else {}
+        rows.append({**row, "channels": operation.channels, **changed, **placed})
         below = operation.name
     return _lines(rows)
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return rows
 
 
 def _lines(rows: list[dict[str, Any]]) -> str:

@@ -61,6 +61,22 @@ def tensors_by_operation(model: keras.Model) -> Tensors:
     return found
 
 
+def places_of_weights(model: keras.Model) -> dict[str, int]:
+    """Return the place of each operation with weights in a weights file of Keras' old format.
+
+    It is the number of the layer, among those that have weights, of the model itself: the layers of a nested model and
+    the operations of one layer share a place.
+    """
+    names, final = stable_names(_layers(model)), _final_names(model, _in_order(*_operations(model)))
+    with_weights = [layer for layer in model.layers if layer.weights]
+    return {
+        final[names[inside.name] + suffix]: place
+        for place, layer in enumerate(with_weights)
+        for inside in (layer.layers if isinstance(layer, keras.Sequential) else [layer])
+        for suffix in tensors_of(inside)
+    }
+
+
 def _layers(model: keras.Model) -> Iterator[Any]:
     """Yield the layers and operators of a model, in order, and those of a nested model in its place."""
     for layer in model.operations:

@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thaw.features.backbones.applications.graph_files import FOLDER, LIST, graph_as_text, read_graph_file, read_list
+from thaw.features.backbones.applications.graph_files import (
+    FOLDER,
+    LIST,
+    graph_as_text,
+    read_graph_file,
+    read_list,
+    read_places,
+)
 from thaw.features.backbones.registry import BACKBONES
 from thaw.features.images.preprocess import NORMALIZATIONS, neutral_colour
 
@@ -24,7 +31,10 @@ def test_every_network_of_the_list_has_its_file_and_no_other_is_there() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_graph_is_written_as_it_was_read(name: str) -> None:
     path = FOLDER / f"{name}.json"
-    assert graph_as_text(read_graph_file(name)) == path.read_text(encoding="utf-8")
+    places = read_places(name)
+    assert graph_as_text(read_graph_file(name), places) == path.read_text(encoding="utf-8")
+    assert set(places) == set(BACKBONES[name].tensor_shapes)
+    assert set(places.values()) == set(range(max(places.values()) + 1))
 
 
 @pytest.mark.parametrize("row", read_list(), ids=lambda row: str(row["name"]))
