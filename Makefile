@@ -138,8 +138,9 @@ cifar10: $(READY) ## the article's experiments on CIFAR-10, each choice correcte
 	$(CLI) report --run runs/cifar10-article
 	$(VENV)/bin/python -m benchmarks.article_table $(if $(DATA),--images "$(DATA)") --out runs/cifar10-article/table.json
 
-bench: $(PEERS) ## peers side by side on CIFAR-10, one JSON and one table, half an hour (DATA=cifar10-images.zip, a zipped image folder)
+bench: $(PEERS) ## peers side by side on CIFAR-10, one JSON and one table, then all Keras networks: an hour (DATA=cifar10-images.zip, a zipped image folder)
 	$(VENV)/bin/python -m benchmarks $(if $(DATA),--images "$(DATA)") $(ARGS)
+	$(VENV)/bin/python -m benchmarks.keras_networks
 
 bench-setup: $(PEERS) ## the peers of make bench, in .venv-bench
 

@@ -18,6 +18,7 @@ from thaw.features.images.decode import MAX_PIXELS
 from thaw.features.images.preprocess import is_normalization
 
 USUAL_BACKBONE = "vgg16"
+NETWORKS = "the network, such as vgg16, efficientnet_lite0 or resnet50 (thaw backbones lists all), or onnx:FILE"
 PATH_KINDS = ("folder", "csv", "npz")
 SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"  # of a feature set: a file's name
 LONGEST_SET_NAME = 100  # characters
@@ -140,7 +141,7 @@ class Common(Options):
     features: str = Field("auto", pattern=SET_NAME)
     """feature set, as run.json names it, or a name for a new one; auto takes the run's first, or what the other options
     describe; svm, logreg, knn and ridge choose among the run's without the test split"""
-    backbone: str = Field(USUAL_BACKBONE, description=f"the network: {', '.join(BACKBONES)}, or onnx:FILE")
+    backbone: str = Field(USUAL_BACKBONE, description=NETWORKS)
     weights: WeightsSource = "imagenet"
     """imagenet, random, or the path of a weights file"""
     image_size: int = Field(default_factory=_networks("default_image_size", "by the images"), ge=1)
@@ -160,7 +161,7 @@ class Common(Options):
     """layers to extract, joined by commas; the last two poolings or ends of stages unless given
     (block4_pool,block5_pool of vgg16)"""
     pooling: str = Field("auto", pattern=r"^(auto|none|avg|max|grid[1-9]\d?)$", validate_default=True)
-    """auto (avg for efficientnet_lite0 to 2, else the finest map of up to 8,192 values), none, avg, max, gridN"""
+    """auto (the finest map of up to 8,192 values for vgg and alexnet, avg for the others), none, avg, max, gridN"""
     dtype: Literal["float32", "float16"] = "float32"
     """number type of the stored features"""
     engine: Literal["auto", "keras", "mnn", "onnxruntime"] = "auto"
@@ -493,6 +494,6 @@ class WeightsSettings(Options):
 
     weights: str = "imagenet"
     """imagenet, random, or the path of a weights file"""
-    backbone: str = Field(USUAL_BACKBONE, description=f"the network: {', '.join(BACKBONES)}")
+    backbone: str = Field(USUAL_BACKBONE, description=NETWORKS)
     seed: int = Field(0, ge=0)
     """seed of random weights"""

@@ -19,7 +19,10 @@ from PIL import Image
 from safetensors.numpy import save_file
 from scipy.special import softmax
 
-from thaw.features.backbones import keras_model, weights
+from benchmarks.keras_graphs import MODULES, as_published
+from benchmarks.keras_networks import draw_weights
+from thaw.features.backbones import weights
+from thaw.features.backbones.applications.reader import layers_by_operation
 from thaw.features.backbones.graph import IMAGE
 from thaw.features.backbones.keras_model import build_frozen
 from thaw.features.backbones.registry import BACKBONES, Backbone
@@ -43,16 +46,18 @@ from thaw.pipeline.run.report_json import read_report
 from tests.builders.extraction import request
 from tests.builders.pytorch import lite_state
 
-NAMES = tuple(BACKBONES)
+# The smallest network of each family, and what else a graph has that it does not; `make bench` takes all networks.
+NAMES = (
+    *("vgg16", "vgg19", "resnet50", "resnet50v2", "inceptionv3", "inceptionresnetv2", "xception", "densenet121"),
+    *("mobilenet", "mobilenetv2", "mobilenetv3small", "nasnetmobile", "efficientnetb0", "efficientnetv2b0"),
+    *("efficientnetv2s", "convnexttiny", "alexnet", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
+)
 LITES = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite1": (1.0, 1.1), "efficientnet_lite2": (1.1, 1.2)}
-WITH_NORMS = ("resnet50", "inceptionv3", "densenet121", *LITES)
+FINE_TUNED = tuple(name for name in NAMES if name != "nasnetmobile")
+WITH_NORMS = tuple(name for name in FINE_TUNED if name not in ("vgg16", "vgg19", "alexnet", "convnexttiny"))
 BATCH = 4
-MODULES = {
-    "inceptionv3": "inception_v3",
-    "densenet121": "densenet",
-    "alexnet": "densenet",
-}  # torchvision's is DenseNet's
 every = pytest.mark.parametrize("name", NAMES, ids=lambda name: f"{name}-random-weights")
+fine_tuned = pytest.mark.parametrize("name", FINE_TUNED, ids=lambda name: f"{name}-random-weights")
 with_norms = pytest.mark.parametrize("name", WITH_NORMS, ids=lambda name: f"{name}-random-weights")
 
 
@@ -111,27 +116,24 @@ def lite_by_hand(name: str, size: int | None) -> keras.Model:
     return keras.Model(image, finish(convolve(value, 1280, 1, 1, "top_conv"), "top_"))
 
 
-def kerass_own(name: str, size: int | None) -> keras.Model:
+def kerass_own(name: str, size: int) -> keras.Model:
+    """The network as Keras builds it with its ImageNet weights, which have another graph than random ones."""
     builder = BACKBONES[name].builder
     if builder is None:
         return lite_by_hand(name, size) if name in LITES else alexnet_by_hand(size)
-    return getattr(keras.applications, builder)(weights=None, include_top=False, input_shape=(size, size, 3))
+    return as_published(builder, size)[0]
 
 
-def draw(variable: Any, generator: np.random.Generator) -> np.ndarray:
-    kind, shape = variable.path.rpartition("/")[2], tuple(variable.shape)
-    if kind == "kernel":
-        fan_in = np.prod(shape[: 2 if "dwconv" in variable.path else 3])
-        return generator.normal(0, (2 / fan_in) ** 0.5, shape)
-    low, high = {"gamma": (0.5, 1.2), "moving_variance": (0.5, 2.0)}.get(kind, (-0.3, 0.3))
-    return generator.uniform(low, high, shape)
+def kerass_layers(name: str, model: keras.Model) -> dict[str, Any]:
+    """Keras' layers by the names of our operations."""
+    own = {layer.name: layer for layer in model.layers}
+    return layers_by_operation(model) if BACKBONES[name].builder else own
 
 
 @cache
-def reference(name: str) -> keras.Model:
-    model, generator = kerass_own(name, BACKBONES[name].min_image_size), np.random.default_rng(1)
-    for variable in model.weights:
-        variable.assign(draw(variable, generator))
+def reference(name: str, more_pixels: int = 0) -> keras.Model:
+    model = kerass_own(name, BACKBONES[name].min_image_size + more_pixels)
+    draw_weights(model)
     return model
 
 
@@ -172,28 +174,29 @@ def backbone_and_weights(name: str) -> tuple[Backbone, Weights]:
 
 
 @cache
-def engine(name: str) -> KerasEngine:
+def engine(name: str, more_pixels: int = 0) -> KerasEngine:
     backbone, held = backbone_and_weights(name)
     layers = tuple(backbone.default_layers.split(","))
-    return KerasEngine(backbone, held, layers, backbone.min_image_size, BATCH)
+    return KerasEngine(backbone, held, layers, backbone.min_image_size + more_pixels, BATCH)
 
 
 @cache
-def images_of(name: str) -> np.ndarray:
-    size = BACKBONES[name].min_image_size
+def images_of(name: str, more_pixels: int = 0) -> np.ndarray:
+    size = BACKBONES[name].min_image_size + more_pixels
     return np.random.default_rng(0).uniform(0, 255, (BATCH, size, size, 3)).astype(np.float32)
 
 
 def kerass_input(name: str, images: np.ndarray) -> np.ndarray:
     if name in LITES:
         return (images - 127) / 128  # as Google's own code feeds them
-    module = getattr(keras.applications, MODULES.get(name, name))
-    return module.preprocess_input(images.copy())
+    builder = BACKBONES[name].builder or "DenseNet121"  # torchvision's AlexNet takes what Keras' DenseNet takes
+    module = next(module for begin, module in MODULES.items() if builder.startswith(begin))
+    return getattr(keras.applications, module).preprocess_input(images.copy())
 
 
 @cache
-def network_input(name: str) -> np.ndarray:
-    return normalize(images_of(name), BACKBONES[name].normalization)
+def network_input(name: str, more_pixels: int = 0) -> np.ndarray:
+    return normalize(images_of(name, more_pixels), BACKBONES[name].normalization)
 
 
 @every
@@ -201,24 +204,28 @@ def test_the_input_is_what_keras_makes_of_the_images(name: str) -> None:
     np.testing.assert_allclose(network_input(name), kerass_input(name, images_of(name)), atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.parametrize("more_pixels", [0, 1])
 @every
-def test_features_are_keras_own(name: str) -> None:
-    model, layers = reference(name), engine(name).layers
-    outputs = keras.Model(model.input, [model.get_layer(layer).output for layer in layers])
-    expected = outputs(kerass_input(name, images_of(name)), training=False)
-    received = engine(name)(network_input(name))
-    for layer, values in zip(layers, expected, strict=True):
+def test_features_are_keras_own_at_even_and_odd_sizes(name: str, more_pixels: int) -> None:
+    model, ours = reference(name, more_pixels), engine(name, more_pixels)
+    layers = kerass_layers(name, model)
+    outputs = keras.Model(model.input, [layers[layer].output for layer in ours.layers])
+    expected = outputs(kerass_input(name, images_of(name, more_pixels)), training=False)
+    received = ours(network_input(name, more_pixels))
+    for layer, values in zip(ours.layers, expected, strict=True):
         assert relative_error(received[layer], np.asarray(values)) < 1e-5
         assert received[layer].std() > 0
-    assert not engine(name).network.trainable_weights
+    assert not ours.network.trainable_weights
 
 
 @pytest.mark.skipif(mnn_version() is None, reason="MNN is not installed: make setup, if it has a wheel")
+@pytest.mark.parametrize("more_pixels", [0, 1])
 @every
-def test_mnn_gives_what_keras_gives(name: str) -> None:
+def test_mnn_gives_what_keras_gives(name: str, more_pixels: int) -> None:
     backbone, held = backbone_and_weights(name)
-    received = MNNEngine(backbone, held, engine(name).layers, backbone.min_image_size, BATCH)(network_input(name))
-    for layer, expected in engine(name)(network_input(name)).items():
+    ours, size = engine(name, more_pixels), backbone.min_image_size + more_pixels
+    received = MNNEngine(backbone, held, ours.layers, size, BATCH)(network_input(name, more_pixels))
+    for layer, expected in ours(network_input(name, more_pixels)).items():
         assert relative_error(received[layer], expected) < 1e-3
 
 
@@ -229,7 +236,7 @@ def test_the_onnx_graph_gives_what_keras_gives_for_any_number_of_images(name: st
 
     backbone, held = backbone_and_weights(name)
     layers = engine(name).layers
-    nodes, tensors = network_nodes(backbone, held, layers, "input", prefix="thaw/")
+    nodes, tensors = network_nodes(backbone, held, layers, ("input", backbone.min_image_size), prefix="thaw/")
     given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 3, "h", "w"])
     outputs = [helper.make_tensor_value_info(f"thaw/{layer}", TensorProto.FLOAT, None) for layer in layers]
     graph = helper.make_graph(nodes, name, [given], outputs, tensors)
@@ -243,28 +250,32 @@ def test_the_onnx_graph_gives_what_keras_gives_for_any_number_of_images(name: st
 
 
 @every
-def test_the_table_of_operations_is_keras_network(name: str) -> None:
+def test_the_sizes_of_maps_are_those_of_keras_network(name: str) -> None:
     """At sizes that are odd and that poolings cut, too."""
     backbone = BACKBONES[name]
     least = backbone.min_image_size
-    model = kerass_own(name, None)
-    layers = {operation.name: layer for operation, layer in keras_model.matched(backbone.graph, model)}
-    assert list(backbone.graph.cuts) == [layer.name for layer in backbone.layers]
-    cuts = keras.Model(model.input, [layers[layer.name].output for layer in backbone.layers])
-    for size in (least, least + 1, least + 18):
-        shapes = cuts.compute_output_shape((1, size, size, 3))
-        assert [shape[1:] for shape in shapes] == [backbone.output_shape(layer.name, size) for layer in backbone.layers]
-    assert backbone.cost(backbone.layers[-1].name, least)[0] == model.count_params()
+    for more_pixels in (0, 1, 18):
+        model = kerass_own(name, least + more_pixels)
+        layers = kerass_layers(name, model)
+        for layer in backbone.layers:
+            received = backbone.output_shape(layer.name, least + more_pixels)
+            assert layers[layer.name].output.shape[1:] == received, layer.name
+    counted = sum(int(np.prod(v.shape)) for v in model.weights if not v.path.endswith("count"))
+    assert backbone.cost(backbone.layers[-1].name, least)[0] == counted
 
 
 @every
 def test_everything_above_a_cut_point_depends_on_it_alone(name: str) -> None:
-    graph = BACKBONES[name].graph
-    order = {operation: index for index, operation in enumerate([IMAGE, *graph.operations])}
-    for cut in graph.cuts:
-        for operation in graph.operations.values():
-            if order[operation.name] > order[cut]:
-                assert all(order[below] >= order[cut] for below in operation.inputs), (cut, operation.name)
+    backbone = BACKBONES[name]
+    order = {operation: index for index, operation in enumerate([IMAGE, *backbone.graph.operations])}
+    for layer in backbone.layers:
+        around = [
+            operation.name
+            for operation in backbone.graph.operations.values()
+            if order[operation.name] > order[layer.name]
+            and any(order[below] < order[layer.name] for below in operation.inputs)
+        ]
+        assert layer.splits == (not around), layer.name
 
 
 @every
@@ -280,8 +291,9 @@ def test_below_the_minimum_size(name: str) -> None:
 
 
 def usual_size(name: str) -> int:
-    own = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
-    return own.get(name, max(48, BACKBONES[name].min_image_size))
+    own = {"efficientnet_lite1": 240, "efficientnet_lite2": 260, "inceptionv3": 299, "inceptionresnetv2": 299}
+    own |= {"vgg16": 48, "vgg19": 48, "alexnet": 63, "xception": 299, "efficientnetv2s": 384}
+    return own.get(name, 224)
 
 
 def convolutions_from(backbone: Backbone, cut: str) -> set[str]:
@@ -296,7 +308,7 @@ def variables(model: keras.Model) -> dict[str, np.ndarray]:
     return {variable.path: np.array(variable) for variable in model.weights}
 
 
-@every
+@fine_tuned
 def test_a_step_of_fine_tuning_moves_what_is_above_the_cut_and_nothing_else(name: str) -> None:
     """Gradients reach the convolutions above the cut and the head alone; batch normalisation keeps its statistics."""
     backbone, held = backbone_and_weights(name)
@@ -324,7 +336,8 @@ def test_batch_normalisation_is_trained_from_scratch_alone(name: str) -> None:
     backbone = BACKBONES[name]
     architecture = Architecture(name, backbone.min_image_size, 3, None, backbone.trainable[0].name, units=8)
     model = network.build(architecture, backbone_and_weights(name)[1], seed=0, from_scratch=True)
-    norms = {operation.name for operation in backbone.graph.operations.values() if operation.kind == "norm"}
+    operations = backbone.graph.operations.values()
+    norms = {operation.name for operation in operations if operation.kind == "norm" and operation.center}
     trained = {variable.path.split("/")[0] for variable in model.trainable_variables}
     assert norms | convolutions_from(backbone, backbone.trainable[0].name) == trained - {"fc1", "predictions"}
     before = variables(model)
@@ -393,12 +406,12 @@ def test_defaults_follow_the_network(name: str) -> None:
     settings = Finetune(backbone=name)
     assert settings.layer_names == tuple(layer.name for layer in backbone.probed[-2:])
     assert settings.image_size == usual_size(name)
-    assert settings.pooling == ("avg" if name in LITES else "auto")
+    assert settings.pooling == ("auto" if name in ("vgg16", "vgg19", "alexnet") else "avg")
     assert (settings.normalize, settings.unfreeze_from) == (backbone.normalization, backbone.stage_starts[-1])
     assert not {"layers", "image_size", "normalize", "unfreeze_from"} & settings.model_fields_set
 
 
-@every
+@fine_tuned
 def test_a_network_is_fine_tuned_by_the_stages(name: str, few_images: Path, tmp_path: Path) -> None:
     """Features, one epoch from the last layer that has something to train, and the model that is left."""
     backbone, folder = BACKBONES[name], tmp_path / "run"
@@ -416,7 +429,7 @@ def test_a_network_is_fine_tuned_by_the_stages(name: str, few_images: Path, tmp_
     assert model.input_shape[1:] == backbone.output_shape(str(below), backbone.min_image_size)
 
 
-@every
+@fine_tuned
 def test_advice_has_three_cuts_to_try(name: str) -> None:
     backbone = BACKBONES[name]
     head, *cuts = cuts_of(name)
@@ -428,7 +441,7 @@ def test_advice_has_three_cuts_to_try(name: str) -> None:
 @every
 def test_another_networks_normalisation_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     own = BACKBONES[name].normalization
-    for other in {"caffe", "tf", "torch", "lite"} - {own}:
+    for other in {"caffe", "tf", "torch", "lite", "pixels"} - {own}:
         assert run(["features", "--backbone", name, "--normalize", other]) == 2
         assert capsys.readouterr().err == (
             f"error: --normalize received '{other}': expected {own}, which {name} was trained with, or article; --help "

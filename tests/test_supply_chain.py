@@ -179,8 +179,13 @@ FOREIGN = b"not what was asked for"
 
 @pytest.mark.parametrize("name", [name for name, backbone in BACKBONES.items() if backbone.published])
 def test_weights_from_the_network_are_used_only_with_their_digest(untouched: None, tmp_path: Path, name: str) -> None:
-    digest = hashlib.md5(FOREIGN).hexdigest()  # noqa: S324
-    with pytest.raises(InputError, match=f"its download failed .what came has the MD5 {digest}, not "):
+    published = BACKBONES[name].published
+    assert published is not None
+    digest = hashlib.new(published.algorithm, FOREIGN).hexdigest()
+    message = f"its download failed .what came has the {published.algorithm.upper()} {digest}, not "
+    if published.digest is None:
+        message = f"no ImageNet weights for {name}: fetch {published.url}, of which no digest is known, and give it: "
+    with pytest.raises(InputError, match=message):
         load_weights("imagenet", BACKBONES[name])
     assert list(tmp_path.rglob("*.h5")) == []
 

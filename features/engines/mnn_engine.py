@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ def engine_digest() -> str:
     """Return the SHA-256 over what computes: MNN's two native libraries and the files here that make their input."""
     digest, ours = hashlib.sha256(), Path(__file__).parent.parent
     libraries = [Path(str(spec.origin)) for name in ("_mnncengine", CONVERTER) if (spec := find_spec(name))]
-    for path in (*libraries, Path(__file__), *sorted(ours.glob("backbones/*.py")), *sorted(ours.glob("onnx/*.py"))):
+    kinds = (f"{place}/**/*.{ending}" for place in ("backbones", "onnx") for ending in ("py", "json"))
+    sources = (sorted(ours.glob(kind)) for kind in kinds)
+    for path in (*libraries, Path(__file__), *chain.from_iterable(sources)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -10,7 +10,7 @@ from PIL import Image
 from thaw.features.errors import InputError, shown
 
 RESIZES = ("bilinear", "bicubic", "area", "article")
-NORMALIZATIONS = ("caffe", "tf", "torch", "lite", "article")
+NORMALIZATIONS = ("caffe", "tf", "torch", "lite", "pixels", "article")
 
 # Mean pixel of the ImageNet training images in RGB order, in units of 0 to 255, that VGG16 was trained with
 # (Simonyan and Zisserman 2015, section 2.1; values as published with the Caffe model).
@@ -72,9 +72,10 @@ def normalize(images: np.ndarray, method: str) -> np.ndarray:
 
     `caffe` subtracts the ImageNet mean and gives BGR, as VGG and ResNet50 were trained; `tf` maps 0 to 255 on -1 to 1,
     for Inception; `torch` divides by 255, subtracts the ImageNet mean and divides by its deviation, for DenseNet and
-    AlexNet; `lite` subtracts 127 and divides by 128, for EfficientNet-Lite; `article` divides by 255. All but `caffe`
-    keep RGB. What `stated` returns divides by 255, puts the channels into its order, subtracts its means and divides by
-    its deviations. The caller's array is left as it is.
+    AlexNet; `lite` subtracts 127 and divides by 128, for EfficientNet-Lite; `pixels` leaves 0 to 255, for networks that
+    rescale their input themselves; `article` divides by 255. All but `caffe` keep RGB. What `stated` returns divides by
+    255, puts the channels into its order, subtracts its means and divides by its deviations. The caller's array is left
+    as it is.
     """
     if own := _statement(method):
         order, mean, deviation = own
@@ -93,6 +94,8 @@ def normalize(images: np.ndarray, method: str) -> np.ndarray:
         return np.asarray(images, np.float32) * scale.astype(np.float32) - shift.astype(np.float32)
     if method == "lite":
         return (np.asarray(images, np.float32) - np.float32(127)) / np.float32(128)
+    if method == "pixels":
+        return np.array(images, np.float32)
     if method == "article":
         return (np.asarray(images, np.float64) / 255).astype(np.float32)
     raise ValueError(f"normalize received {method!r}; expected one of {', '.join(NORMALIZATIONS)}")
@@ -101,8 +104,9 @@ def normalize(images: np.ndarray, method: str) -> np.ndarray:
 def neutral_colour(method: str) -> np.ndarray:
     """Return the RGB colour, float32 (3,) in units of 0 to 255, that `normalize` turns into zeros (up to rounding).
 
-    It is the mean colour of ImageNet for `caffe` and `torch`, grey for `tf` and `lite`, and black for `article`; its
-    means for what `stated` returns.
+    It is the mean colour of ImageNet for `caffe` and `torch`, grey for `tf` and `lite`, and black for `article`. For
+    `pixels` it is the mean colour too, which such networks turn into zeros themselves, or nearly. For what `stated`
+    returns it is its means.
     """
     if own := _statement(method):
         return np.asarray(255 * own[1][:: -1 if own[0] == "bgr" else 1], np.float32)
@@ -111,6 +115,7 @@ def neutral_colour(method: str) -> np.ndarray:
         "tf": np.full(3, 127.5),
         "torch": 255 * TORCH_MEAN,
         "lite": np.full(3, 127),
+        "pixels": 255 * TORCH_MEAN,
         "article": np.zeros(3),
     }
     return np.asarray(colours[method], np.float32)

@@ -7,9 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from thaw.features.backbones.graph import Graph
 from thaw.features.backbones.keras_model import build_frozen, dtype_policy
-from thaw.features.backbones.registry import BACKBONES, Backbone, get_backbone
+from thaw.features.backbones.registry import Backbone, get_backbone
 from thaw.models.neural.initializers import GlorotUniform
 from thaw.models.neural.layers import DropBranch, Probabilities, Standardize, pool
 from thaw.models.neural.probe import Probe, ProbeShape
@@ -78,14 +77,14 @@ def build(
     """Build the uncompiled network, (N, H, W, C) inputs -> (N, K) class probabilities.
 
     With a probe the head's last layer begins at zero, so that the network begins with the probe's own probabilities.
-    Batch normalisation is frozen everywhere and keeps its statistics, in training too, unless `from_scratch`.
+    Normalisation is frozen everywhere and keeps its statistics, in training too, unless `from_scratch`.
 
     Args:
         architecture: what to build.
         weights: the weights of the backbone, None for random ones that a file replaces.
         seed: the seed of the head's first weights and of dropout.
         probe: the numbers of the probe, None for random ones that a file replaces.
-        from_scratch: whether batch normalisation is trained too.
+        from_scratch: whether normalisation is trained too.
     """
     if architecture.input_sides:
         return _head_alone(architecture, seed)
@@ -116,15 +115,22 @@ def _head_alone(architecture: Architecture, seed: int) -> keras.Model:
 
 
 def _freeze(base: keras.Model, backbone: Backbone, unfreeze_from: str | None, from_scratch: bool) -> None:
-    """Let the layers above the input of the cut be trained, batch normalisation only from scratch.
+    """Let the layers above the input of the cut be trained, normalisation only from scratch.
 
     A cut point splits the network. So in Keras' order, by depth, all layers below it come before it.
     """
     last_frozen = backbone.input_of(unfreeze_from) if unfreeze_from else backbone.layers[-1].name
     trained = last_frozen is None
     for layer in base.layers:
-        layer.trainable = trained and (from_scratch or not isinstance(layer, keras.layers.BatchNormalization))
+        layer.trainable = trained and _is_trained(layer, from_scratch)
         trained = trained or layer.name == last_frozen
+
+
+def _is_trained(layer: Any, from_scratch: bool) -> bool:
+    """Return whether training changes a layer; one that only has statistics prepares the image, and keeps them."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return from_scratch and (layer.scale or layer.center)
+    return from_scratch or not isinstance(layer, keras.layers.LayerNormalization)
 
 
 def _head(architecture: Architecture, outputs: Any, probed: Any | None, seed: int) -> Any:
@@ -179,17 +185,17 @@ def describe(model: keras.Model) -> list[str]:
 
     Of the backbone, the lines are the cut points; a line counts all layers from the cut point below on.
     """
-    backbone = BACKBONES.get(model.name)  # None of a head alone
-    graph, width = (backbone.graph, backbone.name_width) if backbone else (Graph(), 0)
-    width = max(16, width)
+    backbone = None if model.name == "head" else get_backbone(model.name)
+    names = {layer.name for layer in backbone.layers} if backbone else set()
+    width = max(16, backbone.name_width if backbone else 0)
     lines = [f"  {'input':<{width}} {_sides(model.input_shape):>12}"]
     inside: list[Any] = []
     for layer in model.layers[1:]:
-        if _is_inside(graph, layer.name):
+        if backbone and _is_inside(backbone, layer.name):
             inside.append(layer)
             continue
         members = [layer]
-        if layer.name in graph.cuts:
+        if layer.name in names:
             members, inside = [*inside, layer], []
         state = "frozen" if any(member.weights for member in members) else ""
         if any(member.trainable_weights for member in members):
@@ -206,6 +212,7 @@ def _num_values(weights: list[Any]) -> int:
     return sum(int(np.prod(weight.shape)) for weight in weights)
 
 
-def _is_inside(graph: Graph, name: str) -> bool:
+def _is_inside(backbone: Backbone, name: str) -> bool:
     """Return whether a layer of the backbone lies between cut points, or pads a layer that does."""
-    return name not in graph.cuts and (name in graph.operations or "pad" in name)
+    is_layer = any(layer.name == name for layer in backbone.layers)
+    return not is_layer and (name in backbone.graph.operations or "pad" in name)

@@ -133,9 +133,11 @@ def _measure(
     curve, law = learning_curve(survey, best)
     log.info("learning curve: %s", ", ".join(f"{100 * p.accuracy:.1f} % at {p.num_images:,}" for p in curve.points))
     configurations, refined = _search(survey, best, seconds, averaged)
-    trials = run_trials(survey, best, num_affordable(survey, TRIAL_SHARE * seconds), cuts_of(survey.settings.backbone))
-    reference = next(trial.start for trial in trials if trial.start is not None)  # the probe of the last block's trial
-    forecasts = [forecast_fine_tuning(survey, trial, reference, best, law) for trial in trials]
+    forecasts = []
+    if cuts := cuts_of(survey.settings.backbone):
+        trials = run_trials(survey, best, num_affordable(survey, TRIAL_SHARE * seconds), cuts)
+        reference = next(trial.start for trial in trials if trial.start is not None)  # the probe of the last block's
+        forecasts = [forecast_fine_tuning(survey, trial, reference, best, law) for trial in trials]
     candidates = [probe_candidate(survey, probe, law) for probe in probes]
     candidates += [refined_candidate(survey, refined, best, law)] if refined else []
     candidates += [fine_tuned_candidate(survey.settings, forecast) for forecast in forecasts]

