@@ -51,6 +51,7 @@ def draw_weights(model: Any) -> None:
 def errors(name: str) -> dict[str, Any]:
     """Return the largest relative L2 error of an image, a layer and a size on each engine, and the seconds taken."""
     import keras
+    import tensorflow as tf
 
     from benchmarks.keras_graphs import as_published
     from thaw.features.backbones.applications.reader import layers_by_operation, tensors_by_operation
@@ -59,6 +60,7 @@ def errors(name: str) -> dict[str, Any]:
     from thaw.features.engines.agreement import relative_error
     from thaw.features.images.preprocess import normalize
 
+    tf.config.run_functions_eagerly(True)  # to compile a network takes longer than what it computes here
     began, backbone = time.perf_counter(), BACKBONES[name]
     layers = tuple(backbone.default_layers.split(","))
     found = dict.fromkeys(LIMITS, 0.0)
