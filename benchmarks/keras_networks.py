@@ -77,7 +77,7 @@ def errors(name: str) -> dict[str, Any]:
             received = _features(engine, (backbone, weights, layers, size, BATCH), inputs)
             for layer, values in zip(layers, expected, strict=True):
                 found[engine] = max(found[engine], relative_error(received[layer], np.asarray(values)))
-    return {"name": name, **found, "seconds": time.perf_counter() - began}
+    return {"name": name, **found, "seconds": round(time.perf_counter() - began, 1)}
 
 
 def _features(engine: str, network: Any, inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -100,20 +100,25 @@ def _features(engine: str, network: Any, inputs: np.ndarray) -> dict[str, np.nda
 
 
 def main() -> int:
-    """Compare the networks, each in a process of its own, and write what came out; return 1 if one is too far off."""
+    """Compare the networks, each in a process of its own, and write what came out; return 1 if one is too far off.
+
+    Rows of other networks in the file stay as they are.
+    """
     names = [row["name"] for row in read_list()]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
-    rows = []
+    kept = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else []
+    rows = {row["name"]: row for row in kept}
     for name in given.only:
         with ProcessPoolExecutor(1, get_context("spawn")) as one:
-            rows.append(one.submit(errors, name).result())
-        print(" ".join(f"{key} {value:.1e}" if key in LIMITS else str(value) for key, value in rows[-1].items()))
+            row = rows[name] = one.submit(errors, name).result()
+        print(" ".join(f"{key} {value:.1e}" if key in LIMITS else str(value) for key, value in row.items()), flush=True)
         with write_whole(given.out) as file:
-            file.write("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
-    too_far = [f"{row['name']} on {engine}" for row in rows for engine in LIMITS if row[engine] > LIMITS[engine]]
+            file.write("[\n" + ",\n".join(json.dumps(rows[name]) for name in names if name in rows) + "\n]\n")
+    measured = (rows[name] for name in given.only)
+    too_far = [f"{row['name']} on {engine}" for row in measured for engine in LIMITS if row[engine] > LIMITS[engine]]
     if too_far:
         print(f"further from Keras than allowed: {', '.join(too_far)}", file=sys.stderr)
     return int(bool(too_far))
