@@ -144,6 +144,24 @@ def test_every_folder_is_in_the_wheel() -> None:
     assert len(named) == len(set(named))
 
 
+def test_every_file_that_is_no_code_is_in_the_wheel() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    named = {
+        path
+        for package, patterns in setuptools["package-data"].items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")[1:]).glob(pattern)
+    }
+    there = {
+        path
+        for folder in ROOMS
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert len(there) > 50
+    assert named == there
+
+
 def test_the_cluster_s_digest_is_of_every_source_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker with another version of one file in a sub-package would be taken otherwise."""
     from thaw.pipeline.cluster.client import _source_digest
@@ -152,7 +170,9 @@ def test_the_cluster_s_digest_is_of_every_source_file(monkeypatch: pytest.Monkey
     read_bytes = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
     _source_digest()
-    assert set(read) == {path for folder in ("features", "models", "pipeline") for path in sources(folder)}
+    graphs = set((ROOT / "features" / "backbones" / "applications" / "graphs").iterdir())
+    assert len(graphs) > 40
+    assert set(read) == {path for folder in ("features", "models", "pipeline") for path in sources(folder)} | graphs
 
 
 def test_no_class_name_has_two_meanings() -> None:

@@ -40,18 +40,20 @@ from thaw.models.neural import network, saved_network
 from thaw.models.neural.network import Architecture
 from thaw.pipeline.advice.fine_tuning_trials import HEAD, cuts_of
 from thaw.pipeline.cli import run
+from thaw.pipeline.commands import as_typed
 from thaw.pipeline.config import Finetune
 from thaw.pipeline.run.report_json import read_report
 
 from tests.builders.extraction import request
 from tests.builders.pytorch import lite_state
 
-# The smallest network of each family, and what else a graph has that it does not; `make bench` takes all networks.
+# The smallest network of each family; of those in LARGE the features alone. `make bench` takes all networks.
 NAMES = (
-    *("vgg16", "vgg19", "resnet50", "resnet50v2", "inceptionv3", "inceptionresnetv2", "xception", "densenet121"),
+    *("vgg16", "vgg19", "resnet50", "resnet50v2", "inceptionv3", "xception", "densenet121"),
     *("mobilenet", "mobilenetv2", "mobilenetv3small", "nasnetmobile", "efficientnetb0", "efficientnetv2b0"),
-    *("efficientnetv2s", "convnexttiny", "alexnet", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
+    *("convnexttiny", "alexnet", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
 )
+LARGE = ("inceptionresnetv2", "efficientnetv2s")
 LITES = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite1": (1.0, 1.1), "efficientnet_lite2": (1.1, 1.2)}
 FINE_TUNED = tuple(name for name in NAMES if name != "nasnetmobile")
 WITH_NORMS = tuple(name for name in FINE_TUNED if name not in ("vgg16", "vgg19", "alexnet", "convnexttiny"))
@@ -205,7 +207,7 @@ def test_the_input_is_what_keras_makes_of_the_images(name: str) -> None:
 
 
 @pytest.mark.parametrize("more_pixels", [0, 1])
-@every
+@pytest.mark.parametrize("name", [*NAMES, *LARGE], ids=lambda name: f"{name}-random-weights")
 def test_features_are_keras_own_at_even_and_odd_sizes(name: str, more_pixels: int) -> None:
     model, ours = reference(name, more_pixels), engine(name, more_pixels)
     layers = kerass_layers(name, model)
@@ -291,8 +293,8 @@ def test_below_the_minimum_size(name: str) -> None:
 
 
 def usual_size(name: str) -> int:
-    own = {"efficientnet_lite1": 240, "efficientnet_lite2": 260, "inceptionv3": 299, "inceptionresnetv2": 299}
-    own |= {"vgg16": 48, "vgg19": 48, "alexnet": 63, "xception": 299, "efficientnetv2s": 384}
+    own = {"efficientnet_lite1": 240, "efficientnet_lite2": 260, "inceptionv3": 299}
+    own |= {"vgg16": 48, "vgg19": 48, "alexnet": 63, "xception": 299}
     return own.get(name, 224)
 
 
@@ -407,7 +409,8 @@ def test_defaults_follow_the_network(name: str) -> None:
     assert settings.layer_names == tuple(layer.name for layer in backbone.probed[-2:])
     assert settings.image_size == usual_size(name)
     assert settings.pooling == ("auto" if name in ("vgg16", "vgg19", "alexnet") else "avg")
-    assert (settings.normalize, settings.unfreeze_from) == (backbone.normalization, backbone.stage_starts[-1])
+    cut = backbone.stage_starts[-1] if name in FINE_TUNED else "none"
+    assert (settings.normalize, settings.unfreeze_from) == (backbone.normalization, cut)
     assert not {"layers", "image_size", "normalize", "unfreeze_from"} & settings.model_fields_set
 
 
@@ -427,6 +430,27 @@ def test_a_network_is_fine_tuned_by_the_stages(name: str, few_images: Path, tmp_
     model, architecture, _ = saved_network.load(folder / "finetune" / "model.json")
     assert architecture.input_layer == below
     assert model.input_shape[1:] == backbone.output_shape(str(below), backbone.min_image_size)
+
+
+def test_nasnet_has_features_and_a_head_and_says_in_one_line_that_it_is_not_fine_tuned(
+    few_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ["--run", str(tmp_path / "run")]
+    images = ["--dataset", f"folder:{few_images}", "--image-size", "32", "--engine", "keras", "--weights", "random"]
+    assert run(["features", *folder, *images, "--backbone", "nasnetmobile"]) == 0
+    assert run(["logreg", *folder]) == 0
+    assert run(["head", *folder, "--epochs", "1"]) == 0
+    report = read_report(tmp_path / "run" / "head" / "report.json")
+    assert (report.backbone, report.layer) == ("nasnetmobile", "activation_187")
+    capsys.readouterr()
+    for given in ([], ["--unfreeze-from", "activation_187"]):
+        assert run(["finetune", *folder, *given]) == 1
+        assert capsys.readouterr().err.splitlines()[-1] == as_typed(
+            "error: nasnetmobile is not fine-tuned: no layer in its upper part has all above it depend on it alone, "
+            "since each block takes the outputs of the two before it; type make head or make logreg, or take another "
+            "network"
+        )
+    assert cuts_of("nasnetmobile") == ()
 
 
 @fine_tuned

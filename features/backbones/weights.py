@@ -119,18 +119,19 @@ def load_weights(source: str, backbone: Backbone, seed: int = 0) -> Weights:
 def random_tensors(backbone: Backbone, seed: int) -> Tensors:
     """Return seeded random weights: kernels normal with variance 2 / fan-in (He et al. 2015), biases zero.
 
-    The fan-in of a depthwise convolution is that of one channel. Batch normalisation changes nothing: gamma 1, beta 0,
-    mean 0, variance 1.
+    The fan-in of a depthwise convolution is that of one channel. Normalisation has gamma 1, beta 0, mean 0, variance 1.
     """
     generator, tensors = np.random.default_rng(seed), {}
     for name, (shape, *others) in backbone.tensor_shapes.items():
-        if len(shape) == 4:
-            channels = 1 if backbone.graph.operations[name].kind == "depthwise" else shape[2]
+        operation = backbone.graph.operations[name]
+        if operation.convolves:
+            channels = 1 if operation.kind == "depthwise" else shape[2]
             scale = np.float32((2 / (shape[0] * shape[1] * channels)) ** 0.5)
             kernel = generator.standard_normal(shape, np.float32) * scale
             tensors[name] = (kernel, *(np.zeros(other, np.float32) for other in others))
         else:
-            neutral = (1, 0, 0, 1) if len(others) == 3 else (0, 0, 1)
+            affine = (1,) * operation.scale + (0,) * operation.center
+            neutral = (*affine, 0, 1) if operation.kind == "norm" else affine
             tensors[name] = tuple(np.full(shape, value, np.float32) for value in neutral)
     return tensors
 

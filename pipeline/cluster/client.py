@@ -189,10 +189,10 @@ def installed() -> dict[str, str]:
 
 
 def _source_digest() -> str:
-    """Return the SHA-256 over this project's own source, which may differ if the version does not."""
+    """Return the SHA-256 over this project's own source and graphs, which may differ if the version does not."""
     root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
     for package in ("features", "models", "pipeline"):
-        for path in sorted((root / package).rglob("*.py")):
+        for path in sorted(path for kind in ("*.py", "graphs/*.json") for path in (root / package).rglob(kind)):
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
