@@ -152,6 +152,16 @@ def test_other_engines_refuse_it_in_one_line(tmp_path: Path) -> None:
         network.start("keras", 3)
 
 
+def test_what_does_not_depend_on_the_image_is_no_layer(tmp_path: Path) -> None:
+    net = Net()
+    net.add("Identity", net.weights(3, 3), name="weights")
+    net.add("MatMul", net.add("Flatten", net.add("GlobalAveragePool", "pixels")), "weights", name="features")
+    path = net.save(tmp_path / "net.onnx", [value("pixels", "N", 3, 32, 32)], [value("features", "N", 3)])
+    assert opened(path).tensor_names == ("GlobalAveragePool_1", "Flatten_2", "features")
+    with pytest.raises(InputError, match="onnx:net has no layer 'weights'"):
+        opened(path).output_shape("weights", 32)
+
+
 def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
     path = convolutional(tmp_path / "net.onnx")
     before = opened(path)
