@@ -46,6 +46,7 @@ def finished(
     folder = tmp_path_factory.mktemp("runs") / request.param
     network = networks / f"{request.param}.onnx"
     assert thaw("logreg", "--dataset", f"folder:{image_folder}", "--backbone", f"onnx:{network}", "--run", folder) == 0
+    assert thaw("knn", "--run", folder) == 0
     assert thaw("head", "--run", folder, "--epochs", 2) == 0
     return folder
 
@@ -76,7 +77,7 @@ def test_features_are_onnx_runtime_s_own_of_the_prepared_images(
         assert relative_error(values, expected.reshape(len(values), -1)) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["logreg", "head"])
+@pytest.mark.parametrize("name", ["logreg", "knn", "head"])
 def test_predict_and_export_give_what_the_test_split_got(
     finished: Path,
     image_folder: Path,
@@ -233,6 +234,11 @@ def test_preprocessing_may_be_typed_instead_of_stated(
         "example rgb:0.485,0.456,0.406:0.229,0.224,0.225; --help shows the options\n"
     )
     assert not (tmp_path / "run").exists()
+    assert thaw("features", "--backbone", "onnx:", "--run", tmp_path / "run") == 2
+    assert capsys.readouterr().err == (
+        "error: --backbone onnx: names no file; expected its path, for example --backbone onnx:resnet18.onnx; --help "
+        "shows the options\n"
+    )
     typed = ["--image-size", 40, "--normalize", "rgb:0.5,0.5,0.5:0.5,0.5,0.5", "--layers", "/Relu_1,maps"]
     assert thaw("features", *given, *typed) == 0
     with FeatureFile(tmp_path / "run" / "features.h5") as features:
