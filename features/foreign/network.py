@@ -37,8 +37,6 @@ def name_of(path: Path) -> str:
 class OnnxNetwork:
     """The network in an ONNX file, which is read when something of it is wanted first."""
 
-    averaged = False
-
     def __init__(self, path: Path, name: str):
         self.path, self.name = path, name
         self._forms: dict[tuple[str, int], Form] = {}
