@@ -13,8 +13,11 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from thaw.features.backbones.registry import BACKBONES
+from thaw.features.backbones.weights import load_weights
 from thaw.features.engines.agreement import relative_error
 from thaw.features.extraction.spec import Preprocessing
+from thaw.features.onnx.network import network_graph
 from thaw.features.store import FeatureFile
 from thaw.pipeline.cli import run
 from thaw.pipeline.export import export
@@ -75,6 +78,23 @@ def test_features_are_onnx_runtime_s_own_of_the_prepared_images(
         if name == "maps":
             expected = expected.transpose(0, 2, 3, 1)
         assert relative_error(values, expected.reshape(len(values), -1)) < 1e-5
+
+
+def test_our_own_network_as_a_file_gives_the_features_of_the_network_itself(image_folder: Path, tmp_path: Path) -> None:
+    backbone, layers, path = BACKBONES["efficientnet_lite0"], ("block5c_add", "top_activation"), tmp_path / "lite.onnx"
+    path.write_bytes(network_graph(backbone, load_weights("random", backbone), layers, 64, 8))
+    state(path, mean=[127 / 255] * 3, std=[128 / 255] * 3)
+    common = ["--dataset", f"folder:{image_folder}", "--pooling", "avg", "--batch-size", 8]
+    own = ["--backbone", backbone.name, "--weights", "random", "--image-size", 64, "--engine", "onnxruntime"]
+    assert thaw("features", *common, *own, "--run", tmp_path / "own") == 0
+    assert thaw("features", *common, "--backbone", f"onnx:{path}", "--run", tmp_path / "file") == 0
+    with (
+        FeatureFile(tmp_path / "own" / "features.h5") as expected,
+        FeatureFile(tmp_path / "file" / "features.h5") as received,
+    ):
+        assert received.layers == expected.layers
+        rows = np.arange(len(expected.ids))
+        assert relative_error(received.read(layers, rows), expected.read(layers, rows)) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["logreg", "knn", "head"])
