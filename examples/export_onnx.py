@@ -1,6 +1,6 @@
 """Export a pretrained network of timm, torchvision or transformers as ONNX, with the JSON that says how images go in.
 
-    python examples/export_onnx.py timm vit_small_patch14_dinov2.lvd142m dinov2.onnx
+    python examples/export_onnx.py timm vit_small_patch14_dinov2.lvd142m dinov2.onnx --size 224
     python examples/export_onnx.py torchvision resnet50 resnet50.onnx
     python examples/export_onnx.py transformers openai/clip-vit-base-patch32 clip.onnx
 
@@ -29,20 +29,17 @@ class Exported(NamedTuple):
     stated: dict[str, Any]
 
 
-def of_timm(name: str, pretrained: bool) -> Exported:
+def of_timm(name: str, pretrained: bool, size: int | None) -> Exported:
     """Return a network of timm: its pooled features, for a vision transformer those of the class token."""
     import timm
 
-    model = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    model = timm.create_model(name, pretrained=pretrained, num_classes=0, **({"img_size": size} if size else {}))
     data = timm.data.resolve_model_data_config(model)
-    return Exported(
-        model,
-        ["features"],
-        _stated(data["mean"], data["std"], data["input_size"][1], data["interpolation"]),
-    )
+    stated = _stated(data["mean"], data["std"], size or data["input_size"][1], data["interpolation"])
+    return Exported(model, ["features"], stated)
 
 
-def of_torchvision(name: str, pretrained: bool) -> Exported:
+def of_torchvision(name: str, pretrained: bool, size: int | None) -> Exported:
     """Return a network of torchvision without what classifies, which gets its averaged features."""
     import torch
     from torchvision import models
@@ -52,12 +49,11 @@ def of_torchvision(name: str, pretrained: bool) -> Exported:
     found = next(attribute for attribute in LAST if hasattr(model, attribute))
     setattr(model, found, torch.nn.Identity())
     images = weights.transforms()
-    return Exported(
-        model, ["features"], _stated(images.mean, images.std, images.crop_size[0], images.interpolation.value)
-    )
+    stated = _stated(images.mean, images.std, size or images.crop_size[0], images.interpolation.value)
+    return Exported(model, ["features"], stated)
 
 
-def of_transformers(name: str, pretrained: bool) -> Exported:
+def of_transformers(name: str, pretrained: bool, size: int | None) -> Exported:
     """Return an image tower of transformers: the tokens of its last layer, and its pooled output."""
     import torch
     import transformers
@@ -81,7 +77,7 @@ def of_transformers(name: str, pretrained: bool) -> Exported:
             return found.last_hidden_state, found.pooler_output
 
     side = getattr(processor, "crop_size", None) or processor.size
-    size = side.get("height") or side.get("shortest_edge")
+    size = size or (side["height"] if "height" in side else side["shortest_edge"])
     stated = _stated(processor.image_mean, processor.image_std, size, RESAMPLING[int(processor.resample)])
     return Exported(Tower(), ["tokens", "pooled"], {**stated, "scale": getattr(processor, "rescale_factor", 1 / 255)})
 
@@ -126,12 +122,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("library", choices=LIBRARIES)
     parser.add_argument("name", help="the network's name in the library, or on the Hugging Face hub")
     parser.add_argument("path", type=Path, help="the .onnx file to write; the JSON goes beside it")
+    parser.add_argument("--size", type=int, help="the side of the images in pixels, if it is not the network's own")
     parser.add_argument("--random", action="store_true", help="random weights, to try it without a download")
     options = parser.parse_args(arguments)
     if line := missing(options.library):
         print(f"error: {line}", file=sys.stderr)
         return 1
-    save(LIBRARIES[options.library](options.name, not options.random), options.path)
+    save(LIBRARIES[options.library](options.name, not options.random, options.size), options.path)
     print(options.path)
     return 0
 

@@ -99,6 +99,7 @@ STRATEGIES = {
         "n_neighbors",
         (50, 20, 10, 5, 3, 1),
         neighbours=True,
+        settings={"algorithm": "brute"},  # of few features it would keep a tree, which no model file may hold
     ),
     "ridge": Strategy(
         "ridge classifier",

@@ -13,8 +13,11 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from thaw.features.backbones.registry import BACKBONES
+from thaw.features.backbones.weights import load_weights
 from thaw.features.engines.agreement import relative_error
 from thaw.features.extraction.spec import Preprocessing
+from thaw.features.onnx.network import network_graph
 from thaw.features.store import FeatureFile
 from thaw.pipeline.cli import run
 from thaw.pipeline.export import export
@@ -47,6 +50,7 @@ def finished(
     folder = tmp_path_factory.mktemp("runs") / request.param
     network = networks / f"{request.param}.onnx"
     assert thaw("logreg", "--dataset", f"folder:{image_folder}", "--backbone", f"onnx:{network}", "--run", folder) == 0
+    assert thaw("knn", "--run", folder) == 0
     assert thaw("head", "--run", folder, "--epochs", 2) == 0
     return folder
 
@@ -78,7 +82,24 @@ def test_features_are_onnx_runtime_s_own_of_the_prepared_images(
         assert relative_error(values, expected.reshape(len(values), -1)) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["logreg", "head"])
+def test_our_own_network_as_a_file_gives_the_features_of_the_network_itself(image_folder: Path, tmp_path: Path) -> None:
+    backbone, layers, path = BACKBONES["efficientnet_lite0"], ("block5c_add", "top_activation"), tmp_path / "lite.onnx"
+    path.write_bytes(network_graph(backbone, load_weights("random", backbone), layers, 64, 8))
+    state(path, mean=[127 / 255] * 3, std=[128 / 255] * 3)
+    common = ["--dataset", f"folder:{image_folder}", "--pooling", "avg", "--batch-size", 8]
+    own = ["--backbone", backbone.name, "--weights", "random", "--image-size", 64, "--engine", "onnxruntime"]
+    assert thaw("features", *common, *own, "--run", tmp_path / "own") == 0
+    assert thaw("features", *common, "--backbone", f"onnx:{path}", "--run", tmp_path / "file") == 0
+    with (
+        FeatureFile(tmp_path / "own" / "features.h5") as expected,
+        FeatureFile(tmp_path / "file" / "features.h5") as received,
+    ):
+        assert received.layers == expected.layers
+        rows = np.arange(len(expected.ids))
+        assert relative_error(received.read(layers, rows), expected.read(layers, rows)) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["logreg", "knn", "head"])
 def test_predict_and_export_give_what_the_test_split_got(
     finished: Path,
     image_folder: Path,
@@ -235,6 +256,11 @@ def test_preprocessing_may_be_typed_instead_of_stated(
         "example rgb:0.485,0.456,0.406:0.229,0.224,0.225; --help shows the options\n"
     )
     assert not (tmp_path / "run").exists()
+    assert thaw("features", "--backbone", "onnx:", "--run", tmp_path / "run") == 2
+    assert capsys.readouterr().err == (
+        "error: --backbone onnx: names no file; expected its path, for example --backbone onnx:resnet18.onnx; --help "
+        "shows the options\n"
+    )
     typed = ["--image-size", 40, "--normalize", "rgb:0.5,0.5,0.5:0.5,0.5,0.5", "--layers", "/Relu_1,maps"]
     assert thaw("features", *given, *typed) == 0
     with FeatureFile(features_of(tmp_path / "run")) as features:

@@ -37,8 +37,6 @@ def name_of(path: Path) -> str:
 class OnnxNetwork:
     """The network in an ONNX file, which is read when something of it is wanted first."""
 
-    averaged = False
-
     def __init__(self, path: Path, name: str):
         self.path, self.name = path, name
         self._forms: dict[tuple[str, int], Form] = {}
@@ -135,10 +133,14 @@ class OnnxNetwork:
 
     @cached_property
     def _tensors(self) -> Mapping[str, tuple[str, ...]]:
-        """The names of the tensors by the layer's name that stands for them; two of one name are both there."""
+        """The names of the tensors that depend on the image, by the layer's name; two of one name are both there."""
         found: dict[str, tuple[str, ...]] = {}
-        for name in (name for node in self.content.model.graph.node for name in node.output if name):
-            found[safe_name(name)] = (*found.get(safe_name(name), ()), name)
+        dependent = {self.image.name}
+        for node in self.content.model.graph.node:
+            if dependent.intersection(node.input):
+                outputs = [name for name in node.output if name]
+                dependent.update(outputs)
+                found |= {safe_name(name): (*found.get(safe_name(name), ()), name) for name in outputs}
         return found
 
     @property

@@ -33,9 +33,13 @@ def probe(path: Path, model: bytes, image: ImageInput, size: int, names: tuple[s
     """
     count = image.batch or NUM_PROBED
     shape = (count, 3, size, size) if image.channels_first else (count, size, size, 3)
-    with runtime_errors(f"--backbone onnx:{shown(path)}: ONNX Runtime cannot run it on images of {size} pixels"):
-        session = start_session(model)
-        outputs = session.run(list(names), {image.name: np.full(shape, 0.25, np.float32)})
+    try:
+        with runtime_errors(f"--backbone onnx:{shown(path)}: ONNX Runtime cannot run it on images of {size} pixels"):
+            session = start_session(model)
+            outputs = session.run(list(names), {image.name: np.full(shape, 0.25, np.float32)})
+    except MemoryError:
+        advice = "choose a smaller --image-size, or another network"
+        raise refused(path, f"{count} images of {size} pixels take more memory than there is; {advice}") from None
     return {name: _form(path, name, output, count, image) for name, output in zip(names, outputs, strict=True)}
 
 

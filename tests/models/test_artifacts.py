@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from thaw.features.errors import InputError
 from thaw.models.artifacts import load_model, save_model
+from thaw.models.strategies import STRATEGIES
 
 
 class Hostile:
@@ -34,6 +36,19 @@ def test_a_model_that_brings_its_own_function_is_refused(tmp_path: Path) -> None
     save_model(path, FunctionTransformer(print), {})
     with pytest.raises(InputError, match="was refused, nothing in it was run"):
         load_model(path)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_model_of_very_few_features_is_read_back(tmp_path: Path, name: str) -> None:
+    """Of fewer than 16 features scikit-learn's nearest neighbours would keep a tree, whose type is not trusted."""
+    rows, labels = np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 2
+    strategy = STRATEGIES[name]
+    model = make_pipeline(StandardScaler(), strategy.classifier(strategy.values[-1], 0)).fit(rows, labels)
+    if not hasattr(model, "predict_proba"):
+        pytest.skip("it has no probabilities before it is calibrated")
+    save_model(tmp_path / "model.skops", model, {})
+    received, _ = load_model(tmp_path / "model.skops")
+    np.testing.assert_allclose(received.predict_proba(rows), model.predict_proba(rows))
 
 
 def test_a_damaged_model_names_itself(tmp_path: Path) -> None:

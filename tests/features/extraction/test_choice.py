@@ -18,6 +18,7 @@ from thaw.features.engines.mnn_engine import MNNEngine, mnn_version
 from thaw.features.engines.network import Network
 from thaw.features.errors import InputError
 from thaw.features.extraction.choice import agreed_engine, choose_engine, compared_images
+from thaw.features.foreign.extractors import FOREIGN_ENGINES
 from thaw.pipeline.cli import run
 from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction import extract
@@ -270,6 +271,8 @@ def test_auto_takes_keras_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_engine("auto", "cpu") == ("mnn", "cpu")
     assert choose_engine("keras", "cpu") == ("keras", "cpu")
     assert choose_engine("mnn", "auto") == ("mnn", "cpu")
+    assert choose_engine("onnxruntime", "auto") == ("onnxruntime", "cpu")
+    assert choose_engine("auto", "auto", possible=FOREIGN_ENGINES) == ("onnxruntime", "cpu")
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -304,3 +307,36 @@ def test_only_keras_computes_in_16_bits(monkeypatch: pytest.MonkeyPatch) -> None
 def test_mnn_runs_on_no_gpu() -> None:
     with pytest.raises(InputError, match="--engine mnn runs on a CPU, not with --device gpu; leave one of them out"):
         choose_engine("mnn", "gpu")
+
+
+def test_onnx_runtime_computes_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="--engine onnxruntime runs on a CPU, not with --device gpu; leave one"):
+        choose_engine("onnxruntime", "gpu")
+    with pytest.raises(InputError, match="--engine onnxruntime computes in float32, not with --engine-precision b"):
+        choose_engine("onnxruntime", "cpu", "bfloat16")
+    monkeypatch.setattr("thaw.features.extraction.choice.onnxruntime_version", lambda: None)
+    with pytest.raises(InputError, match="--engine onnxruntime: ONNX Runtime is not installed, or cannot be loaded; "):
+        choose_engine("onnxruntime", "auto")
+
+
+@pytest.mark.parametrize("engine", ["keras", "mnn"])
+def test_a_network_from_a_file_runs_by_onnx_runtime_alone(engine: str) -> None:
+    with pytest.raises(InputError) as error:
+        choose_engine(engine, "auto", possible=FOREIGN_ENGINES)
+    assert str(error.value) == (
+        f"--engine {engine} cannot run a network from an ONNX file; expected onnxruntime; leave --engine out"
+    )
+
+
+def test_onnx_runtime_makes_a_feature_file_of_our_own_network(image_folder: Path, tmp_path: Path) -> None:
+    for engine in ("keras", "onnxruntime"):
+        options = ["--dataset", f"folder:{image_folder}", "--run", tmp_path / engine, "--engine", engine, *FAST]
+        assert thaw("features", *options) == 0
+        assert engine_of(tmp_path / engine / "features.h5") == engine
+    with (
+        h5py.File(tmp_path / "keras" / "features.h5") as expected,
+        h5py.File(tmp_path / "onnxruntime" / "features.h5") as received,
+    ):
+        assert "version_onnxruntime" in received.attrs
+        layer = "features/block1_pool"
+        np.testing.assert_allclose(received[layer][...], expected[layer][...], rtol=1e-4, atol=1e-3)

@@ -13,7 +13,7 @@ from thaw.features.engines.agreement import relative_error
 from thaw.features.engines.network import Network
 from thaw.features.engines.onnxruntime_engine import OnnxRuntimeEngine
 from thaw.features.errors import InputError
-from thaw.features.foreign.extractors import get_extractor, trainable_backbone, weights_of, without_path
+from thaw.features.foreign.extractors import get_extractor, weights_of
 from thaw.features.foreign.graphs import network_graph_of
 from thaw.features.foreign.network import OnnxNetwork, name_of, open_network, safe_name
 
@@ -152,42 +152,19 @@ def test_other_engines_refuse_it_in_one_line(tmp_path: Path) -> None:
         network.start("keras", 3)
 
 
+def test_what_does_not_depend_on_the_image_is_no_layer(tmp_path: Path) -> None:
+    net = Net()
+    net.add("Identity", net.weights(3, 3), name="weights")
+    net.add("MatMul", net.add("Flatten", net.add("GlobalAveragePool", "pixels")), "weights", name="features")
+    path = net.save(tmp_path / "net.onnx", [value("pixels", "N", 3, 32, 32)], [value("features", "N", 3)])
+    assert opened(path).tensor_names == ("GlobalAveragePool_1", "Flatten_2", "features")
+    with pytest.raises(InputError, match="onnx:net has no layer 'weights'"):
+        opened(path).output_shape("weights", 32)
+
+
 def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
     path = convolutional(tmp_path / "net.onnx")
     before = opened(path)
     assert opened(path) is before
     vision_transformer(path)
     assert opened(path).default_layers == "tokens"
-
-
-def test_training_it_is_refused() -> None:
-    with pytest.raises(InputError) as error:
-        trainable_backbone("onnx:net", "finetune")
-    assert str(error.value) == (
-        "finetune needs a network that is built here, and onnx:net is a file that is run as it is; take another "
-        "--backbone, or a strategy on its features: svm, logreg, knn, ridge, head"
-    )
-    assert trainable_backbone("vgg16", "finetune").name == "vgg16"
-
-
-def test_random_weights_are_refused() -> None:
-    with pytest.raises(
-        InputError, match="onnx:net has the weights in its file alone, and cannot be had with random ones"
-    ):
-        get_extractor("onnx:net", "random")
-
-
-def test_a_file_becomes_a_name_and_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    settings = without_path({"backbone": "onnx:nets/my net (v2).onnx", "seed": 1})
-    assert settings == {"backbone": "onnx:my_net_v2", "weights": str(tmp_path / "nets/my net (v2).onnx"), "seed": 1}
-    assert without_path(settings) == settings
-    assert without_path({"backbone": "vgg16"}) == {"backbone": "vgg16"}
-    with pytest.raises(
-        InputError, match="--backbone onnx:a.onnx has its weights in its own file; leave --weights random out"
-    ):
-        without_path({"backbone": "onnx:a.onnx", "weights": "random"})
-    with pytest.raises(
-        InputError, match="--backbone onnx: names no file; expected its path, for example --backbone onnx:resnet18"
-    ):
-        without_path({"backbone": "onnx:"})

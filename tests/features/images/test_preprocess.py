@@ -6,7 +6,15 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from thaw.features.errors import InputError
-from thaw.features.images.preprocess import NORMALIZATIONS, RESIZES, neutral_colour, normalize, resize
+from thaw.features.images.preprocess import (
+    NORMALIZATIONS,
+    RESIZES,
+    is_normalization,
+    neutral_colour,
+    normalize,
+    resize,
+    stated,
+)
 
 from tests.builders.images import noise
 
@@ -251,7 +259,41 @@ def test_an_image_of_one_colour_stays_one(colour: tuple[int, ...], side: int, me
     assert (result == result[0, 0, 0]).all()
 
 
-@pytest.mark.parametrize("method", [method for method in NORMALIZATIONS if method != "pixels"])
+STATED = (stated("rgb", [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]), stated("bgr", [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(IMAGES, st.sampled_from(STATED))
+def test_a_stated_normalisation_is_its_formula_pixel_by_pixel(images: np.ndarray, method: str) -> None:
+    pixels = images.reshape(-1, 3).astype(np.float64) / 255
+    ordered = pixels[:, ::-1] if method.startswith("bgr") else pixels
+    expected = (ordered - [0.5, 0.4, 0.3]) / [0.2, 0.25, 0.3]
+    result = normalize(images, method)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, expected.reshape(images.shape), atol=3e-5)
+
+
+def test_imagenet_s_numbers_stated_are_torch_s() -> None:
+    images = np.random.default_rng(0).uniform(0, 255, (2, 3, 4, 3))
+    method = stated("rgb", [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    assert method == "rgb:0.485,0.456,0.406:0.229,0.224,0.225"
+    np.testing.assert_array_equal(normalize(images, method), normalize(images, "torch"))
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("", "rgb", "rgb:0,0,0", "rgb:0,0,0:1,1", "gbr:0,0,0:1,1,1", "rgb:0,0,0:1,1,0", "rgb:0,0,0:1,1,-1"),
+        *("rgb:nan,0,0:1,1,1", "rgb:0,0,0:inf,1,1", "rgb:1e9,0,0:1,1,1", "rgb:a,0,0:1,1,1", "rgb:0,0,0:1,1,1:2,2,2"),
+    ],
+)
+def test_a_word_that_states_nothing_is_none(word: str) -> None:
+    assert not is_normalization(word)
+    with pytest.raises(ValueError, match="normalize received"):
+        normalize(np.zeros((1, 1, 1, 3)), word)
+
+
+@pytest.mark.parametrize("method", [*(method for method in NORMALIZATIONS if method != "pixels"), *STATED])
 def test_the_neutral_colour_becomes_zero(method: str) -> None:
     colour = neutral_colour(method)
     assert (colour.shape, colour.dtype) == ((3,), np.float32)

@@ -51,11 +51,23 @@ def test_images_of_any_shape_become_squares_as_for_training(aspect: str, method:
         np.testing.assert_allclose(run(images).transpose(0, 2, 3, 1), expected, atol=3e-4, err_msg=f"{height}x{width}")
 
 
-@pytest.mark.parametrize("method", NORMALIZATIONS)
+@pytest.mark.parametrize("method", [*NORMALIZATIONS, "bgr:0.5,0.4,0.3:0.2,0.25,0.3"])
 def test_preprocessing_is_that_of_the_training(method: str) -> None:
     graph, images = GraphBuilder(), noise(3, 20, 20)
     run = runner(graph, normalized(graph, resized(graph, "images", 20, "bilinear"), method), 4)
     np.testing.assert_allclose(run(images).transpose(0, 2, 3, 1), normalize(images, method), atol=1e-4)
+
+
+@pytest.mark.parametrize("opset", [13, 17, 18, 21, 23])
+def test_a_graph_of_a_later_version_of_the_standard_does_the_same(opset: int) -> None:
+    graph, images = GraphBuilder(opset, ir_version=10), noise(2, 20, 31)
+    inputs = normalized(graph, squared(graph, "images", 32, ("bicubic", "pad", "torch")), "torch")
+    parts = [pooled(graph, inputs, pooling, (32, 32, 3)) for pooling in ("max", "grid2")]
+    mean = graph.add("ReduceMean", graph.add("Concat", *parts, axis=1), axes=[1], keepdims=0)
+    squares = [fit(image, 32, "bicubic", "pad", neutral_colour("torch")) for image in images]
+    prepared = normalize(np.stack(squares), "torch")
+    expected = np.hstack([pool(prepared, pooling) for pooling in ("max", "grid2")]).mean(axis=1)
+    np.testing.assert_allclose(runner(graph, mean, 1)(images), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("pooling", ["auto", "none", "flat", "avg", "max", "grid2", "grid3", "grid5"])
