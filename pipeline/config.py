@@ -152,7 +152,8 @@ class Common(Options):
     """layers to extract, joined by commas; the last two poolings or ends of stages unless given
     (block4_pool,block5_pool of vgg16)"""
     pooling: str = Field("auto", pattern=r"^(auto|none|avg|max|grid[1-9]\d?)$", validate_default=True)
-    """auto (avg for efficientnet_lite0 to 2, else the finest map of up to 8,192 values), none, avg, max, gridN"""
+    """auto (avg for efficientnet_lite0 to 2 and onnx:FILE, else the finest map of up to 8,192 values), none, avg, max,
+    gridN"""
     dtype: Literal["float32", "float16"] = "float32"
     """number type of features.h5"""
     engine: Literal["auto", "keras", "mnn", "onnxruntime"] = "auto"

@@ -11,6 +11,7 @@ from thaw.features.backbones.registry import BACKBONES
 from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import write_whole
+from thaw.features.foreign.extractors import get_extractor, is_foreign
 from thaw.pipeline.config import FIXED_FIELDS, RUN_FIELDS, Common, Shared
 
 Settings = TypeVar("Settings", bound=Common)
@@ -66,8 +67,9 @@ def dataset_of(settings: Common) -> Dataset:
 def _check_agreement(settings: Common, stored: dict[str, Any], names: set[str]) -> None:
     """Raise InputError if a fixed setting among `names` differs from the one in run.json."""
     received = settings.model_dump(mode="json")
-    if network := BACKBONES.get(str(stored["backbone"])):  # which the command line may have left out
-        received["pooling"] = network.pooling(received["pooling"])
+    name = str(stored["backbone"])  # which the command line may have left out
+    if name in BACKBONES or is_foreign(name):
+        received["pooling"] = get_extractor(name, str(stored["weights"])).pooling(received["pooling"])
     differences = [
         f"--{name.replace('_', '-')} was {_shown(stored[name])} and is now {_shown(received[name])}"
         for name in sorted(names.intersection(FIXED_FIELDS))
