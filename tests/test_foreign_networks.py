@@ -262,4 +262,5 @@ def test_preprocessing_may_be_typed_instead_of_stated(
     typed = ["--image-size", 40, "--normalize", "rgb:0.5,0.5,0.5:0.5,0.5,0.5", "--layers", "/Relu_1:none,maps"]
     assert thaw("features", *given, *typed) == 0
     with FeatureFile(tmp_path / "run" / "features.h5") as features:
+        assert thaw("features", "--run", tmp_path / "run", "--pooling", "auto") == 0  # what the run has
         assert features.layers == {"Relu_1:none": (72, 20, 20, 6), "maps": (72, 8)}
