@@ -116,8 +116,8 @@ class OnnxNetwork:
         return ",".join(layer.name for layer in self.layers)
 
     def pooling(self, name: str) -> str:
-        """Return the pooling that a name means for this network: itself."""
-        return name
+        """Return the pooling that a name means: `avg` for `auto`, since nearly all networks end in averages."""
+        return "avg" if name == "auto" else name
 
     @property
     def name_width(self) -> int:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import write_whole
+from thaw.features.foreign.extractors import get_extractor
 from thaw.pipeline.config import LOOSE_RUN_FIELDS, LOOSE_SET_FIELDS, RUN_FIELDS, SET_FIELDS, Common, Shared
 
 OF_RUN, OF_SET = (*RUN_FIELDS, *LOOSE_RUN_FIELDS), (*SET_FIELDS, *LOOSE_SET_FIELDS)
@@ -95,6 +96,8 @@ def check_agrees(settings: Common, stored: RunRecord | None, names: Collection[s
             f"start another run: {another_run(folder)}"
         )
     own = stored.feature_sets.get(settings.feature_set)
+    if own:  # whose network says what `auto` means
+        received["pooling"] = get_extractor(own["backbone"], own["weights"]).pooling(received["pooling"])
     if own and (differing := _differences(received, own, names, SET_FIELDS)):
         raise InputError(
             f"--features {settings.feature_set} of {folder} was made with other settings: {differing}. Leave the "

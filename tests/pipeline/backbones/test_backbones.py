@@ -1,11 +1,14 @@
 """The list of the networks, as a pipe reads it."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from thaw.features.backbones.registry import BACKBONES
 from thaw.pipeline.cli import run
+
+from tests.builders.onnx_networks import convolutional, state
 
 ROOT = Path(__file__).resolve().parents[3]
 HELD = {"vgg16": "the PyPI wheel x.whl"}
@@ -94,3 +97,20 @@ def test_the_page_on_networks_has_a_row_for_each() -> None:
         cut = f"`{backbone.default_cut}`" if backbone.is_fine_tuned else "not fine-tuned"
         cells = [f"`{backbone.name}`", size, backbone.min_image_size, f"{cost / 1e6:,.0f}"]
         assert f"| {' | '.join(map(str, cells))} | `{backbone.default_layers}` | {cut} |" in lines
+
+
+def test_a_network_from_a_file_shows_its_input_and_its_layers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = state(convolutional(tmp_path / "net.onnx", size="S"), size=48)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert run(["backbones", "--backbone", f"onnx:{path}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "onnx:net: images (N, 3, H, W) of any size, here 48 pixels; 608 parameters"
+    assert lines[1] == f"its file: {path} (sha256 {sha256})"
+    assert [line.split() for line in lines[-3:-1]] == [["maps", "12x12x8", "default"], ["features", "1x1x8", "default"]]
+    assert lines[-1] == (
+        "any other tensor of it by --layers: Conv_0, Relu_1, Conv_2, maps, GlobalAveragePool_4, features"
+    )
+    assert run(["weights", "--backbone", f"onnx:{path}"]) == 0
+    assert capsys.readouterr().out == f"source: {path}\nsha256: {sha256}\none file, checked\n"
