@@ -91,8 +91,8 @@ def test_our_own_network_as_a_file_gives_the_features_of_the_network_itself(imag
     assert thaw("features", *common, *own, "--run", tmp_path / "own") == 0
     assert thaw("features", *common, "--backbone", f"onnx:{path}", "--run", tmp_path / "file") == 0
     with (
-        FeatureFile(tmp_path / "own" / "features.h5") as expected,
-        FeatureFile(tmp_path / "file" / "features.h5") as received,
+        FeatureFile(features_of(tmp_path / "own")) as expected,
+        FeatureFile(features_of(tmp_path / "file")) as received,
     ):
         assert received.layers == expected.layers
         rows = np.arange(len(expected.ids))
