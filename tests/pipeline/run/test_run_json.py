@@ -81,7 +81,7 @@ def test_what_follows_from_the_network_is_the_runs(tmp_path: Path) -> None:
     write_run_settings(Shared(run=run, backbone="inceptionv3"))
     settings = with_run_settings(Finetune(run=run))
     assert (settings.backbone, settings.unfreeze_from) == ("inceptionv3", "mixed8")
-    assert (settings.image_size, settings.normalize, settings.layers) == (75, "tf", "mixed7,mixed10")
+    assert (settings.image_size, settings.normalize, settings.layers) == (299, "tf", "mixed7,mixed10")
     with pytest.raises(InputError, match="--backbone was inceptionv3 and is now resnet50. Leave the option out"):
         with_run_settings(Finetune(run=run, backbone="resnet50"))
 
