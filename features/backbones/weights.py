@@ -158,7 +158,7 @@ def how_to_get(backbone: Backbone, folder: Path) -> str:
     if (published := backbone.published) and published.digest is None:
         return f"fetch {published.url}, of which no digest is known, and give it: --weights PATH"
     if published:
-        return f"put {published.file} into {folder}, or give a file: --weights PATH"
+        return f"fetch {published.url} where it can be reached, and put it into {folder} or give it: --weights PATH"
     return (
         f"give PyTorch's state dict as a file: --weights {backbone.name}.safetensors (or .npz), with keys such as "
         f"{example_key(backbone)}"

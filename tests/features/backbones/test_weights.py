@@ -266,8 +266,8 @@ def test_no_network_and_no_file_of_kerass(keras_home: Path, name: str) -> None:
     with pytest.raises(InputError) as error:
         load_weights("imagenet", BACKBONES[name])
     assert str(error.value) == (
-        f"no ImageNet weights for {name}: Keras' cache has none, its download failed (no network); put "
-        f"{published.file} into {keras_home / 'models'}, or give a file: --weights PATH"
+        f"no ImageNet weights for {name}: Keras' cache has none, its download failed (no network); fetch "
+        f"{published.url} where it can be reached, and put it into {keras_home / 'models'} or give it: --weights PATH"
     )
 
 

