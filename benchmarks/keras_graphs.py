@@ -69,7 +69,7 @@ def seen_in_building() -> Iterator[dict[str, Any]]:
     seen: dict[str, Any] = {}
     obtain = imagenet_utils.obtain_input_shape
 
-    def get_file(fname: str, origin: str, file_hash: str | None = None, **_: Any) -> str:
+    def no_download(fname: str, origin: str, file_hash: str | None = None, **_: Any) -> str:
         seen.update(file=fname, url=origin, digest=file_hash)
         return fname
 
@@ -78,7 +78,7 @@ def seen_in_building() -> Iterator[dict[str, Any]]:
         return obtain(*given, **options)
 
     with (
-        mock.patch.object(file_utils, "get_file", get_file),
+        mock.patch.object(file_utils, "get_file", no_download),
         mock.patch.object(imagenet_utils, "obtain_input_shape", obtain_input_shape),
         mock.patch.object(keras.Model, "load_weights"),
         warnings.catch_warnings(),

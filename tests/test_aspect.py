@@ -166,7 +166,7 @@ def test_the_report_shows_heat_and_says_how_images_were_prepared(trained: Path) 
     assert thaw("report", "--run", trained) == 0
     page = (trained / "report.html").read_text(encoding="utf-8")
     assert "Heat maps of" not in page  # the line that says why they are missing
-    assert trained.name in page.partition(">aspect<")[2][:100]
+    assert f"aspect {trained.name}, " in page  # beside the name of the feature set
 
 
 def test_a_mirror_is_the_mirror_of_what_the_network_sees(trained: Path, oblong: Path) -> None:
@@ -181,10 +181,11 @@ def test_contradictions_are_refused_with_one_line(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = {"crop": "pad", "pad": "crop"}[trained.name]
-    assert thaw("svm", "--run", trained, "--aspect", other) == 1
+    [name] = (path.stem for path in trained.glob("features/*.h5"))
+    assert thaw("svm", "--run", trained, "--features", name, "--aspect", other) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: {trained} was made with other settings: --aspect was {trained.name} and is now {other}. Leave the "
-        f"option out to continue with the run's, or start another run: --run {trained}-2"
+        f"error: --features {name} of {trained} was made with other settings: --aspect was {trained.name} and is now "
+        f"{other}. Leave the option out to take what is there, or name a new feature set by --features"
     )
     scrambled = ["--resize", "article", "--aspect", other]
     assert thaw("features", "--run", tmp_path / "r", "--dataset", "digits", *scrambled) == 2
@@ -198,9 +199,11 @@ def test_contradictions_are_refused_with_one_line(
 def test_features_of_another_aspect_are_not_used(trained: Path, tmp_path: Path, capsys: Any) -> None:
     shutil.copytree(trained, tmp_path / "run")
     content = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps({**content, "aspect": "squash"}))
+    [given] = content["feature_sets"].values()
+    given["aspect"] = "squash"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(content))
     assert thaw("svm", "--run", tmp_path / "run") == 1
-    path = tmp_path / "run" / "features.h5"
+    path = features_of(tmp_path / "run")
     assert f"{path} was made with another aspect ({trained.name}; now squash); " in capsys.readouterr().err
     assert thaw("verify", tmp_path / "run") == 1
     assert f"was made with aspect {trained.name}, and run.json says squash" in capsys.readouterr().out

@@ -127,7 +127,8 @@ def test_the_head_learns_on_the_layer_that_it_is_given(tmp_path):
     columns = {"labels": labels, "split": np.repeat([0, 1, 2], [80, 10, 30]).astype(np.uint8)}
     columns |= {"ids": [f"{number:03}" for number in range(120)], "class_names": ["cat", "dog"]}
     shapes = {"told": (120, 2, 2, 3), "noise": (120, 5)}
-    with create_feature_file(tmp_path / "features.h5", shapes, "float32", columns, {}) as file:
+    (tmp_path / "features").mkdir()
+    with create_feature_file(tmp_path / "features" / "vgg16-48.h5", shapes, "float32", columns, {}) as file:
         file["features/told"][...] = generator.normal(4 * labels[:, None, None, None] - 2, 1, shapes["told"])
         file["features/noise"][...] = generator.normal(size=shapes["noise"])
     shares = {name: right(head_on_layer.main(tmp_path, name, name)) for name in shapes}

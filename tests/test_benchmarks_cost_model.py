@@ -104,4 +104,4 @@ def test_measurements_measure_something(tmp_path: Any) -> None:
     """A picture of four times the pixels takes longer, and the join leaves a whole file."""
     assert decoding_rate((32, 32)) > decoding_rate((512, 512)) > 1
     assert join_rate(tmp_path, 512) > 0
-    assert tmp_path / "features.h5".exists()
+    assert (tmp_path / "features.h5").exists()

@@ -65,7 +65,7 @@ def _overview(console: Console, image_size: int | None) -> Table:
 def _empty(console: Console, columns: tuple[str, ...]) -> Table:
     table = empty_table(console)
     for name in columns:
-        table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=True)
+        table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=name in NUMBERS, overflow="fold")
     return table
 
 

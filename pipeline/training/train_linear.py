@@ -128,9 +128,9 @@ def main(settings: Linear, strategy_name: str) -> Path:
     _check_options(settings, strategy_name)
     with ExitStack() as closing:
         client = closing.enter_context(connected(settings))
+        files = [closing.enter_context(FeatureFile(extract.ready_features(given))) for given in sets]
         folder = result_folder(sets[0], strategy_name, named=len(sets) == 1)
         closing.enter_context(making(folder))
-        files = [closing.enter_context(FeatureFile(extract.ready_features(given))) for given in sets]
         write_chance(sets[0], files[0])
         choice = choose(list(zip(sets, files, strict=True)), strategy_name, client)
         chosen = choice.rows.settings

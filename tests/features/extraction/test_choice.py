@@ -332,10 +332,10 @@ def test_onnx_runtime_makes_a_feature_file_of_our_own_network(image_folder: Path
     for engine in ("keras", "onnxruntime"):
         options = ["--dataset", f"folder:{image_folder}", "--run", tmp_path / engine, "--engine", engine, *FAST]
         assert thaw("features", *options) == 0
-        assert engine_of(tmp_path / engine / "features.h5") == engine
+        assert engine_of(features_of(tmp_path / engine)) == engine
     with (
-        h5py.File(tmp_path / "keras" / "features.h5") as expected,
-        h5py.File(tmp_path / "onnxruntime" / "features.h5") as received,
+        h5py.File(features_of(tmp_path / "keras")) as expected,
+        h5py.File(features_of(tmp_path / "onnxruntime")) as received,
     ):
         assert "version_onnxruntime" in received.attrs
         layer = "features/block1_pool"

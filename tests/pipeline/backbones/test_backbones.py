@@ -11,6 +11,14 @@ from thaw.pipeline.cli import run
 from tests.builders.onnx_networks import convolutional, state
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe, which gets every name whole."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 HELD = {"vgg16": "the PyPI wheel x.whl"}
 SAID = {
     "vgg16": "at hand, from the PyPI wheel x.whl",

@@ -33,7 +33,8 @@ def made(run: Path, classes: list[str], wrong: int = 3, **changed: Any) -> tuple
     probabilities = chosen * sure + (1 - chosen) * (1 - sure) / (len(classes) - 1)
     labels, probabilities = labels[: len(classes) * 40], probabilities[: len(classes) * 40]
     content = {
-        "name": "svm", "strategy": "svm", "dataset": "folder:/home/me/animals", "backbone": "vgg16",
+        "name": "svm", "strategy": "svm", "dataset": "folder:/home/me/animals", "features": "vgg16-48",
+        "backbone": "vgg16", "image_size": 48,
         "layer": "block5_pool", "class_names": classes, **evaluate(labels, probabilities, classes),
         "num_train": 200, "num_validation": 20, "num_test": len(labels), "hyperparameters": {"C": 0.01},
         "seconds": {"features": 12.0, "fit": 3.5, "predict": 0.25}, "peak_memory_mb": 812.0, "model_bytes": 61_440,
