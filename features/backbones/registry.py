@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property, partial
 from typing import Any
 
@@ -185,5 +186,8 @@ BACKBONES = {backbone.name: backbone for backbone in (*map(_of_keras, read_list(
 def get_backbone(name: str) -> Backbone:
     """Return the backbone of that name; raises InputError that lists the names."""
     if name not in BACKBONES:
-        raise InputError(f"no such backbone: {name!r}; expected one of {', '.join(BACKBONES)}")
+        near = get_close_matches(name, BACKBONES, n=3) or ["vgg16", "efficientnet_lite0", "resnet50"]
+        raise InputError(
+            f"no such backbone: {name!r}; expected for example {', '.join(near)}; thaw backbones lists all networks"
+        )
     return BACKBONES[name]

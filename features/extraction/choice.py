@@ -83,7 +83,7 @@ def agreed_engine(
         return engine
 
     def images_with_message() -> np.ndarray:
-        log.info("comparing mnn's output with Keras' own, once for this network on this machine")
+        log.info("comparing mnn's output with Keras' own, once for this network and image size on this machine")
         return images()
 
     try:

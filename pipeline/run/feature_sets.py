@@ -43,7 +43,7 @@ def sets_to_choose_among(settings: Linear) -> list[Linear]:
     names = [name for name in stored.usable if features_path(settings.run_folder, name).exists()]
     for name in stored.usable if names else ():
         if name not in names:
-            log.info("the feature set %s is not there yet and is left out (--features %s makes it)", name, name)
+            log.info("the feature set %s has no file and is left out (--features %s makes it)", name, name)
     names = names or [stored.first]
     return [settings.model_copy(update={**stored.feature_sets[name], "features": name}) for name in names]
 

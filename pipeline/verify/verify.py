@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +56,9 @@ def _checks(run: Path, record: RunRecord) -> Iterator[tuple[str, Callable[[], ob
     yield "split.csv", partial(split_csv.read_table, run / "split.csv")
     for path in sorted(run.glob("features/*.h5")):
         yield str(path.relative_to(run)), partial(_check_features, run, record, path.stem, path)
+    for name in record.feature_sets:
+        if not features_path(run, name).exists() and (results := _made_on(run, name)):
+            yield f"features/{name}.h5", partial(_refuse_missing, run, name, results)
     for path in sorted(run.glob("activations/*/*.h5")):
         yield str(path.relative_to(run)), partial(_check_features, run, record, path.parent.name, path)
     for path in sorted(run.glob("*/report.json")):
@@ -81,6 +85,21 @@ def _check_features(run: Path, record: RunRecord, name: str, path: Path) -> None
                 f"{path} was made with {option} {given[option]}, and run.json says {settings[option]}; remove the one "
                 f"that is wrong and type: {features_command(run, name)}"
             )
+
+
+def _made_on(run: Path, name: str) -> list[str]:
+    """Return the results of the run that were made on a feature set; a report that cannot be read is left out."""
+    found = []
+    for path in sorted(run.glob("*/report.json")):
+        with suppress(InputError):
+            found += [path.parent.name] if read_report(path).features == name else []
+    return found
+
+
+def _refuse_missing(run: Path, name: str, results: list[str]) -> None:
+    raise InputError(
+        f"it is gone, and these were made on it: {', '.join(results)}; type: {features_command(run, name)}"
+    )
 
 
 def _check_result(run: Path, record: RunRecord, folder: Path) -> None:

@@ -220,7 +220,7 @@ def test_values_that_are_not_finite_are_refused() -> None:
 
 
 def test_no_such_backbone() -> None:
-    with pytest.raises(InputError, match="no such backbone: 'vgg61'; expected one of vgg16"):
+    with pytest.raises(InputError, match="no such backbone: 'vgg61'; expected for example vgg19, vgg16; "):
         get_backbone("vgg61")
 
 

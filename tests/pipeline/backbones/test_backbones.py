@@ -79,7 +79,7 @@ def test_sizes_and_costs_are_those_at_the_image_size(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--backbone", "vgg61"], "no such backbone: 'vgg61'; expected one of vgg16, vgg19, "),
+        (["--backbone", "vgg61"], "no such backbone: 'vgg61'; expected for example vgg19, vgg16; "),
         (["--backbone", "inceptionv3", "--image-size", "48"], "--image-size 48 is below the minimum of inceptionv3; "),
     ],
 )

@@ -108,7 +108,7 @@ def test_linear_strategies_choose_among_the_sets_that_are_there(two: Path, caplo
     features_path(two, "efficientnet_lite0-224").unlink()
     with caplog.at_level(logging.INFO, "thaw"):
         assert len(sets_to_choose_among(settings)) == 1
-    assert "the feature set efficientnet_lite0-224 is not there yet and is left out" in caplog.text
+    assert "the feature set efficientnet_lite0-224 has no file and is left out" in caplog.text
 
 
 def test_a_named_set_leaves_nothing_to_choose(two: Path) -> None:

@@ -92,6 +92,18 @@ def test_what_changed_is_found(
     assert all("type: " in line or "train" in line or "remove" in line for line in found)
 
 
+def test_a_missing_feature_set_is_found_if_a_result_was_made_on_it(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    (run_folder / "features" / f"{SET}.h5").unlink()
+    assert thaw("verify", run_folder) == 1
+    assert f"features/{SET}.h5: it is gone, and these were made on it: head, svm; type: " in capsys.readouterr().out
+    for name in ("head", "svm"):
+        shutil.rmtree(run_folder / name)
+    assert thaw("verify", run_folder) == 0
+
+
 def test_a_result_can_be_checked_by_anyones_tools(whole: Path) -> None:
     done = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=whole / "svm", capture_output=True)
     assert done.returncode == 0, done.stderr
