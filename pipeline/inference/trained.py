@@ -34,8 +34,8 @@ def find_result(run_folder: Path, name: str) -> Path:
     candidates = [report for report in usable.values() if report.strategy not in BASELINES] or list(usable.values())
     best = max(candidates, key=_least_accuracy).name
     log.info(
-        "model: %s, the best of %s on held-out images that are not test (--strategy NAME takes another, or --name NAME in "
-        "an export)",
+        "model: %s, the best of %s on held-out images that are not test (--strategy NAME takes another, or --name NAME "
+        "in an export)",
         *(best, ", ".join(report.name for report in candidates)),
     )
     return run_folder / best
