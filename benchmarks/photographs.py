@@ -74,7 +74,7 @@ def table(found: dict[str, list[Report]]) -> str:
         each = ", ".join(f"{100 * value:.1f}" for value in accuracies)
         sets, layers = ({str(getattr(report, name)) for report in reports} for name in ("features", "layer"))
         cells = [
-            f"`{row.options.rpartition('--name')[0].strip() or ' '}`", " or ".join(sorted(sets)),
+            f"`{options}`" if (options := row.options.rpartition("--name")[0].strip()) else "all left alone", " or ".join(sorted(sets)),
             " or ".join(f"`{layer}`" for layer in sorted(layers)), each, f"{100 * statistics.mean(accuracies):.1f}",
             "" if row is ROWS[0] else difference(np.subtract(accuracies, first), reports[0]),
         ]  # fmt: skip
