@@ -73,8 +73,9 @@ def table(found: dict[str, list[Report]]) -> str:
         accuracies = [report.accuracy for report in reports]
         each = ", ".join(f"{100 * value:.1f}" for value in accuracies)
         sets, layers = ({str(getattr(report, name)) for report in reports} for name in ("features", "layer"))
+        options = row.options.rpartition("--name")[0].strip()
         cells = [
-            f"`{options}`" if (options := row.options.rpartition("--name")[0].strip()) else "all left alone", " or ".join(sorted(sets)),
+            f"`{options}`" if options else "all left alone", " or ".join(sorted(sets)),
             " or ".join(f"`{layer}`" for layer in sorted(layers)), each, f"{100 * statistics.mean(accuracies):.1f}",
             "" if row is ROWS[0] else difference(np.subtract(accuracies, first), reports[0]),
         ]  # fmt: skip
