@@ -5,6 +5,7 @@ saves them (AlexNet's and EfficientNet-Lite's as PyTorch does), and read back fr
 EfficientNet-Lite's published weights are tested in tests/features/backbones/test_efficientnet_lite.py.
 """
 
+import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -71,6 +72,16 @@ def _op_by_op() -> Iterator[None]:
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+    for cached in (
+        reference,
+        backbone_and_weights,
+        engine,
+        images_of,
+        network_input,
+    ):  # gigabytes, which later tests of the process need
+        cached.cache_clear()
+    keras.backend.clear_session()
+    gc.collect()
 
 
 def alexnet_by_hand(size: int | None) -> keras.Model:
