@@ -270,6 +270,14 @@ class Common(Options):
         return name.removesuffix(RANDOM) + RANDOM if self.weights == "random" else name
 
     @property
+    def differing(self) -> dict[str, str]:
+        """The settings of the feature set, beside network and image size, that are not the network's defaults."""
+        its_own = ("weights", "image_size", "normalize") if is_foreign(self.backbone) else ()  # its file need not say
+        usual = Common.model_validate({name: getattr(self, name) for name in ("backbone", *its_own)})
+        names = [name for name in SET_FIELDS if name not in ("backbone", "image_size")]
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(usual, name)}
+
+    @property
     def layer_names(self) -> tuple[str, ...]:
         """The layers to extract, each once, in the order given."""
         return tuple(dict.fromkeys(name.strip() for name in self.layers.split(",") if name.strip()))
@@ -277,16 +285,11 @@ class Common(Options):
 
 def _described(settings: Common) -> str:
     """Return a name for a feature set by its settings."""
-    foreign = is_foreign(settings.backbone)
-    its_own = ("weights", "image_size", "normalize") if foreign else ()  # which its file need not say
-    usual = Common.model_validate({name: getattr(settings, name) for name in ("backbone", *its_own)})
-    names = ("resize", "aspect", "normalize", "layers", "pooling", "dtype", "engine")
-    marks = [str(getattr(settings, name)) for name in names if getattr(settings, name) != getattr(usual, name)]
-    if settings.engine_precision != usual.engine_precision:
-        marks.append(f"in-{settings.engine_precision}")
-    if not foreign and settings.weights not in ("imagenet", "random"):
-        marks.append(f"weights-{_short_digest(settings.weights)}")
-    words = [settings.backbone.removeprefix(PREFIX), str(settings.image_size), *dict.fromkeys(marks)]
+    marks = settings.differing
+    weights, precision = marks.pop("weights", "random"), marks.pop("engine_precision", None)
+    ends = [f"in-{precision}"] if precision else []
+    ends += [f"weights-{_short_digest(weights)}"] if weights != "random" else []
+    words = [settings.backbone.removeprefix(PREFIX), str(settings.image_size), *dict.fromkeys(marks.values()), *ends]
     name = re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(words).replace(",", "+"))
     return name if len(name) <= LONGEST_SET_NAME else f"{name[:LONGEST_SET_NAME]}-{_short_digest(name)}"
 

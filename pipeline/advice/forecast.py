@@ -16,7 +16,7 @@ from thaw.pipeline.advice.linear_probes import LinearProbe
 from thaw.pipeline.advice.refinement import Refinement
 from thaw.pipeline.advice.sample import Survey
 from thaw.pipeline.commands import command
-from thaw.pipeline.config import SET_FIELDS, Shared
+from thaw.pipeline.config import Shared
 from thaw.pipeline.run.advice_json import Candidate, FineTuningForecast
 from thaw.pipeline.run.run_json import read_run
 
@@ -117,10 +117,7 @@ def _set_options(settings: Shared) -> dict[str, Any]:
     stored = read_run(settings.run_folder)
     if stored and settings.feature_set in stored.feature_sets:
         return {"features": settings.feature_set}
-    usual = Shared(backbone=settings.backbone, image_size=settings.image_size).model_dump()
-    own = settings.model_dump(include=set(SET_FIELDS))
-    named = {name: own[name] for name in ("backbone", "image_size")}
-    return named | {name: value for name, value in own.items() if value != usual[name]}
+    return {"backbone": settings.backbone, "image_size": settings.image_size, **settings.differing}
 
 
 def lead_posterior(lead: float, error: float, likely: float) -> tuple[float, float]:

@@ -149,21 +149,6 @@ def begin_set(settings: Linear) -> None:
         extract.begin_run(settings, dataset_of(settings))
 
 
-def train(settings: Linear, strategy_name: str, features: FeatureFile, client: "Client | None" = None) -> Outcome:
-    """Choose the settings without the test split, fit to all that is not test, and label the test split.
-
-    Args:
-        settings: of the stage.
-        strategy_name: a strategy on frozen features, or `random`.
-        features: the feature file.
-        client: of the cluster whose workers do it, if there is one.
-
-    Returns:
-        The outcome.
-    """
-    return fit_chosen(choose([(settings, features)], strategy_name, client), strategy_name)
-
-
 def choose(sets: Sequence[tuple[Linear, FeatureFile]], strategy_name: str, client: "Client | None" = None) -> Choice:
     """Return the best feature set, layer, transform and value of the strategy's parameter.
 
@@ -176,7 +161,8 @@ def choose(sets: Sequence[tuple[Linear, FeatureFile]], strategy_name: str, clien
         InputError: the images, the memory or the options do not allow it.
     """
     began = time.perf_counter()
-    found: list[tuple[Strategy, Rows, list[Trial]]] = []
+    found: list[tuple[Strategy, Rows, Trial]] = []
+    tried: list[dict[str, Any]] = []
     for settings, features in sets:
         _check_same_images(sets[0][1], features)
         rows = choosing_rows(settings, features, client)
@@ -187,14 +173,11 @@ def choose(sets: Sequence[tuple[Linear, FeatureFile]], strategy_name: str, clien
         if len(sets) > 1:
             log.info("feature set %s:", settings.feature_set)
         layers = candidates(settings.layer, list(features.layers), settings.transform, joined=strategy.batched)
-        found.append((strategy, rows, try_all(rows, strategy, layers)))
-    strategy, rows, trials = max(found, key=lambda one: best_trial(one[2]).accuracy)
-    tried = [
-        {"features": rows.settings.feature_set, **record}
-        for strategy, rows, trials in found
-        for record in as_records(trials, strategy.parameter)
-    ]
-    return Choice(strategy, rows, best_trial(trials), tried, time.perf_counter() - began)
+        trials = try_all(rows, strategy, layers)
+        tried += [{"features": settings.feature_set, **one} for one in as_records(trials, strategy.parameter)]
+        found.append((strategy, rows, best_trial(trials)))
+    strategy, rows, best = max(found, key=lambda one: one[2].accuracy)
+    return Choice(strategy, rows, best, tried, time.perf_counter() - began)
 
 
 def _check_same_images(first: FeatureFile, other: FeatureFile) -> None:
