@@ -56,6 +56,7 @@ STAGES = {  # in the order of use
     "head": Stage(config.Neural, "Train the article's dense head on the last layer of the frozen network.", NETWORK),
     "finetune": Stage(config.Finetune, "Train the head and the network from one layer on.", NETWORK),
     "scratch": Stage(config.Neural, "Train the whole network from seeded random weights.", NETWORK),
+    "ensemble": Stage(config.Ensemble, "Average the best linear classifiers of a run.", "training.train_ensemble:main"),
     "report": Stage(config.ReportSettings, "Compare all results of a run, and write its report.", "report.report:main"),
     "predict": Stage(config.Predict, "Label new images: a table, CSV or JSON lines.", "inference.predict:main"),
     "serve": Stage(config.Serve, "Serve a local page and a JSON API that label images.", "serving.serve:main"),
@@ -109,7 +110,7 @@ def _run_stage(name: str, settings: Any) -> int:
     result = getattr(import_module(f"thaw.pipeline.{module}"), function)(*arguments)
     if isinstance(result, int) and result:
         return FAILED
-    if isinstance(result, Path) and isinstance(settings, config.Common):
+    if isinstance(result, Path) and isinstance(settings, config.Common | config.Ensemble):
         print(result)
     return DONE
 

@@ -19,7 +19,10 @@ from thaw.pipeline.config import Shared
 
 CALLED_BY = "THAW_CALLED_BY"  # the environment variable by which the Makefile says that it calls
 TARGETS = (
+<<<<<<< HEAD
     "fit",
+=======
+>>>>>>> ensemble
     "advise",
     "features",
     *STRATEGIES,
@@ -27,16 +30,24 @@ TARGETS = (
     "finetune",
     "scratch",
     "random",
+<<<<<<< HEAD
+=======
+    "ensemble",
+>>>>>>> ensemble
     "report",
     "predict",
     "serve",
 )
+<<<<<<< HEAD
 VARIABLE_OF = {
     "--run": "RUN",
     "--dataset": "DATASET",
     "--strategy": "STRATEGY",
     "--minutes": "MINUTES",
 }  # in the Makefile
+=======
+VARIABLE_OF = {"--run": "RUN", "--dataset": "DATASET", "--strategy": "STRATEGY"}  # in the Makefile
+>>>>>>> ensemble
 OPTION_OF = {variable: option for option, variable in VARIABLE_OF.items()}
 
 _VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s'",;:()]|[,:](?=\S))+"""
@@ -140,6 +151,7 @@ def _args(words: str) -> str:
 def _fields() -> dict[str, object]:
     """Return option -> the type of its value, for every option of the targets."""
     stages = (
+<<<<<<< HEAD
         config.SVM,
         config.Finetune,
         config.Advise,
@@ -147,6 +159,10 @@ def _fields() -> dict[str, object]:
         config.ReportSettings,
         config.Predict,
         config.Serve,
+=======
+        *(config.SVM, config.Finetune, config.Advise, config.Ensemble),
+        *(config.ReportSettings, config.Predict, config.Serve),
+>>>>>>> ensemble
     )
     fields = {field.alias or name: field.annotation for stage in stages for name, field in stage.model_fields.items()}
     return {"--help": None, **{f"--{name.replace('_', '-')}": kind for name, kind in fields.items()}}

@@ -72,6 +72,13 @@ def _different_layers(layer: str) -> str:
     return layer
 
 
+def _different_results(names: str) -> str:
+    parts = names.split(",")
+    if not all(parts) or len(parts) < 2 or len(set(parts)) < len(parts):
+        raise ValueError("expected two or more different results joined by commas, for example svm,logreg")
+    return names
+
+
 def _some_job(jobs: int) -> int:
     if jobs == 0 or jobs < -1:
         raise ValueError("expected 1 or more, or -1 for one per core")
@@ -95,6 +102,7 @@ WeightsSource = Annotated[str, AfterValidator(_absolute_weights)]
 LayerNames = Annotated[str, AfterValidator(_some_layer)]
 JoinedLayers = Annotated[str, AfterValidator(_different_layers)]
 Numbers = Annotated[str, AfterValidator(_positive_numbers)]
+ResultNames = Annotated[str, AfterValidator(_different_results)]
 NumJobs = Annotated[int, AfterValidator(_some_job)]
 
 
@@ -419,6 +427,13 @@ class OfRun(Options):
     def run_folder(self) -> Path:
         """The run directory, from the dataset's word if none is given."""
         return self.run or Shared(dataset=self.dataset).run_folder
+
+
+class Ensemble(OfRun):
+    """What averaging classifiers of a run accepts."""
+
+    members: ResultNames | None = None
+    """results to average, joined by commas, for example svm,logreg; chosen by out-of-fold predictions unless given"""
 
 
 class ReportSettings(OfRun):

@@ -19,7 +19,17 @@ ROOMS = {
         *("onnx", "foreign", "engines", "extraction"),
     ),
     "models": (
-        *("metrics", "calibration", "artifacts", "solver", "linear", "strategies", "distributed", "selection"),
+        *(
+            "metrics",
+            "calibration",
+            "ensemble",
+            "artifacts",
+            "solver",
+            "linear",
+            "strategies",
+            "distributed",
+            "selection",
+        ),
         *("neural", "onnx", "audit"),
     ),
     "pipeline": (

@@ -12,6 +12,7 @@ from thaw.models.neural.probe import from_fitted
 from thaw.pipeline.export.keras_images import RESIZES, prepared
 from thaw.pipeline.export.onnx_model import INPUT, OUTPUT
 from thaw.pipeline.inference.classifier import Classifier, LinearClassifier, NeuralClassifier
+from thaw.pipeline.inference.ensemble import EnsembleClassifier
 
 if TYPE_CHECKING:
     import keras
@@ -47,6 +48,11 @@ def keras_classifier(classifier: Classifier, weights_source: str | None = None) 
 
 def check(classifier: Classifier) -> None:
     """Raise InputError if the classifier has a step that Keras' own layers do not have."""
+    if isinstance(classifier, EnsembleClassifier) or len(classifier.report.sets) > 1:
+        raise InputError(
+            f"{classifier.report.name} joins several models or networks, which are exported as one ONNX file alone: "
+            "--format onnx"
+        )
     name, resize = classifier.record["backbone"], classifier.record["resize"]
     if is_foreign(name):
         raise InputError(f"Keras cannot hold {name}, which is an ONNX file; export ONNX instead: --format onnx")

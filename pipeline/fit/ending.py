@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from thaw.models.selection.probing import Z, standard_error
+from thaw.models.strategies import STRATEGIES
 from thaw.pipeline.commands import as_typed
 from thaw.pipeline.formatting import percent, plain
 from thaw.pipeline.inference.trained import find_result
@@ -16,6 +17,7 @@ from thaw.pipeline.report import report as comparison
 from thaw.pipeline.run.advice_json import Advice, Candidate, write_advice
 from thaw.pipeline.run.report_json import NEURAL, Report, read_report
 from thaw.pipeline.terminal import console_for, say
+from thaw.pipeline.training.train_ensemble import choose_ensemble, judgement, write_ensemble
 
 log = logging.getLogger("thaw")
 
@@ -32,6 +34,9 @@ def end(run: Path, advice: Advice, console: Console | None) -> Path:
         The path of report.md.
     """
     console = console or console_for()
+    reports = [read_report(path) for path in run.glob("*/report.json")]
+    if sum(report.strategy in STRATEGIES for report in reports) > 1:
+        _average(run)
     best = read_report(find_result(run, "best") / "report.json")
     write_advice(run, advice.model_copy(update={"recommended": describe(advice, best)}))
     path = comparison.main(run, console=console)
@@ -48,6 +53,14 @@ def end(run: Path, advice: Advice, console: Console | None) -> Path:
     typed = plain(as_typed(f"thaw predict --run {run} --strategy {best.name}"))
     console.print(Text(f"  {typed} IMAGES", style="bold green"), soft_wrap=True)
     return path
+
+
+def _average(run: Path) -> None:
+    """Write the ensemble of the run's linear results if out-of-fold predictions favour it."""
+    ensemble = choose_ensemble(run)
+    log.info("%s", judgement(ensemble.selection))
+    if ensemble.selection.gain.favoured:
+        write_ensemble(ensemble)
 
 
 def describe(advice: Advice, best: Report) -> Candidate:

@@ -56,13 +56,48 @@ class ModelRecord(BaseModel):
         return method
 
 
+class Member(BaseModel):
+    """A classifier of an ensemble: the result's name, its feature sets and layers, its model's file and the digest."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+    features: Name
+    layer: Name
+    model: Literal["model.skops"]
+    sha256: Digest
+
+
+class UsedNetwork(BaseModel):
+    """A frozen network below an ensemble, for the licences of its weights."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    backbone: Name
+    image_size: Side
+    weights: Name
+    weights_sha256: Digest
+
+
+class EnsembleRecord(BaseModel):
+    """The fields of an ensemble's record; it may hold more, for people."""
+
+    model_config = ConfigDict(strict=True, protected_namespaces=())
+
+    model_version: int
+    strategy: StrategyName
+    class_names: list[str] = Field(min_length=1)
+    members: list[Member] = Field(min_length=2)
+    networks: list[UsedNetwork] = Field(min_length=1)
+
+
 NEEDED = tuple(ModelRecord.model_fields)
 
 
-def invalid_field(record: dict[str, Any]) -> str | None:
+def invalid_field(record: dict[str, Any], kind: type[ModelRecord] | type[EnsembleRecord] = ModelRecord) -> str | None:
     """Return the name of the record's first invalid field and what is wrong with it, None if all are valid."""
     try:
-        ModelRecord.model_validate(record)
+        kind.model_validate(record)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {' '.join(first['msg'].split())}"

@@ -196,22 +196,25 @@ def fit_chosen(choice: Choice, strategy_name: str) -> Outcome:
     if not settings.values and best.value in (strategy.values[0], strategy.values[-1]):
         log.info("this %s is at the end of those tried; the best may lie beyond (--values)", strategy.parameter)
     blocks = rows.load(best.layer, best.transform)
-    fit = final_fit(strategy, best, blocks, rows.labels, rows.scaling, rows.options)
+    # Neighbours need no folds but for out-of-fold probabilities, which cost much if the rows are many.
+    folds = rows.scaling if strategy.calibration or rows.select == "cv" else []
+    fit = final_fit(strategy, best, blocks, rows.labels, folds, rows.options)
     if not fit.converged:
         log.warning("the final fit did not converge: its accuracy may not be the strategy's best")
     fitted = time.perf_counter()
     del blocks
     test = FeatureRows(features, best.layer.split("+"), features.split == 2)
     predicted = _predict(fit.model, test, rows.client if strategy.batched else None)
-    probabilities = all_classes(predicted, fit.model.classes_, len(features.class_names))
+    classes, num_classes = fit.model.classes_, len(features.class_names)
     predict_seconds = time.perf_counter() - fitted
     return Outcome(
         strategy_name,
         Origin.of(features, best.layer),
         Seconds(features=features.attributes["seconds"], fit=choice.seconds + fitted - began, predict=predict_seconds),
-        probabilities,
+        all_classes(predicted, classes, num_classes),
         _hyperparameters(choice, fit),
         save=lambda path, record: save_model(path, fit.model, record),
+        out_of_fold=None if fit.out_of_fold is None else all_classes(fit.out_of_fold, classes, num_classes),
     )
 
 

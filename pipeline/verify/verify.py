@@ -8,9 +8,10 @@ from pathlib import Path
 
 from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile
+from thaw.pipeline.inference.ensemble import EnsembleClassifier, check_members, read_record
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.advice_json import read_advice
-from thaw.pipeline.run.report_json import read_report, remedy
+from thaw.pipeline.run.report_json import ENSEMBLE, read_report, remedy
 from thaw.pipeline.run.results import load_entry
 from thaw.pipeline.run.run_json import RunRecord, features_command, features_path, read_run
 from thaw.pipeline.run.sha256sums import NAME as SUMS
@@ -92,7 +93,7 @@ def _made_on(run: Path, name: str) -> list[str]:
     found = []
     for path in sorted(run.glob("*/report.json")):
         with suppress(InputError):
-            found += [path.parent.name] if read_report(path).features == name else []
+            found += [path.parent.name] if name in read_report(path).sets else []
     return found
 
 
@@ -115,6 +116,9 @@ def _check_result(run: Path, record: RunRecord, folder: Path) -> None:
         raise InputError(f"{folder} has no {SUMS}, so that its files cannot be checked; type: {again}")
     if changed := changed_files(folder):
         raise InputError(f"{', '.join(changed)} in {folder} changed since the training; type: {again}")
+    if report.strategy == ENSEMBLE:
+        path = folder / EnsembleClassifier.FILE
+        check_members(path, report, read_record(path, report))
 
 
 def _check_advice(run: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from thaw.features.images.decode import decode
 from thaw.pipeline.cli import run
-from thaw.pipeline.inference.classifier import Classifier, load_classifier
+from thaw.pipeline.inference.classifier import Classifier
+from thaw.pipeline.inference.loading import load_classifier
 from thaw.pipeline.inference.similar_images import open_nearest
 from thaw.pipeline.run.run_json import features_path
 
