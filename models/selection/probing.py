@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from thaw.models.metrics import paired_standard_error
+from thaw.models.selection.one_standard_error import highest, past_best
 from thaw.models.selection.row_space import linear_path
-from thaw.models.selection.search import Folds, make_folds, past_best
+from thaw.models.selection.search import Folds, make_folds
 from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, signed_roots
 from thaw.models.strategies import Strategy
 
@@ -77,9 +78,9 @@ def linear_probe(
         path = linear_path(strategy.kind(), pool, labels, folds, None)
         for correct in path.correct(values):
             tried.append(correct[path.held_out])
-            if past_best([float(known.mean()) for known in tried]):
+            if past_best(tried):
                 break
-    best = max(range(len(tried)), key=lambda number: tried[number].mean())
+    best = highest(tried)
     return Probed(values[best], tried[best], tuple(tried))
 
 
