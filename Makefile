@@ -22,19 +22,11 @@ WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
 STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) head finetune scratch random
 LOCKED := -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
-<<<<<<< HEAD
-.PHONY: help setup demo test test-browser test-backends lint format lock licences fit features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup faults fuzz cluster-test clean
+.PHONY: help setup demo test test-browser test-backends lint format lock licences fit features $(STRATEGIES) ensemble advise report predict serve cifar10 bench bench-setup faults fuzz cluster-test clean
 .DEFAULT_GOAL := help
 
 # A message then names a command as make takes it: ARGS="--skip-bad".
-setup demo fit features $(STRATEGIES) advise report predict serve cifar10: export THAW_CALLED_BY := make
-=======
-.PHONY: help setup demo test test-browser test-backends lint format lock licences features $(STRATEGIES) ensemble advise report predict serve cifar10 bench bench-setup faults fuzz cluster-test clean
-.DEFAULT_GOAL := help
-
-# A message then names a command as make takes it: ARGS="--skip-bad".
-setup demo features $(STRATEGIES) ensemble advise report predict serve cifar10: export THAW_CALLED_BY := make
->>>>>>> ensemble
+setup demo fit features $(STRATEGIES) ensemble advise report predict serve cifar10: export THAW_CALLED_BY := make
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-28s %s\n", $$1, $$2}'

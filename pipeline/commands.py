@@ -19,35 +19,13 @@ from thaw.pipeline.config import Shared
 
 CALLED_BY = "THAW_CALLED_BY"  # the environment variable by which the Makefile says that it calls
 TARGETS = (
-<<<<<<< HEAD
-    "fit",
-=======
->>>>>>> ensemble
-    "advise",
-    "features",
-    *STRATEGIES,
-    "head",
-    "finetune",
-    "scratch",
-    "random",
-<<<<<<< HEAD
-=======
-    "ensemble",
->>>>>>> ensemble
-    "report",
-    "predict",
-    "serve",
+    *("fit", "advise", "features", *STRATEGIES, "head", "finetune", "scratch", "random", "ensemble"),
+    *("report", "predict", "serve"),
 )
-<<<<<<< HEAD
-VARIABLE_OF = {
-    "--run": "RUN",
-    "--dataset": "DATASET",
-    "--strategy": "STRATEGY",
+VARIABLE_OF = {  # in the Makefile
+    **{"--run": "RUN", "--dataset": "DATASET", "--strategy": "STRATEGY"},
     "--minutes": "MINUTES",
-}  # in the Makefile
-=======
-VARIABLE_OF = {"--run": "RUN", "--dataset": "DATASET", "--strategy": "STRATEGY"}  # in the Makefile
->>>>>>> ensemble
+}
 OPTION_OF = {variable: option for option, variable in VARIABLE_OF.items()}
 
 _VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s'",;:()]|[,:](?=\S))+"""
@@ -151,18 +129,8 @@ def _args(words: str) -> str:
 def _fields() -> dict[str, object]:
     """Return option -> the type of its value, for every option of the targets."""
     stages = (
-<<<<<<< HEAD
-        config.SVM,
-        config.Finetune,
-        config.Advise,
-        config.FitSettings,
-        config.ReportSettings,
-        config.Predict,
-        config.Serve,
-=======
-        *(config.SVM, config.Finetune, config.Advise, config.Ensemble),
+        *(config.SVM, config.Finetune, config.Advise, config.FitSettings, config.Ensemble),
         *(config.ReportSettings, config.Predict, config.Serve),
->>>>>>> ensemble
     )
     fields = {field.alias or name: field.annotation for stage in stages for name, field in stage.model_fields.items()}
     return {"--help": None, **{f"--{name.replace('_', '-')}": kind for name, kind in fields.items()}}
