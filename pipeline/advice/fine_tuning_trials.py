@@ -83,7 +83,7 @@ def num_affordable(survey: Survey, seconds: float) -> int:
     per_image = 1 / speed + USUAL_EPOCHS * (1 / last + 1 / last_two) + WHOLE_EPOCHS / whole
     if (least := fixed + FEWEST_IMAGES * per_image) > MOST_OVERRUN * seconds:
         log.info(
-            "fine-tuning was not tried: on this network a trial takes about %.0f minutes here",
+            "fine-tuning was not tried: on this network a trial takes about %.1f minutes here",
             least / 60,
         )
         return 0
