@@ -121,8 +121,7 @@ def _arguments(name: str, settings: Any) -> tuple[Any, ...]:
         return (settings.run,)
     if not isinstance(settings, config.Common):
         return (settings,)
-    if name != "features":
-        check_begun(settings)
+    check_begun(settings)
     complete = with_feature_set(settings, choosing=name in STRATEGIES)
     if isinstance(settings, config.StrategySettings):
         return complete, name

@@ -1,6 +1,5 @@
 """The features stage: a dataset's images -> a feature set, on a GPU if there is one."""
 
-import csv
 import logging
 from contextlib import nullcontext
 from dataclasses import replace
@@ -13,7 +12,6 @@ from thaw.features.datasets.dataset import Dataset
 from thaw.features.extraction.choice import choose_engine, library_versions
 from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.spec import FeatureRequest
-from thaw.features.files.atomic import write_whole
 from thaw.features.files.locks import held
 from thaw.features.foreign.extractors import engines_of, get_extractor
 from thaw.pipeline.cluster.client import connected
@@ -23,7 +21,9 @@ from thaw.pipeline.extraction.feature_files import FeatureSet, check_features
 from thaw.pipeline.extraction.runs_beside import copy_from_beside
 from thaw.pipeline.memory import check_image_memory
 from thaw.pipeline.run import split_csv
-from thaw.pipeline.run.run_json import check_agrees, dataset_of, read_run, write_run
+from thaw.pipeline.run.data.dataset import readable_dataset
+from thaw.pipeline.run.data.skipped_csv import write_skipped
+from thaw.pipeline.run.run_json import check_agrees, read_run, write_run
 from thaw.pipeline.versions import versions
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def main(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
     with nullcontext() if wanted.path.exists() else connected(settings) as client:
         network = wanted.network()
         wanted.layers(network)  # raises InputError before a run is begun
-        dataset = dataset_of(settings)
+        dataset = readable_dataset(settings)
         if not wanted.path.exists() and client is None:  # what cannot be leaves no run behind
             asked = (wanted.settings.engine, settings.device, settings.engine_precision)
             choose_engine(*asked, engines_of(extractor))
@@ -76,7 +76,7 @@ def make_features(request: FeatureRequest, client: "Client | None" = None) -> Pa
         if _is_there(request):  # by the process that this one waited for
             return request.path
         skipped = _extract(request, ClusterExecutor(client) if client else LocalExecutor())
-        _write_skipped(request.run / "skipped.csv", skipped)
+        write_skipped(request.run / "skipped.csv", skipped)
     if not request.is_sample:
         shapes = ", ".join(f"{name} {shape}" for name, shape in request.layers.shapes.items())
         log.info("wrote %s: %s", request.path, shapes)
@@ -118,21 +118,18 @@ def begin_run(settings: Shared, dataset: Dataset) -> np.ndarray:
         log.info("new run %s on %s", run, settings.dataset)
     with held(run / "run.json", wait=True):  # both files, since each says what the other is of
         check_agrees(settings, read_run(run), (*RUN_FIELDS, *SET_FIELDS))
+        is_new = not (run / "split.csv").exists()
         split = split_csv.main(run, dataset, settings.seed)
         write_run(settings)
+        if is_new:
+            write_skipped(run / "skipped.csv", dict(dataset.skipped))
+    for note in dataset.notes:
+        log.info("%s", note)
+    for gap in split_csv.gaps(dataset, split):
+        log.warning("%s", gap)
     counts = np.bincount(split, minlength=3)
     log.info(
         "%s: %d images, %d classes; %d train, %d validation, %d test",
         *(settings.dataset, len(dataset.ids), len(dataset.class_names), *counts),
     )
     return split
-
-
-def _write_skipped(path: Path, skipped: dict[str, str]) -> None:
-    if not skipped:
-        return
-    with write_whole(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "reason"])
-        writer.writerows(skipped.items())
-    log.warning("%d image(s) could not be read and were skipped; %s names them", len(skipped), path)

@@ -75,6 +75,11 @@ class Classifier(ABC):
         return list(self.record["class_names"])
 
     @property
+    def white(self) -> float | None:
+        """The value that becomes white in grey images of more than 8 bits, None if it is the type's highest."""
+        return self.record.get("white")
+
+    @property
     def batch_size(self) -> int:
         """How many images are labelled at once; an engine's numbers differ a little with it."""
         return int(self.record["batch_size"])

@@ -157,6 +157,7 @@ def model_record(settings: Shared, features: FeatureFile, outcome: Outcome) -> d
         "batch_size": min(settings.batch_size, len(features.ids)),
         "backbone": origin.backbone,
         "features": settings.feature_set,
+        "white": settings.white,
         "weights": settings.weights,
         "weights_sha256": origin.weights_sha256,
         "seed": settings.seed,
