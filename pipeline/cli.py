@@ -123,8 +123,7 @@ def _arguments(name: str, settings: Any) -> tuple[Any, ...]:
         return (settings.run,)
     if not isinstance(settings, config.Common):
         return (settings,)
-    if name != "features":
-        check_begun(settings)
+    check_begun(settings)
     searching = isinstance(settings, config.Advise | config.FitSettings)
     complete = with_feature_set(settings, choosing=name in STRATEGIES, searching=searching)
     if isinstance(settings, config.StrategySettings):

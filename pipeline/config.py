@@ -1,5 +1,6 @@
 """Every setting of every stage, with its default and its meaning, in one place."""
 
+import codecs
 import hashlib
 import os
 import re
@@ -26,7 +27,11 @@ RANDOM = "-random"  # ends the name of every feature set of random weights
 SCHEDULER = r"((tcp|tls)://)?([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}"
 
 # What run.json keeps: of the run, and refused if a later command contradicts it; and of each of its feature sets.
-RUN_FIELDS = ("dataset", "data", "target", "seed")
+DATA_FIELDS = (
+    *("merge_classes", "no_splits", "follow_links", "zip_encoding", "encoding", "image_column", "label_column"),
+    *("split_column", "group_column", "suffix", "white"),
+)  # how the data is read
+RUN_FIELDS = ("dataset", "data", "target", *DATA_FIELDS, "seed")
 SET_FIELDS = (
     *("backbone", "weights", "image_size", "resize", "aspect", "normalize", "layers", "pooling", "dtype", "engine"),
     "engine_precision",
@@ -95,10 +100,18 @@ def _positive_numbers(values: str) -> str:
     return values
 
 
+def _known_encoding(name: str) -> str:
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        raise ValueError("expected the name of an encoding, for example gbk, cp1252 or utf-16") from None
+
+
 RunFolder = Annotated[Path, AfterValidator(_recordable)]
 DataPath = Annotated[Path, AfterValidator(_recordable), AfterValidator(_absolute)]
 DatasetWord = Annotated[str, AfterValidator(_absolute_dataset)]
 WeightsSource = Annotated[str, AfterValidator(_absolute_weights)]
+Encoding = Annotated[str, AfterValidator(_known_encoding)]
 LayerNames = Annotated[str, AfterValidator(_some_layer)]
 JoinedLayers = Annotated[str, AfterValidator(_different_layers)]
 Numbers = Annotated[str, AfterValidator(_positive_numbers)]
@@ -144,6 +157,28 @@ class Common(Options):
     """archive or image folder of cifar10 and cifar100, if at hand"""
     target: Literal["four"] | None = None
     """elpv: the four degrees instead of defective or not"""
+    merge_classes: CliImplicitFlag[bool] = False
+    """take classes as one whose names differ in blanks, case, Unicode form or zeros alone (cat and Cat, 1 and 01)"""
+    no_splits: CliImplicitFlag[bool] = False
+    """folders called train, test and the like are classes"""
+    follow_links: CliImplicitFlag[bool] = False
+    """follow links to your own files and folders wherever they lie"""
+    zip_encoding: Encoding | None = None
+    """encoding of names in a zip that are not marked as UTF-8, such as gbk; found unless given"""
+    encoding: Encoding | None = None
+    """encoding of a table, such as cp1252; found unless given"""
+    image_column: str | None = None
+    """column of a table with the images' paths; path, image, filename and the like unless given"""
+    label_column: str | None = None
+    """column of a table with the classes; label, class, category or target unless given, else one column a class"""
+    split_column: str | None = None
+    """column of a table with train, val or test; split, subset or set unless given"""
+    group_column: str | None = None
+    """column of a table with what is never divided between splits; group unless given"""
+    suffix: str | None = Field(None, pattern=r"^\.\w+$")
+    """ending to add to the names in a table, such as .jpg"""
+    white: float | None = Field(None, gt=0)
+    """value that becomes white in grey images of more than 8 bits; by the images' own range unless given"""
     seed: int = Field(0, ge=0, lt=2**32)
     """seed of the split, of random weights and of the solvers"""
     features: str = Field("auto", pattern=SET_NAME)

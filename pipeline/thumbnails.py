@@ -11,8 +11,10 @@ from PIL import Image
 
 from thaw.features.datasets.cifar import CIFAR, cached_archive
 from thaw.features.datasets.dataset import Dataset, load_dataset
+from thaw.features.datasets.options import ReadOptions
 from thaw.features.errors import InputError
 from thaw.features.images.decode import LeastSide
+from thaw.pipeline.config import DATA_FIELDS
 
 LONGEST_SIDE = 96  # pixels
 PIXELATED = 32  # pixels; smaller images keep their pixels, without loss
@@ -67,7 +69,8 @@ def open_pictures(settings: Mapping[str, Any] | None) -> Pictures:
         data = cached_archive(dataset)
         if data is None:
             raise InputError(f"the archive of {dataset} is no longer in the Keras cache; type: make features again")
-    return Pictures(load_dataset(dataset, data, settings["target"], settings["max_pixels"]))
+    options = ReadOptions(**{name: settings[name] for name in ("skip_bad", *DATA_FIELDS)})
+    return Pictures(load_dataset(dataset, data, settings["target"], settings["max_pixels"], options))
 
 
 def encode(pixels: np.ndarray, side: int = LONGEST_SIDE) -> tuple[str, bool]:

@@ -2,7 +2,7 @@
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from thaw.features.datasets.cifar import CIFAR, read_cifar
+from thaw.features.datasets.class_names import merged_names
 from thaw.features.datasets.folders import list_folder, list_url
 from thaw.features.datasets.listing import ImageArrays, Images, Listing, array_ids
+from thaw.features.datasets.options import DEFAULT, ReadOptions
 from thaw.features.datasets.remote import is_url
-from thaw.features.datasets.tables import list_csv, list_elpv, list_npz
+from thaw.features.datasets.tables.csv_file import list_csv
+from thaw.features.datasets.tables.elpv import list_elpv
+from thaw.features.datasets.tables.npz import list_npz
 from thaw.features.errors import InputError, shown
 from thaw.features.images.decode import MAX_PIXELS, LeastSide
 
@@ -32,6 +36,8 @@ class Dataset:
         given_split: train, validation, test or "" of each image.
         groups: of each image, or None if the data has no groups.
         images: what reads the images.
+        notes: lines that say what was guessed, ignored or left out.
+        skipped: the images that were left out because they cannot be read, id and reason.
     """
 
     name: str
@@ -41,6 +47,8 @@ class Dataset:
     given_split: tuple[str, ...]
     groups: tuple[str, ...] | None
     images: Images
+    notes: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -70,6 +78,25 @@ class Dataset:
             images=self.images.take(rows),
         )
 
+    def without(self, reasons: Mapping[str, str]) -> "Dataset":
+        """Return the dataset without the images that `reasons` names, and without classes that then have none.
+
+        Raises InputError if less than two classes are left.
+        """
+        kept = self.take([row for row, name in enumerate(self.ids) if name not in reasons])
+        used = np.unique(kept.labels)
+        gone = [name for label, name in enumerate(self.class_names) if label not in used]
+        left = tuple(self.class_names[label] for label in used)
+        if len(left) < 2:
+            raise InputError(
+                f"{shown(self.name)}: without the {len(reasons)} image(s) that cannot be read {len(left)} class(es) "
+                f"have images left; expected two or more; the first: {next(iter(reasons.values()), '')}"
+            )
+        notes = [f"without images that can be read, and left out: {shown(', '.join(gone))}"] if gone else []
+        labels = np.searchsorted(used, kept.labels)
+        skipped = tuple(sorted(reasons.items()))
+        return replace(kept, labels=labels, class_names=left, notes=(*self.notes, *notes), skipped=skipped)
+
     def digest(self) -> str:
         """Return a sha256 in hex over each image's id, class, given split, group and content."""
         total = hashlib.sha256(b"thaw dataset 1")
@@ -87,7 +114,11 @@ def _framed(data: bytes) -> bytes:
 
 
 def load_dataset(
-    name: str, data: Path | None = None, target: str | None = None, max_pixels: int = MAX_PIXELS
+    name: str,
+    data: Path | None = None,
+    target: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    options: ReadOptions = DEFAULT,
 ) -> Dataset:
     """Return the dataset `name` with its images listed; no image file is decoded yet.
 
@@ -96,6 +127,7 @@ def load_dataset(
         data: CIFAR's archive, or the same images as a folder or a .zip.
         target: for elpv, binary (or None) or four.
         max_pixels: the most pixels of an image that `read` accepts.
+        options: how it is to be read, if its files do not say it.
 
     Raises:
         InputError: another name, or data that is missing or not what the name says.
@@ -110,25 +142,25 @@ def load_dataset(
             f"--target {shown(target)} with --dataset {shown(name)}: expected --target only with elpv; "
             "leave --target out"
         )
-    return _checked(name, _listed(name, data, target, max_pixels))
+    return _checked(name, _listed(name, data, target, max_pixels, options), options.merge_classes)
 
 
-def _listed(name: str, data: Path | None, target: str | None, max_pixels: int) -> Listing:
+def _listed(name: str, data: Path | None, target: str | None, max_pixels: int, options: ReadOptions) -> Listing:
     match name.partition(":"):
         case "folder", ":", url if is_url(url):
-            return list_url(name, url, max_pixels)
+            return list_url(name, url, max_pixels, options)
         case "folder", ":", rest:
-            return list_folder(name, _existing("folder", rest), max_pixels)
+            return list_folder(name, _existing("folder", rest), max_pixels, options)
         case "csv", ":", rest:
-            return list_csv(_existing("csv", rest), max_pixels)
+            return list_csv(_existing("csv", rest), max_pixels, options)
         case "npz", ":", rest:
-            return list_npz(_existing("npz", rest))
+            return list_npz(_existing("npz", rest), options)
     if name == "digits":
         return _digits()
     if name == "elpv":
-        return list_elpv(target or "binary", max_pixels)
+        return list_elpv(target or "binary", max_pixels, options.white)
     if name in CIFAR:
-        return _cifar(name, data, max_pixels)
+        return _cifar(name, data, max_pixels, options)
     raise InputError(_unknown(name))
 
 
@@ -141,14 +173,14 @@ def _digits() -> Listing:
     return Listing(ImageArrays(images), ids, [str(label) for label in digits.target], splits)
 
 
-def _cifar(name: str, data: Path | None, max_pixels: int) -> Listing:
+def _cifar(name: str, data: Path | None, max_pixels: int, options: ReadOptions) -> Listing:
     if data is not None and not data.exists():
         raise InputError(
             f"--data {shown(data)} does not exist; expected the archive of {name}, an image folder or "
             "a .zip; type --data PATH"
         )
     if data is not None and (data.is_dir() or data.suffix.lower() == ".zip"):
-        return list_folder(name, data, max_pixels)
+        return list_folder(name, data, max_pixels, options)
     return read_cifar(name, data)
 
 
@@ -180,13 +212,16 @@ def _unknown(name: str) -> str:
     return f"no data set {shown(name)!r}; expected one of {', '.join(DATASETS)}; type --dataset {shown(hint)}"
 
 
-def _checked(name: str, listing: Listing) -> Dataset:
+def _checked(name: str, listing: Listing, merge_classes: bool) -> Dataset:
     """Check what holds for every dataset and number the classes: in the listing's order if it has one, else sorted."""
-    ids, splits, groups, order = listing.ids, listing.splits, listing.groups, listing.order
-    used = set(listing.names)
-    class_names = tuple(sorted(used) if order is None else (known for known in order if known in used))
+    ids, groups, notes = listing.ids, listing.groups, list(listing.notes)
+    splits = _with_test(listing.splits, notes)
     if not ids:
         raise InputError(f"{shown(name)} holds no images; expected two classes or more; add images")
+    spelling, said = merged_names(name, listing.names, merge_classes)
+    names = [spelling.get(known, known) for known in listing.names] if spelling else listing.names
+    used = set(names)
+    class_names = tuple(sorted(used) if listing.order is None else (known for known in listing.order if known in used))
     if len(class_names) < 2:
         raise InputError(
             f"{shown(name)} has one class only, {shown(class_names[0])!r}; expected two or more; "
@@ -199,9 +234,19 @@ def _checked(name: str, listing: Listing) -> Dataset:
         )
     _check_utf8(name, (*ids, *class_names, *(groups or ())))
     number = {known: label for label, known in enumerate(class_names)}
-    labels = np.array([number[known] for known in listing.names], dtype=np.int64)
+    labels = np.array([number[known] for known in names], dtype=np.int64)
     groups = None if groups is None else tuple(groups)
-    return Dataset(name, tuple(ids), labels, class_names, tuple(splits), groups, listing.images)
+    return Dataset(name, tuple(ids), labels, class_names, tuple(splits), groups, listing.images, (*notes, *said))
+
+
+def _with_test(splits: Sequence[str], notes: list[str]) -> Sequence[str]:
+    """Return the splits; those of train and validation alone become train and test, and a line says so."""
+    if set(splits) != {"train", "validation"}:
+        return splits
+    notes.append(
+        "the data has train and val and no test: val is taken as the test split, and validation is drawn from train"
+    )
+    return ["test" if split == "validation" else split for split in splits]
 
 
 def _check_utf8(name: str, texts: Sequence[str]) -> None:

@@ -5,153 +5,189 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from thaw.features.datasets.listing import SPLIT_WORDS, ImageFiles, Images, Listing, leads_inside
+from thaw.features.datasets.layout import layout_of
+from thaw.features.datasets.listing import ImageFiles, Images, Listing, leads_inside
+from thaw.features.datasets.options import DEFAULT, ReadOptions
 from thaw.features.datasets.remote import RemoteFiles, RemotePath, found_files, path_or_url
 from thaw.features.datasets.zips import ZipImages, open_zip
 from thaw.features.errors import InputError, shown
 
-_SPLIT_LOOKALIKES = {"training", "testing", "valid", "dev"}
+# What systems and their programs put into folders, beside names that begin with a dot; in small letters.
+SYSTEM_NAMES = frozenset(
+    (
+        *("__macosx", "thumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle", "@recycle", "$recycle.bin"),
+        *("@recently-snapshot", "#snapshot", "lost+found", "system volume information", "__pycache__"),
+    )
+)
+RUN_FILE = "run.json"  # a folder that holds one is a run
 
 
-def list_folder(dataset: str, path: Path, max_pixels: int) -> Listing:
+def list_folder(dataset: str, path: Path, max_pixels: int, options: ReadOptions = DEFAULT) -> Listing:
     """List PATH/<class>/* or PATH/{train,test,val,validation}/<class>/*, or a .zip of either.
 
-    Whatever file lies in a class folder, however deep, is an image of the class, unless it is hidden. Files
-    beside the class folders are left alone.
+    Whatever image lies in a class folder, however deep, is of the class. Hidden files, those of the system, runs, and
+    files that are no images by their ending are left alone.
 
     Args:
         dataset: what errors call the dataset.
         path: the folder or the .zip.
         max_pixels: the most pixels of an image that is read.
+        options: how names are understood and whether links are followed.
 
     Raises:
-        InputError: the folders are neither classes nor splits, or a class folder is empty.
+        InputError: the folders are neither classes nor splits.
     """
     if path.is_dir():
-        return _listing(dataset, _walk(path), lambda ids: ImageFiles(ids, max_pixels, path))
+        walk = _Walk(path, options.follow_links)
+        images = lambda ids, top: ImageFiles(ids, max_pixels, options.white, path / top)  # noqa: E731
+        return _listing(dataset, list(walk.names()), walk.left, images, options)
     if path.suffix.lower() == ".zip" or (path.is_file() and zipfile.is_zipfile(path)):  # a device has no end
-        return _list_zip(dataset, path, max_pixels)
+        return _list_zip(dataset, path, max_pixels, options)
     raise InputError(
         f"{shown(path)} is neither a folder nor a zip archive; expected one with a folder per class; "
         "type --dataset folder:PATH"
     )
 
 
-def list_url(dataset: str, url: str, max_pixels: int) -> Listing:
+def list_url(dataset: str, url: str, max_pixels: int, options: ReadOptions = DEFAULT) -> Listing:
     """List a folder of images, or a .zip, at a URL that fsspec understands, as `list_folder` does."""
     path = path_or_url(url)
     if isinstance(path, Path):
         if not path.exists():
             raise InputError(f"{shown(url)} does not exist; expected a folder or a .zip; type --dataset folder:URL")
-        return list_folder(dataset, path, max_pixels)
+        return list_folder(dataset, path, max_pixels, options)
     if path.name.lower().endswith(".zip"):
-        return _list_zip(dataset, path, max_pixels)
-    names = (name for name in found_files(url) if not _is_hidden(name))
-    return _listing(dataset, names, lambda ids: RemoteFiles(ids, max_pixels, url))
+        return _list_zip(dataset, path, max_pixels, options)
+    names, left = _without_hidden(found_files(url))
+    place = lambda top: f"{url.rstrip('/')}/{top.rstrip('/')}" if top else url  # noqa: E731
+    images = lambda ids, top: RemoteFiles(ids, max_pixels, options.white, place(top))  # noqa: E731
+    return _listing(dataset, names, left, images, options)
 
 
-def _list_zip(dataset: str, path: Path | RemotePath, max_pixels: int) -> Listing:
-    archive, members = open_zip(path)
-    members = {name: member for name, member in members.items() if not _is_hidden(name)}
-    top = _common_top(members)
-    members = {name.removeprefix(top): member for name, member in members.items() if name != top}
-    return _listing(dataset, members, lambda ids: ZipImages(ids, max_pixels, archive, [members[name] for name in ids]))
+def _list_zip(dataset: str, path: Path | RemotePath, max_pixels: int, options: ReadOptions) -> Listing:
+    archive, members, notes = open_zip(path, options.zip_encoding)
+    names, left = _without_hidden(members)
+
+    def images(ids: tuple[str, ...], top: str) -> ZipImages:
+        return ZipImages(ids, max_pixels, options.white, archive, [members[top + name] for name in ids])
+
+    return _listing(dataset, names, left, images, options, notes)
 
 
-def _listing(dataset: str, names: Iterable[str], images_of: Callable[[tuple[str, ...]], Images]) -> Listing:
-    """Return the listing of the files `names`; `images_of` returns the images of the ids that it is given."""
-    rows = _layout(dataset, names)
-    ids = tuple(row[0] for row in rows)
-    return Listing(images_of(ids), ids, [row[1] for row in rows], [row[2] for row in rows])
-
-
-def _layout(dataset: str, names: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Return (id, class, split) of each image, sorted by id; raises InputError if the folders do not fit."""
-    listed = [(name, name.rstrip("/").split("/"), name.endswith("/")) for name in sorted(names)]
-    tops = {parts[0] for _, parts, is_folder in listed if is_folder or len(parts) > 1}
-    depth = _class_depth(dataset, tops)
-    rows = [
-        (name, parts[depth], SPLIT_WORDS[parts[0].lower()] if depth else "")
-        for name, parts, is_folder in listed
-        if not is_folder and len(parts) > depth + 1
-    ]
-    if listed and not rows:
-        raise InputError(
-            f"{shown(dataset)} has no images in class folders; expected PATH/<class>/* or PATH/train/<class>/*; "
-            "put the images of each class into a folder of its own"
-        )
-    folders = {parts[depth] for _, parts, is_folder in listed if is_folder and len(parts) > depth}
-    empty = sorted(folders - {row[1] for row in rows})
-    if empty:
-        raise InputError(
-            f"{shown(dataset)} has no images in the class folder {shown(empty[0])}; expected one or more; "
-            "add some, or name the folder that holds the classes"
-        )
-    return rows
-
-
-def _class_depth(dataset: str, tops: set[str]) -> int:
-    """Return the index of the class in the parts of a path: 0, or 1 below split folders."""
-    splits = {top for top in tops if top.lower() in SPLIT_WORDS}
-    others = sorted(tops - splits)
-    if others and {top.lower() for top in tops} <= SPLIT_WORDS.keys() | _SPLIT_LOOKALIKES:
-        raise InputError(
-            f"{shown(dataset)} has a folder {shown(others[0])} that looks like a split; expected the names "
-            "train, test, val or validation; rename it"
-        )
-    if splits and others:
-        raise InputError(
-            f"{shown(dataset)} mixes split folders ({shown(', '.join(sorted(splits)))}) with others "
-            f"({shown(', '.join(others[:3]))}); expected classes only or splits only; move or rename one kind"
-        )
-    return 1 if splits else 0
+def _listing(
+    dataset: str,
+    names: list[str],
+    left: list[str],
+    images_of: Callable[[tuple[str, ...], str], Images],
+    options: ReadOptions,
+    notes: Iterable[str] = (),
+) -> Listing:
+    """Return the listing of the files `names`; `images_of` returns the images of ids in a folder."""
+    layout = layout_of(dataset, names, options.no_splits)
+    ids = tuple(row[0] for row in layout.rows)
+    ignored = (
+        [f"left alone: {len(left)} hidden or system file(s) and folder(s), such as {shown(left[0])}"] if left else []
+    )
+    return Listing(
+        images_of(ids, layout.top),
+        ids,
+        [row[1] for row in layout.rows],
+        [row[2] for row in layout.rows],
+        notes=(*notes, *ignored, *layout.notes),
+    )
 
 
 def _is_hidden(name: str) -> bool:
-    parts = name.rstrip("/").split("/")
-    junk = {"__macosx", "thumbs.db", "desktop.ini"}
-    return any(part.startswith(".") or part.lower() in junk for part in parts)
+    """Return whether a file or folder, by its last component, is hidden or one of the system's."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Yield the names of files and folders under `root` but for hidden ones; a folder's name ends with "/".
+def _without_hidden(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the names none of whose components is hidden, and the others."""
+    kept: list[str] = []
+    left: list[str] = []
+    for name in names:
+        (left if any(map(_is_hidden, name.rstrip("/").split("/"))) else kept).append(name)
+    return kept, left
 
-    A link to a file inside `root` counts as a file. Any other link is refused.
+
+class _Walk:
+    """The files and folders under `root`; `left` are the names of those that were left alone.
+
+    A link to a file inside `root` counts as a file. Any other link is refused, or followed if `follow` says so and what
+    it leads to is the user's own and is not reached in another way.
     """
-    folders = [""]
-    while folders:
-        folder = folders.pop()
+
+    def __init__(self, root: Path, follow: bool):
+        self.root, self.follow = root, follow
+        self.left: list[str] = []
+        self._reached: set[str] = set()
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of files and folders; a folder's name ends with "/"."""
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            entries = self._entries(folder)
+            if folder and any(entry.name == RUN_FILE for entry in entries):
+                self.left.append(folder)
+                continue
+            if folder:
+                yield folder
+            for entry in entries:
+                name = folder + entry.name
+                if _is_hidden(entry.name):
+                    self.left.append(name)
+                    continue
+                if entry.is_symlink():
+                    self._check_link(name)
+                if entry.is_dir(follow_symlinks=self.follow):
+                    folders.append(name + "/")
+                elif entry.is_file():
+                    yield name
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        path = self.root / folder
+        if self.follow:
+            self._reach(path, folder)
         try:
-            with os.scandir(root / folder) as found:
-                entries = [entry for entry in found if not _is_hidden(entry.name)]
+            with os.scandir(path) as found:
+                return list(found)
         except OSError as error:
             raise InputError(
-                f"{shown(root / folder)} cannot be listed ({error.strerror}); expected a readable folder; "
-                "change its permissions"
+                f"{shown(path)} cannot be listed ({error.strerror}); expected a readable folder; change its permissions"
             ) from error
-        for entry in entries:
-            name = folder + entry.name
-            if entry.is_symlink():
-                _check_link(root, name)
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(name + "/")
-                yield name + "/"
-            elif entry.is_file():
-                yield name
 
+    def _reach(self, path: Path, folder: str) -> None:
+        """Note the folder that `path` really is; raises InputError if it was reached before, as by a loop of links."""
+        real = str(path.resolve())
+        if real in self._reached:
+            raise InputError(
+                f"{shown(folder)} in {shown(self.root)} leads to {shown(real)}, which is reached in another way too; "
+                "expected each folder once; remove the link"
+            )
+        self._reached.add(real)
 
-def _check_link(root: Path, name: str) -> None:
-    if not leads_inside(root, name) or not (root / name).is_file():
-        raise InputError(
-            f"{shown(name)} in {shown(root)} is a link that leaves the folder or leads to no file; expected "
-            "images, or links to files inside; put a copy in its place"
-        )
+    def _check_link(self, name: str) -> None:
+        if self.follow:
+            self._check_owner(name)
+        elif not leads_inside(self.root, name) or not (self.root / name).is_file():
+            raise InputError(
+                f"{shown(name)} in {shown(self.root)} is a link that leaves the folder or leads to no file; expected "
+                "images, or links to files inside; put a copy in its place, or follow links by --follow-links"
+            )
 
-
-def _common_top(names: Iterable[str]) -> str:
-    """Return "top/" if all files lie in one top folder that is neither a class nor a split, else ""."""
-    depth_of_files = {(name.partition("/")[0], name.count("/") > 1) for name in names if not name.endswith("/")}
-    tops = {top for top, _ in depth_of_files}
-    top = min(tops, default="")
-    nested = len(tops) == 1 and (top, True) in depth_of_files
-    return top + "/" if nested and top.lower() not in SPLIT_WORDS else ""
+    def _check_owner(self, name: str) -> None:
+        path = self.root / name
+        try:
+            owner = path.stat().st_uid
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"{shown(name)} in {shown(self.root)} is a link that leads nowhere ({shown(error)}); expected a file "
+                "or a folder; remove it"
+            ) from error
+        if owner != os.getuid():
+            raise InputError(
+                f"{shown(name)} in {shown(self.root)} is a link to {shown(path.resolve())}, which belongs to somebody "
+                "else; expected links to your own files; put a copy in its place"
+            )

@@ -10,8 +10,7 @@ import numpy as np
 
 from thaw.features.errors import InputError
 from thaw.features.images.decode import LeastSide, decode, shorter_side
-
-SPLIT_WORDS = {"train": "train", "test": "test", "val": "validation", "validation": "validation"}
+from thaw.features.images.value_range import deep_maximum
 
 
 class Images(Protocol):
@@ -29,6 +28,9 @@ class Images(Protocol):
     def content(self, i: int) -> bytes:
         """Return bytes that identify image `i`."""
 
+    def deep_maximum(self, i: int) -> tuple[float, bool] | None:
+        """Return the highest value of image `i` if it has more than 8 bits, and whether its values are whole."""
+
     def take(self, rows: Sequence[int]) -> "Images":
         """Return the images at `rows` alone, holding on to no other: what is sent to another machine."""
 
@@ -37,7 +39,8 @@ class Images(Protocol):
 class Listing:
     """N images: `ids`, `names` of their classes, `splits` (train, validation, test or ""), `groups` if any.
 
-    `order` holds all classes in the order of their numbers, or is None if the data does not say it.
+    `order` holds all classes in the order of their numbers, or is None if the data does not say it. `notes` are lines
+    that say what was guessed, ignored or left out.
     """
 
     images: Images
@@ -46,14 +49,19 @@ class Listing:
     splits: Sequence[str]
     groups: Sequence[str] | None = None
     order: Iterable[str] | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedImages(ABC):
-    """Image files, of at most `max_pixels` pixels each; a subclass knows where they lie."""
+    """Image files, of at most `max_pixels` pixels each; a subclass knows where they lie.
+
+    `white` is the value that becomes white in images of more than 8 bits, None if it is the type's highest.
+    """
 
     ids: tuple[str, ...]
     max_pixels: int
+    white: float | None
 
     @abstractmethod
     def source(self, i: int) -> bytes | Path:
@@ -61,12 +69,19 @@ class EncodedImages(ABC):
 
     def read(self, i: int, least_side: LeastSide | None = None) -> np.ndarray:
         """Return image `i` as uint8 (H, W, 3); raises InputError that names its id."""
-        return decode(self.source(i), self.ids[i], self.max_pixels, least_side)
+        return decode(self.source(i), self.ids[i], self.max_pixels, least_side, self.white)
 
     def shorter_side(self, i: int) -> int | None:
         """Return the shorter side of image `i` in pixels, None if its header cannot be read."""
         try:
             return shorter_side(self.source(i))
+        except InputError:
+            return None
+
+    def deep_maximum(self, i: int) -> tuple[float, bool] | None:
+        """Return the highest value of image `i` if it has more than 8 bits, and whether its values are whole."""
+        try:
+            return deep_maximum(self.source(i), self.max_pixels)
         except InputError:
             return None
 
@@ -108,6 +123,9 @@ class ImageArrays:
         """Return the shorter side of image `i` in pixels."""
         return min(self.images[i].shape[:2])
 
+    def deep_maximum(self, i: int) -> None:
+        """Return None: arrays were scaled when they were listed."""
+
     def content(self, i: int) -> bytes:
         """Return the shape and the pixels of image `i`."""
         return str(self.images[i].shape).encode() + self.images[i].tobytes()
@@ -117,12 +135,15 @@ class ImageArrays:
         return ImageArrays([self.images[row] for row in rows])
 
 
-def array_ids(num_train: int, num_test: int = 0) -> tuple[list[str], list[str]]:
-    """Return the ids and splits of images in arrays: train/00000 and up, then test/00000 and up."""
-    counts = {"train": num_train, "test": num_test}
+def array_ids(num_train: int, num_test: int = 0, num_validation: int = 0) -> tuple[list[str], list[str]]:
+    """Return the ids and splits of images in arrays: train/00000 and up, then validation/00000 and test/00000.
+
+    Without a second split the splits are empty.
+    """
+    counts = {"train": num_train, "validation": num_validation, "test": num_test}
     ids = [f"{split}/{i:0{max(5, len(str(num - 1)))}d}" for split, num in counts.items() for i in range(num)]
-    splits = [split if num_test else "" for split, num in counts.items() for _ in range(num)]
-    return ids, splits
+    given = bool(num_test or num_validation)
+    return ids, [split if given else "" for split, num in counts.items() for _ in range(num)]
 
 
 def leads_inside(root: Path, name: str | Path) -> bool:

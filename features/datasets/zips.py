@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from thaw.features.datasets.listing import EncodedImages
 from thaw.features.datasets.remote import RemotePath, path_or_url
+from thaw.features.datasets.zip_names import decoded_names
 from thaw.features.errors import FILE_ERRORS, InputError, shown
 
 
@@ -51,26 +52,47 @@ class ZipImages(EncodedImages):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let another process open the archive itself, once for all images that it is sent."""
-        return _zip_images, (self.ids, self.max_pixels, str(self.archive.filename), self.members)
+        return _zip_images, (self.ids, self.max_pixels, self.white, str(self.archive.filename), self.members)
 
 
-def _zip_images(ids: tuple[str, ...], max_pixels: int, path: str, members: list[zipfile.ZipInfo]) -> ZipImages:
+def _zip_images(
+    ids: tuple[str, ...], max_pixels: int, white: float | None, path: str, members: list[zipfile.ZipInfo]
+) -> ZipImages:
     archive, lock = _opened_once(path)
-    return ZipImages(ids, max_pixels, archive, members, lock)
+    return ZipImages(ids, max_pixels, white, archive, members, lock)
 
 
 @lru_cache(maxsize=4)
 def _opened_once(path: str) -> tuple[zipfile.ZipFile, threading.Lock]:
-    return open_zip(path_or_url(path))[0], threading.Lock()
+    return _opened(path_or_url(path)), threading.Lock()
 
 
-def open_zip(path: Path | RemotePath) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
-    """Return the open archive and its members by cleaned name; a folder's name ends with "/".
+def open_zip(
+    path: Path | RemotePath, encoding: str | None = None
+) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo], list[str]]:
+    """Return the open archive, its members by cleaned name, and lines about what was guessed.
 
-    Nothing is ever unpacked to disk, yet a name that is absolute or climbs by ".." is refused.
+    A folder's name ends with "/". Nothing is ever unpacked to disk, yet a name that is absolute or climbs by ".." is
+    refused. Names that are not marked as UTF-8 are decoded by `encoding`, or by the one that fits them all.
 
     Raises InputError if it is no zip, is encrypted, or has unsafe or repeated names.
     """
+    archive = _opened(path)
+    names, notes = decoded_names(archive.infolist(), shown(path), encoding)
+    members: dict[str, zipfile.ZipInfo] = {}
+    for member, text in zip(archive.infolist(), names, strict=True):
+        name = _clean_name(member, text, path)
+        if name == "/":  # the archive's own root
+            continue
+        if name in members and not name.endswith("/"):
+            raise InputError(
+                f"{shown(path)} holds {shown(name)} twice; expected each name once; make the archive again"
+            )
+        members[name] = member
+    return archive, members, notes
+
+
+def _opened(path: Path | RemotePath) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path.absolute() if isinstance(path, Path) else path.open_binary())
         archive.filename = str(path.absolute() if isinstance(path, Path) else path)
@@ -79,21 +101,10 @@ def open_zip(path: Path | RemotePath) -> tuple[zipfile.ZipFile, dict[str, zipfil
             f"{shown(path)} is not a whole zip archive ({shown(error)}); expected a .zip of image folders; "
             "make or download it again"
         ) from error
-    members: dict[str, zipfile.ZipInfo] = {}
-    for member in archive.infolist():
-        name = _clean_name(member, path)
-        if name == "/":  # the archive's own root
-            continue
-        if name in members and not name.endswith("/"):
-            raise InputError(
-                f"{shown(path)} holds {shown(name)} twice; expected each name once; make the archive again"
-            )
-        members[name] = member
-    return archive, members
+    return archive
 
 
-def _clean_name(member: zipfile.ZipInfo, path: Path | RemotePath) -> str:
-    name = member.filename
+def _clean_name(member: zipfile.ZipInfo, name: str, path: Path | RemotePath) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or "\\" in name or ".." in parts or name[1:2] == ":":
         raise InputError(

@@ -14,7 +14,7 @@ from thaw.features.errors import FILE_ERRORS, InputError, shown
 MAX_PIXELS = 178_956_970
 """Most pixels of an image, unless --max-pixels says otherwise: half a GiB as uint8 RGB."""
 
-DECODING = 2
+DECODING = 3
 """Version of the rules that make pixels of a file: raise it if they change, so that features of both are not mixed."""
 
 # Pillow's own limit warns (once per line of code, and no thread can silence it alone) and takes no value per call,
@@ -37,6 +37,7 @@ _REDUCED_SIDES = {"bilinear": 4, "bicubic": 4, "area": 8}
 _COLOUR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _TILE_WIDTH_TAG, _TILE_HEIGHT_TAG = 322, 323  # of TIFF
 _ORIENTATION_TAG = 0x0112  # of EXIF
+NEARLY_WHITE = 240  # of 255: the mean of a drawing that white paper would hide
 
 
 class KeptMiddle(NamedTuple):
@@ -50,14 +51,18 @@ LeastSide = int | KeptMiddle
 
 
 def decode(
-    source: bytes | Path | BinaryIO, name: str, max_pixels: int = MAX_PIXELS, least_side: LeastSide | None = None
+    source: bytes | Path | BinaryIO,
+    name: str,
+    max_pixels: int = MAX_PIXELS,
+    least_side: LeastSide | None = None,
+    white: float | None = None,
 ) -> np.ndarray:
     """Return the image in `source` as uint8 (H, W, 3) RGB, upright by its EXIF orientation.
 
-    Grey becomes three equal channels; transparency is laid over white; of several frames or pages the first
-    counts. 16-bit values are divided by 257 and rounded (Pillow itself cuts 16-bit colour to the high byte).
-    Whole numbers of 32 bits must lie in 0..65535 and are read as 16-bit; floating point must lie in 0..1 and
-    is multiplied by 255.
+    Grey becomes three equal channels; transparency is laid over white, or over black if the drawing is nearly white;
+    of several frames or pages the first counts. 16-bit values are divided by 257 and rounded (Pillow itself cuts 16-bit
+    colour to the high byte). Whole numbers of 32 bits must lie in 0..65535 and are read as 16-bit; floating point must
+    lie in 0..1 and is multiplied by 255. With `white` grey of more than 8 bits is scaled by it instead.
 
     Args:
         source: the file's bytes, its path, or an open stream.
@@ -67,6 +72,8 @@ def decode(
             whose shorter side has at least so many pixels. For a KeptMiddle only those sizes count in which both
             sides are whole numbers of pixels and differ by an even one, so that the middle square's edges, and those
             of the image in a square of its longer side, lie between the same pixels as before.
+        white: the value that becomes 255 in grey images of more than 8 bits, and all above it; the set's own range
+            (thaw.features.images.value_range).
 
     Raises:
         InputError: the file is no image, is damaged, has too many pixels, or pixels that do not fit these rules.
@@ -74,8 +81,8 @@ def decode(
     name = shown(name)
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-            _check_pixels(image, name, max_pixels)
-            return _upright(_rgb(_loaded(image, least_side), name), image)
+            check_pixels(image, name, max_pixels)
+            return _upright(_rgb(_loaded(image, least_side), name, white), image)
     except InputError:
         raise
     except UnidentifiedImageError:
@@ -115,7 +122,7 @@ def least_side(size: int, method: str, aspect: str = "squash", share: float = 1)
     return side if aspect == "squash" else KeptMiddle(side)
 
 
-def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
+def check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
     """Check the header's size, and the size of a TIFF's tile, which is allocated whole in any case."""
     tags = getattr(image, "tag_v2", {})
     tile = tags.get(_TILE_WIDTH_TAG, 0), tags.get(_TILE_HEIGHT_TAG, 0)
@@ -153,34 +160,47 @@ def _scales(size: tuple[int, int], least_side: LeastSide) -> list[int]:
     return [scale for scale in scales if width % scale == 0 and (width - height) % (2 * scale) == 0]
 
 
-def _rgb(image: Image.Image, name: str) -> np.ndarray:
+def _rgb(image: Image.Image, name: str, white: float | None) -> np.ndarray:
     """Return a loaded image of any mode as uint8 (H, W, 3); raises InputError if no rule fits."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return np.repeat(_grey(image, name)[:, :, np.newaxis], 3, axis=2)
+    if is_deep(image):
+        return np.repeat(_grey(image, name, white)[:, :, np.newaxis], 3, axis=2)
     if image.mode not in _COLOUR_MODES:
         raise InputError(
             f"{name} has pixels of kind {image.mode}; expected grey, palette, RGB or CMYK; "
             "save it as RGB, or leave it out by --skip-bad"
         )
     if image.has_transparency_data:
-        paper = Image.new("RGBA", image.size, "white")
-        paper.alpha_composite(image.convert("RGBA"))
-        image = paper
+        return on_paper(np.asarray(image.convert("RGBA")))
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _grey(image: Image.Image, name: str) -> np.ndarray:
-    """Return a grey image of more than 8 bits (modes I;16*, I and F) as uint8 (H, W)."""
+def is_deep(image: Image.Image) -> bool:
+    """Return whether an image has grey values of more than 8 bits (modes I;16*, I and F)."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def on_paper(pixels: np.ndarray) -> np.ndarray:
+    """Return RGBA, uint8 (H, W, 4), as RGB (H, W, 3), laid over white, or black if what is seen is nearly white."""
+    image, alpha = Image.fromarray(np.ascontiguousarray(pixels)), pixels[..., 3].astype(np.float64)
+    seen = (pixels[..., :3].min(axis=2) * alpha).sum() / max(alpha.sum(), 1)
+    paper = Image.new("RGBA", image.size, "black" if seen > NEARLY_WHITE and alpha.min() < 255 else "white")
+    paper.alpha_composite(image)
+    return np.array(paper.convert("RGB"))
+
+
+def _grey(image: Image.Image, name: str, white: float | None) -> np.ndarray:
+    """Return a grey image of more than 8 bits as uint8 (H, W)."""
     values = np.asarray(image)
-    top = 1 if image.mode == "F" else 65535
-    if not (values.min() >= 0 and values.max() <= top):  # so written that NaN does not pass
+    top = white or (1 if image.mode == "F" else 65535)
+    highest = np.inf if white else top  # of other images; those of the set were looked at, and may be clipped
+    if not (values.min() >= 0 and values.max() <= highest and np.isfinite(values.max())):  # NaN does not pass
         raise InputError(
-            f"{name} has grey values from {values.min()} to {values.max()}; expected 0 to {top}; "
+            f"{name} has grey values from {values.min()} to {values.max()}; expected 0 to {top:g}; "
             "save it with 8 bits, or leave it out by --skip-bad"
         )
     key = image.info.get("transparency")
     values = np.where(values == key, top, values) if isinstance(key, int) else values
-    return np.rint(values * (255 / top)).astype(np.uint8)
+    return np.rint(np.minimum(values, top) * (255 / top)).astype(np.uint8)
 
 
 def _upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:

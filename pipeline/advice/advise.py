@@ -38,7 +38,8 @@ from thaw.pipeline.run.advice_json import (
     NetworkTried,
     write_advice,
 )
-from thaw.pipeline.run.run_json import dataset_of, shared_settings
+from thaw.pipeline.run.data.dataset import dataset_of, readable_dataset
+from thaw.pipeline.run.run_json import shared_settings
 from thaw.pipeline.training import outcome
 from thaw.pipeline.versions import versions
 
@@ -86,7 +87,7 @@ def measure(
     """
     began = time.perf_counter()
     trainable_backbone(settings.backbone, "the advice, which tries fine-tuning,")
-    dataset = dataset_of(settings)
+    dataset = readable_dataset(settings)
     split = extract.begin_run(shared_settings(settings), dataset, with_set=False)
     images = Sampled(shared_settings(settings), dataset, split, given)
     with ExitStack() as closing:

@@ -20,7 +20,7 @@ from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction.extract import make_features
 from thaw.pipeline.extraction.feature_files import FeatureSet
-from thaw.pipeline.run.run_json import dataset_of
+from thaw.pipeline.run.data.dataset import dataset_of
 
 FOLDER = "advice"
 

@@ -1,6 +1,5 @@
 """The features stage: a dataset's images -> a feature set, on a GPU if there is one."""
 
-import csv
 import logging
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,7 +14,6 @@ from thaw.features.datasets.dataset import Dataset
 from thaw.features.extraction.choice import choose_engine, library_versions
 from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.spec import FeatureRequest
-from thaw.features.files.atomic import write_whole
 from thaw.features.files.locks import held
 from thaw.features.foreign.extractors import engines_of, get_extractor, is_foreign
 from thaw.pipeline.cluster.client import connected
@@ -26,7 +24,9 @@ from thaw.pipeline.extraction.runs_beside import copy_from_beside
 from thaw.pipeline.formatting import duration
 from thaw.pipeline.memory import check_image_memory
 from thaw.pipeline.run import split_csv
-from thaw.pipeline.run.run_json import check_agrees, dataset_of, read_run, shared_settings, write_run
+from thaw.pipeline.run.data.dataset import dataset_of, readable_dataset
+from thaw.pipeline.run.data.skipped_csv import write_skipped
+from thaw.pipeline.run.run_json import check_agrees, read_run, shared_settings, write_run
 from thaw.pipeline.terminal import console_for, say
 from thaw.pipeline.versions import versions
 
@@ -68,7 +68,7 @@ def main(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
     with nullcontext() if wanted.path.exists() else connected(settings) as client:
         network = wanted.network()
         wanted.layers(network)  # raises InputError before a run is begun
-        dataset = dataset_of(settings)
+        dataset = readable_dataset(settings)
         if not wanted.path.exists() and client is None:  # what cannot be leaves no run behind
             asked = (wanted.settings.engine, settings.device, settings.engine_precision)
             choose_engine(*asked, engines_of(extractor))
@@ -99,7 +99,7 @@ def make_features(request: FeatureRequest, client: "Client | None" = None) -> Pa
         if _is_there(request):  # by the process that this one waited for
             return request.path
         skipped = _extract(request, ClusterExecutor(client) if client else LocalExecutor())
-        _write_skipped(request.run / "skipped.csv", skipped)
+        write_skipped(request.run / "skipped.csv", skipped)
     if not request.is_sample:
         shapes = ", ".join(f"{name} {shape}" for name, shape in request.layers.shapes.items())
         log.info("wrote %s: %s", request.path, shapes)
@@ -147,21 +147,18 @@ def begin_run(settings: Shared, dataset: Dataset, with_set: bool = True) -> np.n
         log.info("new run %s on %s", run, settings.dataset)
     with held(run / "run.json", wait=True):  # both files, since each says what the other is of
         check_agrees(settings, read_run(run), (*RUN_FIELDS, *(SET_FIELDS if with_set else ())))
+        is_new = not (run / "split.csv").exists()
         split = split_csv.main(run, dataset, settings.seed)
         write_run(settings, with_set)
+        if is_new:
+            write_skipped(run / "skipped.csv", dict(dataset.skipped))
+    for note in dataset.notes:
+        log.info("%s", note)
+    for gap in split_csv.gaps(dataset, split):
+        log.warning("%s", gap)
     counts = np.bincount(split, minlength=3)
     log.info(
         "%s: %d images, %d classes; %d train, %d validation, %d test",
         *(settings.dataset, len(dataset.ids), len(dataset.class_names), *counts),
     )
     return split
-
-
-def _write_skipped(path: Path, skipped: dict[str, str]) -> None:
-    if not skipped:
-        return
-    with write_whole(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "reason"])
-        writer.writerows(skipped.items())
-    log.warning("%d image(s) could not be read and were skipped; %s names them", len(skipped), path)

@@ -23,7 +23,7 @@ from thaw.pipeline.run.run_json import another_run, features_path
 # What a feature file records, and what has to agree before it is used again.
 RECORDED = (
     *("dataset", "backbone", "weights_sha256", "image_size", "resize", "aspect", "normalize", "pooling", "dtype"),
-    *("layers", "dataset_sha256", "split_sha256", "view", "engine", "engine_precision", "decoding"),
+    *("layers", "dataset_sha256", "split_sha256", "view", "white", "engine", "engine_precision", "decoding"),
 )
 
 
@@ -55,6 +55,7 @@ class FeatureSet:
         record = {name: getattr(self.settings, name) for name in (*names, "dtype")}
         record |= {"layers": ",".join(sorted(self.settings.layer_names)), "decoding": DECODING}
         record |= {"view": "flip"} if self.flip else {}
+        record |= {"white": self.settings.white} if self.settings.white else {}
         return record | ({"engine": self.settings.engine} if self.settings.engine != "auto" else {})
 
     def network(self) -> Network:

@@ -16,7 +16,8 @@ from thaw.pipeline.fit.steps import FitSteps
 from thaw.pipeline.formatting import duration
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.advice_json import Advice, read_advice
-from thaw.pipeline.run.run_json import dataset_of, shared_settings
+from thaw.pipeline.run.data.dataset import dataset_of
+from thaw.pipeline.run.run_json import shared_settings
 
 log = logging.getLogger("thaw")
 

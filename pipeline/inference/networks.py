@@ -107,8 +107,9 @@ class FrozenNetworks:
         Raises:
             InputError: it cannot be read.
         """
+        white = next(iter(self.records.values())).get("white")  # of the run: all its sets have the same
         sizes = {each.least_side: each for each in self.preprocessings.values()}
-        images = {least: decode(source, name, max_pixels, least) for least in sizes}
+        images = {least: decode(source, name, max_pixels, least, white) for least in sizes}
         inputs = [each.prepare(images[each.least_side]) for each in self.preprocessings.values()]
         return inputs[0] if len(inputs) == 1 else np.concatenate([one.reshape(-1) for one in inputs])
 

@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 from thaw.features.errors import InputError
 from thaw.features.foreign.extractors import get_extractor, is_foreign
 from thaw.pipeline.config import SET_FIELDS, Common, Linear
-from thaw.pipeline.run.image_size import image_size_of
+from thaw.pipeline.run.data.dataset import dataset_of
+from thaw.pipeline.run.data.image_size import image_size_of
+from thaw.pipeline.run.data.value_range import white_of_images
 from thaw.pipeline.run.run_json import RunRecord, check_agrees, features_path, read_run
 
 log = logging.getLogger("thaw")
@@ -84,11 +86,17 @@ def _new_set(settings: Settings, stored: RunRecord | None, searching: bool) -> S
     if stored and stored.feature_sets and "backbone" not in given:
         first = stored.feature_sets[stored.first]
         values |= {name: first[name] for name in ("backbone", *(["weights"] if is_foreign(first["backbone"]) else []))}
-    new = _filled(settings, values)
+    new, dataset = _filled(settings, values), None
+    if stored is None and "white" not in given:
+        dataset = dataset_of(new)
+        new = new.model_copy(update={"white": white_of_images(dataset)})
     if "image_size" not in given and new.resize != "article" and not searching:  # whose resizing is for its 48 pixels
         known = stored.feature_sets.values() if stored else ()
         size = next((own["image_size"] for own in known if own["backbone"] == new.backbone), None)
-        new = new.model_copy(update={"image_size": size or image_size_of(new)})
+        if size is None and not is_foreign(new.backbone):  # which has a size of its own
+            dataset = dataset or dataset_of(new)
+            size = image_size_of(new, dataset)
+        new = new.model_copy(update={"image_size": size or new.image_size})
     new = new.model_copy(update={"features": new.feature_set})
     check_agrees(new, stored, SET_FIELDS)
     return new

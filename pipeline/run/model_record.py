@@ -38,6 +38,7 @@ class ModelRecord(BaseModel):
     engine_layers: list[str]
     engine_precision: Literal["float32", "bfloat16", "float16"]
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
+    white: Annotated[float, Field(gt=0)] | None = None
 
     @field_validator("aspect")
     @classmethod
@@ -91,7 +92,7 @@ class EnsembleRecord(BaseModel):
     networks: list[UsedNetwork] = Field(min_length=1)
 
 
-NEEDED = tuple(ModelRecord.model_fields)
+NEEDED = tuple(name for name, field in ModelRecord.model_fields.items() if field.is_required())
 
 
 def invalid_field(record: dict[str, Any], kind: type[ModelRecord] | type[EnsembleRecord] = ModelRecord) -> str | None:

@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import write_whole
 from thaw.features.foreign.extractors import get_extractor
-from thaw.pipeline.config import LOOSE_RUN_FIELDS, LOOSE_SET_FIELDS, RUN_FIELDS, SET_FIELDS, Common, Shared
+from thaw.pipeline.config import DATA_FIELDS, LOOSE_RUN_FIELDS, LOOSE_SET_FIELDS, RUN_FIELDS, SET_FIELDS, Common, Shared
 
+OF_DATA = ("dataset", "data", "target", *DATA_FIELDS)
 OF_RUN, OF_SET = (*RUN_FIELDS, *LOOSE_RUN_FIELDS), (*SET_FIELDS, *LOOSE_SET_FIELDS)
 
 
@@ -54,7 +54,8 @@ def read_run(folder: Path) -> RunRecord | None:
         if "backbone" in content:  # which a feature set has
             former = f"{path} is of a run without feature sets, which a former version made"
             raise InputError(f"{former}; begin another run with {another_run(folder)}")
-        settings = {name: content[name] for name in OF_RUN}
+        settings = {name: content[name] for name in OF_RUN if name not in DATA_FIELDS}
+        settings |= {name: content.get(name, Shared.model_fields[name].default) for name in DATA_FIELDS}
         sets = {name: {key: given[key] for key in OF_SET} for name, given in content["feature_sets"].items()}
         record = RunRecord(settings, sets)
         for name in sets:
@@ -93,7 +94,7 @@ def check_agrees(settings: Common, stored: RunRecord | None, names: Collection[s
     if differing := _differences(received, stored.settings, names, RUN_FIELDS):
         raise InputError(
             f"{folder} was made with other settings: {differing}. Leave the option out to continue with the run's, or "
-            f"start another run: {another_run(folder)}"
+            f"start another run: {another_run(folder, settings)}"
         )
     own = stored.feature_sets.get(settings.feature_set)
     if own:  # whose network says what `auto` means
@@ -119,9 +120,30 @@ def _shown(value: object) -> str:
     return "not given" if value is None else str(value)
 
 
-def another_run(folder: Path) -> str:
-    """Return the option that starts a run beside `folder`, quoted for a shell."""
-    return f"--run {shlex.quote(f'{folder}-2')}"
+def another_run(folder: Path, settings: Common | None = None) -> str:
+    """Return the options that start a run beside `folder`, quoted for a shell: its name, and the data as it is read.
+
+    Args:
+        folder: the run.
+        settings: what names the data; run.json, as far as it can be read, unless given.
+    """
+    content = _content(folder / "run.json") if settings is None else settings.model_dump(mode="json")
+    options = [f"--run {shlex.quote(f'{folder}-2')}"]
+    for name in OF_DATA:
+        value = content.get(name)
+        if value and (name == "dataset" or value != Shared.model_fields[name].default):
+            option = f"--{name.replace('_', '-')}"
+            options.append(option if value is True else f"{option} {shlex.quote(str(value))}")
+    return " ".join(options)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return what can be read of a JSON object, nothing of a damaged one: `read_run` raises the error."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def check_begun(settings: Common) -> None:
@@ -132,11 +154,6 @@ def check_begun(settings: Common) -> None:
         raise InputError(
             f"there is no run in {settings.run_folder}; fix the name, or begin it: make features DATASET=... RUN={run}"
         )
-
-
-def dataset_of(settings: Common) -> Dataset:
-    """Return the dataset that the settings name; no image is decoded yet. Raises InputError as `load_dataset` does."""
-    return load_dataset(settings.dataset, settings.data, settings.target, settings.max_pixels)
 
 
 def shared_settings(settings: Common) -> Shared:

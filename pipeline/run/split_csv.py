@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from thaw.features.datasets.dataset import Dataset
-from thaw.features.errors import InputError
+from thaw.features.errors import InputError, shown
 from thaw.features.files.atomic import file_digest, write_whole
 from thaw.features.store import SPLITS
 from thaw.pipeline.run.run_json import another_run
@@ -114,14 +114,38 @@ def _check_counts(dataset: Dataset, split: np.ndarray, needed: int) -> None:
         )
 
 
+def gaps(dataset: Dataset, split: np.ndarray) -> list[str]:
+    """Return a line for each way in which classes are missing from a split, uint8 (N,): what then cannot be right."""
+    num_classes = len(dataset.class_names)
+    counts = np.stack([np.bincount(dataset.labels[split == index], minlength=num_classes) for index in range(3)])
+    unseen, lines = np.flatnonzero(counts[0] == 0), []
+    if len(unseen):
+        lines.append(
+            f"no training images of {_with_counts(dataset, unseen, counts[1] + counts[2])}: no model can learn what is "
+            "in test or validation alone, and these images count as mistakes"
+        )
+    for index, what in ((1, "the choice of settings cannot see them"), (2, "the accuracy says nothing of them")):
+        lacking = np.flatnonzero((counts[index] == 0) & (counts[0] > 0))
+        if len(lacking) and (split == index).any():
+            lines.append(f"no {SPLITS[index]} images of {_with_counts(dataset, lacking, counts[0])}: {what}")
+    return lines
+
+
+def _with_counts(dataset: Dataset, labels: np.ndarray, counts: np.ndarray) -> str:
+    listed = ", ".join(f"{shown(dataset.class_names[label])} ({counts[label]})" for label in labels[:5])
+    return listed + (f" and {len(labels) - 5} more classes" if len(labels) > 5 else "")
+
+
 def _columns(dataset: Dataset) -> list[list[str]]:
     """Return the first two cells of each row: the id and the class name of an image."""
     return [[name, dataset.class_names[label]] for name, label in zip(dataset.ids, dataset.labels, strict=True)]
 
 
 def _write(path: Path, dataset: Dataset, split: np.ndarray) -> None:
+    # The csv module quotes a carriage return only if its lines end with one.
+    returns = any("\r" in text for text in (*dataset.ids, *dataset.class_names))
     with write_whole(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
         writer.writerow(HEADER)
         writer.writerows([*cells, SPLITS[index]] for cells, index in zip(_columns(dataset), split, strict=True))
 

@@ -186,6 +186,7 @@ def model_record(settings: Shared, features: LabelledImages, outcome: Outcome) -
         "batch_size": min(settings.batch_size, len(features.ids)),
         "backbone": origin.backbone,
         "features": settings.feature_set,
+        "white": settings.white,
         "weights": settings.weights,
         "weights_sha256": origin.weights_sha256,
         "seed": settings.seed,

@@ -22,7 +22,7 @@ from thaw.pipeline.config import Common, Shared
 from thaw.pipeline.extraction import extract
 from thaw.pipeline.extraction.feature_files import activations_of
 from thaw.pipeline.memory import memory_budget_mb
-from thaw.pipeline.run.run_json import dataset_of
+from thaw.pipeline.run.data.dataset import dataset_of
 from thaw.pipeline.training.plan import Plan
 
 log = logging.getLogger("thaw")

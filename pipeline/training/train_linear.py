@@ -35,10 +35,11 @@ from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import SVM, Linear
 from thaw.pipeline.extraction import extract
 from thaw.pipeline.extraction.feature_files import random_of
+from thaw.pipeline.run.data.dataset import readable_dataset
 from thaw.pipeline.run.feature_sets import sets_to_choose_among
 from thaw.pipeline.run.report_json import Seconds
 from thaw.pipeline.run.results import making, result_folder
-from thaw.pipeline.run.run_json import dataset_of, read_run
+from thaw.pipeline.run.run_json import read_run
 from thaw.pipeline.training.memory import check_memory, load_rows, spare_memory_mb
 from thaw.pipeline.training.outcome import Origin, Outcome, write_chance, write_outcome
 
@@ -147,7 +148,7 @@ def begin_set(settings: Linear) -> None:
     """Begin the feature set that `random` is the baseline of, if the run does not have it yet; nothing is extracted."""
     stored = read_run(settings.run_folder)
     if stored is None or settings.feature_set not in stored.feature_sets:
-        extract.begin_run(settings, dataset_of(settings))
+        extract.begin_run(settings, readable_dataset(settings))
 
 
 def choose(sets: Sequence[tuple[Linear, FeatureFile]], strategy_name: str, client: "Client | None" = None) -> Choice:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from thaw.features.datasets.dataset import load_dataset
-from thaw.features.errors import InputError
+from thaw.features.datasets.options import ReadOptions
+from thaw.features.errors import InputError, shown
 
 from tests.builders.images import PLAIN, SPLIT, classes, folder, png, refusal, zipped
 
@@ -108,14 +109,12 @@ def test_one_class_only(tmp_path):
     assert "has one class only, 'cats'" in refusal(f"folder:{zipped(tmp_path / 'a.zip', 'cats/a.png')}")
 
 
-@pytest.mark.parametrize("names", [("cats/a.png", "dogs/a.png", "emus/"), (*SPLIT[:2], "test/emus/")])
-def test_a_class_folder_without_images(tmp_path, names):
-    message = (
-        "has no images in the class folder emus; expected one or more; add some, or name the folder that holds the "
-        "classes"
-    )
+@pytest.mark.parametrize("names", [("cats/a.png", "dogs/a.png", "emus/"), (*SPLIT[:2], "train/emus/")])
+def test_a_class_folder_without_images_is_left_alone(tmp_path, names):
     for path in (folder(tmp_path / "f", *names), zipped(tmp_path / "a.zip", *names)):
-        assert refusal(f"folder:{path}") == f"folder:{path} {message}"
+        dataset = load_dataset(f"folder:{path}")
+        assert dataset.class_names == ("cats", "dogs")
+        assert dataset.notes == (f"left alone: 1 folder(s) without images ({names[2].rstrip('/')})",)
 
 
 def test_a_class_may_be_missing_from_a_split(tmp_path):
@@ -126,18 +125,126 @@ def test_a_class_may_be_missing_from_a_split(tmp_path):
 def test_mixed_layouts(tmp_path):
     folder(tmp_path, "train/cats/a.png", "dogs/a.png")
     assert refusal(f"folder:{tmp_path}") == (
-        f"folder:{tmp_path} mixes split folders (train) with others (dogs); "
-        "expected classes only or splits only; move or rename one kind"
+        f"folder:{tmp_path} mixes split folders (train) with others (dogs); expected classes only or splits only; "
+        "move or "
+        "rename one kind, or take all as classes by --no-splits"
+    )
+    assert load_dataset(f"folder:{tmp_path}", options=ReadOptions(no_splits=True)).class_names == ("dogs", "train")
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Training", "Testing"),
+        ("training_set", "test_set"),
+        ("train_data", "test_data"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("photos-train", "photos-valid"),
+        ("trainset", "testset"),
+    ],
+)
+def test_folders_whose_last_word_is_a_split(tmp_path, train, test):
+    folder(tmp_path, f"{train}/cat/a.png", f"{train}/dog/a.png", f"{test}/cat/a.png", f"{test}/dog/a.png")
+    dataset = load_dataset(f"folder:{tmp_path}")
+    assert dataset.class_names == ("cat", "dog")
+    given = dict(zip(dataset.ids, dataset.given_split, strict=True))
+    assert given[f"{train}/dog/a.png"] == "train"
+    assert given[f"{test}/dog/a.png"] == "test"
+    assert collections.Counter(dataset.given_split) == {"train": 2, "test": 2}
+
+
+def test_folders_that_hold_the_same_folders_are_refused(tmp_path):
+    folder(tmp_path, "part1/cat/a.png", "part1/dog/a.png", "part2/cat/a.png", "part2/dog/a.png")
+    assert refusal(f"folder:{tmp_path}") == (
+        f"folder:{tmp_path}: the folders part1, part2 all hold the same folders (cat, dog); expected classes or "
+        "splits at "
+        "the top; name one of them (folder:PATH/part1), rename them to train and test, or take part1, part2 as the "
+        "classes by --no-splits"
+    )
+    assert load_dataset(f"folder:{tmp_path}", options=ReadOptions(no_splits=True)).class_names == ("part1", "part2")
+
+
+def test_test_images_without_a_class_are_said(tmp_path):
+    folder(tmp_path, "train/cat/a.png", "train/dog/a.png", "test/1.jpg", "test/2.jpg")
+    dataset = load_dataset(f"folder:{tmp_path}")
+    assert dataset.given_split == ("train", "train")
+    assert dataset.notes == (
+        "left out: 2 image(s) in test/ that lie in no class folder and so have no label; the test split is drawn from "
+        "the "
+        "others",
     )
 
 
-@pytest.mark.parametrize("names", [("training/cats/a.png", "testing/cats/a.png"), ("train/a/a.png", "valid/a/a.png")])
-def test_folders_that_look_like_splits(tmp_path, names):
-    assert re.search(
-        r" has a folder (testing|valid) that looks like a split; expected the names train, test, val or validation; "
-        "rename it$",
-        refusal(f"folder:{folder(tmp_path, *names)}"),
+def test_unlabelled_images_beside_splits_are_left_out(tmp_path):
+    folder(tmp_path, "seg_train/cat/a.png", "seg_train/dog/a.png", "seg_test/cat/a.png", "seg_pred/1.jpg")
+    dataset = load_dataset(f"folder:{tmp_path}")
+    assert dataset.given_split == ("test", "train", "train")
+    assert dataset.notes == ("left out: 1 image(s) in seg_pred/ that lie in no class folder and so have no label",)
+
+
+def test_splits_inside_of_classes_are_taken(tmp_path):
+    folder(tmp_path, "cat/train/a.png", "cat/test/a.png", "dog/train/a.png", "dog/test/a.png")
+    dataset = load_dataset(f"folder:{tmp_path}")
+    assert classes(dataset) == ["cat", "cat", "dog", "dog"]
+    assert dataset.given_split == ("test", "train", "test", "train")
+    assert dataset.notes == ("the class folders hold the split folders test, train, which are taken as given",)
+
+
+@pytest.mark.parametrize("top", ["PetImages", "a/b", "data"])
+def test_one_superfluous_level_is_entered(tmp_path, top):
+    names = (f"{top}/cat/a.png", f"{top}/dog/a.png")
+    for path in (folder(tmp_path / "f", *names), zipped(tmp_path / "a.zip", *names)):
+        dataset = load_dataset(f"folder:{path}")
+        assert dataset.ids == ("cat/a.png", "dog/a.png")
+        assert dataset.read(1)[0, 0, 0] == 1
+        assert dataset.notes == (f"{top}/ holds the classes, and is entered",)
+
+
+def test_a_zip_with_a_readme_beside_its_top_folder(tmp_path):
+    path = zipped(tmp_path / "a.zip", "flowers/rose/a.png", "flowers/daisy/a.png", "README.md", "sample.png")
+    dataset = load_dataset(f"folder:{path}")
+    assert dataset.class_names == ("daisy", "rose")
+    assert dataset.notes == (
+        "left alone: 1 file(s) that are no images by their ending, such as README.md",
+        "flowers/ holds the classes, and is entered; 1 image(s) beside it are left out",
     )
+
+
+SPELLINGS = [("Cat/a.png", "cat/b.png"), ("caf\u00e9/a.png", "cafe\u0301/b.png"), ("01/a.png", "1/b.png")]
+
+
+@pytest.mark.parametrize("names", SPELLINGS)
+def test_equal_classes_are_refused_or_merged(tmp_path, names):
+    path = zipped(tmp_path / "a.zip", *names, names[1].replace("b.png", "c.png"), "dog/a.png")
+    counts = {names[0].partition("/")[0]: 1, names[1].partition("/")[0]: 2}
+    first, second = sorted(counts)
+    assert refusal(f"folder:{path}") == (
+        f"folder:{path} has classes whose names differ in blanks, case, Unicode form or zeros alone: {shown(first)!r} "
+        f"({counts[first]}) and {shown(second)!r} ({counts[second]}); expected one spelling of each class: rename "
+        "them, or take "
+        "them as one by --merge-classes"
+    )
+    merged = load_dataset(f"folder:{path}", options=ReadOptions(merge_classes=True))
+    assert merged.class_names == tuple(sorted(["dog", names[1].partition("/")[0]]))
+    assert len(merged.ids) == 4
+
+
+def test_folders_of_the_system_and_runs_are_left_alone(tmp_path):
+    folder(tmp_path, *PLAIN, "cats/@eaDir/a.png/thumb.jpg", "lost+found/", "$RECYCLE.BIN/x.png", "cats/Icon\r")
+    folder(tmp_path, "runs/photos/learning_curve.png", "runs/photos/activations/x.png")
+    (tmp_path / "runs/photos/run.json").write_text("{}")
+    dataset = load_dataset(f"folder:{tmp_path}")
+    assert dataset.ids == PLAIN
+    said, empty = dataset.notes
+    assert said.startswith("left alone: 5 hidden or system file(s) and folder(s), such as ")
+    assert empty == "left alone: 1 folder(s) without images (runs)"
+
+
+def test_files_that_are_no_images_by_their_ending_are_left_alone(tmp_path):
+    folder(tmp_path, *PLAIN, "cats/notes.txt", "dogs/boxes.XML", "dogs/b.JPG", "dogs/without")
+    dataset = load_dataset(f"folder:{tmp_path}")
+    assert dataset.ids == tuple(sorted((*PLAIN, "dogs/b.JPG", "dogs/without")))
+    assert dataset.notes == ("left alone: 2 file(s) that are no images by their ending, such as cats/notes.txt",)
 
 
 def test_classes_named_valid_and_invalid(tmp_path):
@@ -164,11 +271,42 @@ def test_links(tmp_path):
         (root / "cats/link").symlink_to(goal)
         assert refusal(f"folder:{root}") == (
             f"cats/link in {root} is a link that leaves the folder or leads to no file; expected images, "
-            "or links to files inside; put a copy in its place"
+            "or links to files inside; put a copy in its place, or follow links by --follow-links"
         )
         (root / "cats/link").unlink()
     (tmp_path / "alias").symlink_to(root)
     assert len(load_dataset(f"folder:{tmp_path}/alias").ids) == 5
+
+
+def test_links_are_followed_on_demand(tmp_path):
+    root = folder(tmp_path / "root", *PLAIN)
+    folder(tmp_path, "outside/x/a.png", "single/b.png")
+    (root / "emus").symlink_to(tmp_path / "outside")
+    (root / "cats/link.png").symlink_to(tmp_path / "single/b.png")
+    options = ReadOptions(follow_links=True)
+    dataset = load_dataset(f"folder:{root}", options=options)
+    assert set(dataset.ids) == {*PLAIN, "emus/x/a.png", "cats/link.png"}
+    assert dataset.read(dataset.row_of["cats/link.png"])[0, 0, 0] == 1
+    (tmp_path / "outside/loop").symlink_to(root)
+    assert refusal(f"folder:{root}", options=options) == (
+        f"emus/loop/ in {root} leads to {root}, which is reached in another way too; expected each folder once; remove "
+        "the link"
+    )
+    (tmp_path / "outside/loop").unlink()
+    (root / "cats/gone").symlink_to(tmp_path / "nothing")
+    said = refusal(f"folder:{root}", options=options)
+    assert said.startswith(f"cats/gone in {root} is a link that leads nowhere (")
+
+
+def test_links_to_what_belongs_to_others_are_refused(tmp_path, monkeypatch):
+    root = folder(tmp_path / "root", *PLAIN)
+    (root / "cats/link.png").symlink_to(root / "cats/a.png")
+    monkeypatch.setattr("thaw.features.datasets.folders.os.getuid", lambda: 12345)
+    assert refusal(f"folder:{root}", options=ReadOptions(follow_links=True)) == (
+        f"cats/link.png in {root} is a link to {root}/cats/a.png, which belongs to somebody else; expected links to "
+        "your "
+        "own files; put a copy in its place"
+    )
 
 
 def test_a_file_that_is_neither_folder_nor_zip(tmp_path):

@@ -74,7 +74,7 @@ def test_a_contradiction_of_the_run_says_what_differs_and_what_to_type(tmp_path:
     check_agrees(other, read_run(run), {"image_size"})
     assert refusal(check_agrees, other, read_run(run), {"seed", "dataset"}) == (
         f"{run} was made with other settings: --dataset was digits and is now elpv; --seed was 0 and is now 3. Leave "
-        f"the option out to continue with the run's, or start another run: --run {run}-2"
+        f"the option out to continue with the run's, or start another run: --run {run}-2 --dataset elpv"
     )
 
 
@@ -106,7 +106,7 @@ def test_a_run_of_the_former_form_is_refused_with_one_line(tmp_path: Path) -> No
     (tmp_path / "run.json").write_text(json.dumps(flat))
     assert refusal(read_run, tmp_path) == (
         f"{tmp_path / 'run.json'} is of a run without feature sets, which a former version made; begin another run "
-        f"with --run {tmp_path}-2"
+        f"with --run {tmp_path}-2 --dataset digits"
     )
 
 

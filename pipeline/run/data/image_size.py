@@ -6,23 +6,19 @@ import numpy as np
 
 from thaw.features.backbones.image_size import evenly_spaced, expected_seconds, fitting_image_size
 from thaw.features.backbones.registry import get_backbone
-from thaw.features.foreign.extractors import is_foreign
+from thaw.features.datasets.dataset import Dataset
 from thaw.pipeline.config import Common
 from thaw.pipeline.formatting import duration
-from thaw.pipeline.run.run_json import dataset_of
 
 log = logging.getLogger("thaw")
 
 
-def image_size_of(settings: Common) -> int:
+def image_size_of(settings: Common, dataset: Dataset) -> int:
     """Return the side in pixels that suits the images and the network of the settings, and log the reason.
 
     The median is over the shorter sides of at most 1,000 images, evenly spaced by id; images that cannot be read are
-    left out. If none can be read, it is the network's usual size. A network from a file has a size of its own.
+    left out. If none can be read, it is the network's usual size.
     """
-    if is_foreign(settings.backbone):
-        return settings.image_size
-    dataset = dataset_of(settings)
     sides = [dataset.images.shorter_side(row) for row in evenly_spaced(len(dataset.ids))]
     known = [side for side in sides if side is not None]
     if not known:
