@@ -63,8 +63,8 @@ def write_skipped(path: Path, skipped: Mapping[str, str]) -> None:
         return
     rows = {**dict(read_skipped(path)), **skipped}
     with write_whole(path) as file:
-        quoting = csv.QUOTE_ALL if _has_return(rows) else csv.QUOTE_MINIMAL
-        writer = csv.writer(file, lineterminator="\n", quoting=quoting)
+        every = _has_return(rows)
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if every else csv.QUOTE_MINIMAL)
         writer.writerow(HEADER)
         writer.writerows(rows.items())
     log.warning("%d image(s) could not be read and were skipped; %s names them", len(skipped), path)
