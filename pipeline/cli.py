@@ -45,7 +45,7 @@ STAGES = {  # in the order of use
     "backbones": Stage(config.Backbones, "List the networks, their layers and costs.", "backbones.backbones:main"),
     "fit": Stage(config.FitSettings, "From a folder to the best classifier, in so many minutes.", "fit.fit:main"),
     "advise": Stage(config.Advise, "Measure what suits these images, and recommend it.", "advice.advise:main"),
-    "features": Stage(config.Features, "Run the frozen network and write a feature set.", "extraction.extract:stage"),
+    "features": Stage(config.Features, "Run the frozen network and write a feature set.", "extraction.extract:main"),
     "svm": Stage(config.SVM, f"Train a {STRATEGIES['svm'].summary}.", LINEAR),
     **{
         name: Stage(config.Linear, f"Train a {strategy.summary}.", LINEAR)

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("thaw")
 
 
-def stage(settings: Features) -> Path | None:
+def main(settings: Features) -> Path | None:
     """Make the feature set and return its path; with `dry_run` say what would be done and return None."""
     if not settings.dry_run:
-        return main(shared_settings(settings))
+        return extract(shared_settings(settings))
     extractor, num_images = get_extractor(settings.backbone, settings.weights), len(dataset_of(settings).ids)
     extractor.check_image_size(settings.image_size)
     minutes = ""
@@ -55,7 +55,7 @@ def stage(settings: Features) -> Path | None:
     return None
 
 
-def main(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
+def extract(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
     """Write a feature file of all images, that of the feature set unless another is given, and return its path.
 
     A whole file of the same settings, images and weights is left as it is; finished parts of an earlier call are used.
@@ -84,7 +84,7 @@ def ready_features(settings: Shared) -> Path:
     """
     wanted = FeatureSet(settings)
     if not wanted.path.exists():
-        return main(settings)
+        return extract(settings)
     expected = {**wanted.record(), "split_sha256": split_csv.digest(settings.run_folder)}
     check_features(wanted.path, expected, settings.run_folder)
     return wanted.path
