@@ -16,6 +16,7 @@ from thaw.features.foreign.extractors import Extractor, get_extractor, is_foreig
 from thaw.features.foreign.network import PREFIX, safe_name
 from thaw.features.images.decode import MAX_PIXELS
 from thaw.features.images.preprocess import is_normalization
+from thaw.features.pooling import split_layers
 
 USUAL_BACKBONE = "vgg16"
 NETWORKS = "the network, such as vgg16, efficientnet_lite0 or resnet50 (thaw backbones lists all), or onnx:FILE"
@@ -66,7 +67,7 @@ def _some_layer(layers: str) -> str:
 
 
 def _different_layers(layer: str) -> str:
-    parts = layer.split("+")
+    parts = split_layers(layer)
     if not all(parts) or len(set(parts)) < len(parts):
         raise ValueError("expected auto, a layer, or different layers joined by +")
     return layer

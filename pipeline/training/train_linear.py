@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ import numpy as np
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.errors import InputError
 from thaw.features.foreign.extractors import is_foreign
+from thaw.features.joined import JoinedFeatures, check_same_images
+from thaw.features.pooling import split_layers
 from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.artifacts import save_model
 from thaw.models.distributed.pool import ClusterBlocks, open_pool
@@ -91,7 +93,7 @@ class Rows:
         if self.client is not None:
             rows = load_rows(self.features, layer, transform, self.mask, in_memory=False)
             return ClusterBlocks(rows, self.client)
-        num_features = self.features.row_bytes(layer.split("+")) // 4
+        num_features = self.features.row_bytes(split_layers(layer)) // 4
         solver = SOLVER_BYTES * (self.settings.folds + 1) * len(self.features.class_names) * num_features
         needed = (4 * MEMORY_SHARE * int(self.mask.sum()) * num_features + solver) / 1e6
         in_memory = needed <= spare_memory_mb(self.settings)
@@ -104,9 +106,10 @@ class Rows:
 class Choice:
     """What was chosen without the test split: a feature set, by its rows, and the best of all trials on it.
 
-    `tried` are the records of all trials, of the other feature sets too.
+    `name` is that of the command. `tried` are the records of all trials, of the other feature sets too.
     """
 
+    name: str
     strategy: Strategy
     rows: Rows
     best: Trial
@@ -124,6 +127,8 @@ def main(settings: Linear, strategy_name: str) -> Path:
     if strategy_name == "random":
         own, sets = sets[0], [random_of(sets[0])]
         begin_set(own)
+    if len(sets) > 1 and settings.features != "auto":
+        return _train_joined(settings, sets, strategy_name)
     sets = _with_layer(sets)
     _check_options(settings, strategy_name)
     with ExitStack() as closing:
@@ -140,6 +145,66 @@ def main(settings: Linear, strategy_name: str) -> Path:
             if folder != begun:
                 closing.enter_context(making(folder))
         return write_outcome(chosen, folder, choice.rows.features, fit_chosen(choice, strategy_name))
+
+
+def _train_joined(settings: Linear, sets: Sequence[Linear], strategy_name: str) -> Path:
+    """Train a strategy on several feature sets side by side, as `--features a+b` names them, and return the folder."""
+    _check_joined(settings, sets)
+    _check_options(settings, strategy_name)
+    with ExitStack() as closing:
+        names = [given.feature_set for given in sets]
+        files = [closing.enter_context(FeatureFile(extract.ready_features(given))) for given in sets]
+        folder = result_folder(settings, strategy_name)
+        closing.enter_context(making(folder))
+        write_chance(sets[0], files[0])
+        joined = JoinedFeatures(dict(zip(names, files, strict=True)))
+        if settings.layer != "auto":
+            choice = choose([(settings, joined)], strategy_name)
+        else:
+            choice = _choose_joined(choose(list(zip(sets, files, strict=True)), strategy_name), settings, joined)
+        return write_outcome(choice.rows.settings, folder, joined, fit_chosen(choice, strategy_name))
+
+
+def _choose_joined(single: Choice, settings: Linear, joined: JoinedFeatures) -> Choice:
+    """Return the choice on the best layers of each set side by side, after the choice among the sets.
+
+    The transforms are those that were best for one of the sets.
+
+    Args:
+        single: what was tried on each set alone.
+        settings: of the stage.
+        joined: the files of the sets.
+    """
+    best = {name: _best_record(single.tried, name) for name in joined.files}
+    layer = "+".join(f"{name}/{part}" for name, one in best.items() for part in one["layer"].split("+"))
+    transforms = {one["transform"] for one in best.values()}
+    transform = transforms.pop() if len(transforms) == 1 else "auto"
+    log.info("joined: %s", layer)
+    given = settings.model_copy(update={"layer": layer, "transform": transform})
+    choice = choose([(given, joined)], single.name)
+    return replace(choice, tried=[*single.tried, *choice.tried], seconds=single.seconds + choice.seconds)
+
+
+def _best_record(tried: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return the record of the highest accuracy on a feature set, of equal ones the first."""
+    return max((one for one in tried if one["features"] == name), key=lambda one: one["accuracy"])
+
+
+def _check_joined(settings: Linear, sets: Sequence[Linear]) -> None:
+    """Raise InputError if the layers are not some of each joined set, or if the work is to be spread."""
+    names = [given.feature_set for given in sets]
+    if settings.workers or settings.cluster:
+        raise InputError(
+            f"--features {settings.features}: joined sets are read here; leave --workers and --cluster out"
+        )
+    known = {f"{given.feature_set}/{layer}" for given in sets for layer in given.layer_names}
+    named = split_layers(settings.layer) if settings.layer != "auto" else sorted(known)
+    if not set(named) <= known or {name.partition("/")[0] for name in named} != set(names):
+        expected = "+".join(f"{given.feature_set}/{given.layer_names[-1]}" for given in sets)
+        raise InputError(
+            f"--layer {settings.layer}: expected layers of {' and '.join(names)}, each as set/layer, for example "
+            f"--layer {expected}; the sets have {', '.join(sorted(known))}"
+        )
 
 
 def begin_set(settings: Linear) -> None:
@@ -164,7 +229,7 @@ def choose(sets: Sequence[tuple[Linear, FeatureFile]], strategy_name: str, clien
     found: list[tuple[Strategy, Rows, Trial]] = []
     tried: list[dict[str, Any]] = []
     for settings, features in sets:
-        _check_same_images(sets[0][1], features)
+        check_same_images(sets[0][1], features)
         rows = choosing_rows(settings, features, client)
         strategy = _find_strategy(settings, strategy_name, len(rows.labels))
         strategy = _among_values(settings, strategy, min(len(fit) for fit, _ in [*rows.choosing, *rows.scaling]))
@@ -177,14 +242,7 @@ def choose(sets: Sequence[tuple[Linear, FeatureFile]], strategy_name: str, clien
         tried += [{"features": settings.feature_set, **one} for one in as_records(trials, strategy.parameter)]
         found.append((strategy, rows, best_trial(trials)))
     strategy, rows, best = max(found, key=lambda one: one[2].accuracy)
-    return Choice(strategy, rows, best, tried, time.perf_counter() - began)
-
-
-def _check_same_images(first: FeatureFile, other: FeatureFile) -> None:
-    if first.ids != other.ids:
-        raise InputError(
-            f"{first.path} and {other.path} hold different images, since some were skipped; choose one by --features"
-        )
+    return Choice(strategy_name, strategy, rows, best, tried, time.perf_counter() - began)
 
 
 def fit_chosen(choice: Choice, strategy_name: str) -> Outcome:
@@ -203,7 +261,7 @@ def fit_chosen(choice: Choice, strategy_name: str) -> Outcome:
         log.warning("the final fit did not converge: its accuracy may not be the strategy's best")
     fitted = time.perf_counter()
     del blocks
-    test = FeatureRows(features, best.layer.split("+"), features.split == 2)
+    test = FeatureRows(features, split_layers(best.layer), features.split == 2)
     predicted = _predict(fit.model, test, rows.client if strategy.batched else None)
     classes, num_classes = fit.model.classes_, len(features.class_names)
     predict_seconds = time.perf_counter() - fitted
