@@ -43,8 +43,9 @@ LINEAR, NETWORK = "training.train_linear:main", "training.train_network:main"
 STAGES = {  # in the order of use
     "weights": Stage(config.WeightsSettings, "Verify the weights of a network.", "backbones.weights:main"),
     "backbones": Stage(config.Backbones, "List the networks, their layers and costs.", "backbones.backbones:main"),
+    "fit": Stage(config.FitSettings, "From a folder to the best classifier, in so many minutes.", "fit.fit:main"),
     "advise": Stage(config.Advise, "Measure what suits these images, and recommend it.", "advice.advise:main"),
-    "features": Stage(config.Shared, "Run the frozen network and write a feature set.", "extraction.extract:main"),
+    "features": Stage(config.Features, "Run the frozen network and write a feature set.", "extraction.extract:stage"),
     "svm": Stage(config.SVM, f"Train a {STRATEGIES['svm'].summary}.", LINEAR),
     **{
         name: Stage(config.Linear, f"Train a {strategy.summary}.", LINEAR)
@@ -124,10 +125,11 @@ def _arguments(name: str, settings: Any) -> tuple[Any, ...]:
         return (settings,)
     if name != "features":
         check_begun(settings)
-    complete = with_feature_set(settings, choosing=name in STRATEGIES)
+    searching = isinstance(settings, config.Advise | config.FitSettings)
+    complete = with_feature_set(settings, choosing=name in STRATEGIES, searching=searching)
     if isinstance(settings, config.StrategySettings):
         return complete, name
-    return (complete, frozenset(settings.model_fields_set)) if name == "advise" else (complete,)
+    return (complete, frozenset(settings.model_fields_set)) if searching else (complete,)
 
 
 def _overview() -> str:

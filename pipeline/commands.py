@@ -19,19 +19,13 @@ from thaw.pipeline.config import Shared
 
 CALLED_BY = "THAW_CALLED_BY"  # the environment variable by which the Makefile says that it calls
 TARGETS = (
-    "advise",
-    "features",
-    *STRATEGIES,
-    "head",
-    "finetune",
-    "scratch",
-    "random",
-    "ensemble",
-    "report",
-    "predict",
-    "serve",
+    *("fit", "advise", "features", *STRATEGIES, "head", "finetune", "scratch", "random", "ensemble"),
+    *("report", "predict", "serve"),
 )
-VARIABLE_OF = {"--run": "RUN", "--dataset": "DATASET", "--strategy": "STRATEGY"}  # in the Makefile
+VARIABLE_OF = {  # in the Makefile
+    **{"--run": "RUN", "--dataset": "DATASET", "--strategy": "STRATEGY"},
+    "--minutes": "MINUTES",
+}
 OPTION_OF = {variable: option for option, variable in VARIABLE_OF.items()}
 
 _VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s'",;:()]|[,:](?=\S))+"""
@@ -135,7 +129,7 @@ def _args(words: str) -> str:
 def _fields() -> dict[str, object]:
     """Return option -> the type of its value, for every option of the targets."""
     stages = (
-        *(config.SVM, config.Finetune, config.Advise, config.Ensemble),
+        *(config.SVM, config.Finetune, config.Advise, config.FitSettings, config.Ensemble),
         *(config.ReportSettings, config.Predict, config.Serve),
     )
     fields = {field.alias or name: field.annotation for stage in stages for name, field in stage.model_fields.items()}

@@ -394,9 +394,26 @@ class Finetune(Neural):
 class Advise(Shared):
     """What the advice accepts; options given on its command line are not searched over."""
 
-    budget: float | None = Field(None, gt=0)
-    """minutes of measuring, extraction of the features left out; a part of what all strategies would take, at most 5,
-    unless given"""
+    budget: float = Field(5, gt=0)
+    """minutes of measuring; the features of all images by the best network come after it"""
+    dry_run: CliImplicitFlag[bool] = False
+    """print the plan (networks, sizes, minutes, memory, disk) and stop"""
+
+
+class Features(Shared):
+    """What the extraction accepts."""
+
+    dry_run: CliImplicitFlag[bool] = False
+    """print what is going to be done (images, layers, minutes, memory, disk) and stop"""
+
+
+class FitSettings(Shared):
+    """What `fit` accepts; options of the network and the image given on its command line are not searched over."""
+
+    minutes: float = Field(10, gt=0, le=10_000)
+    """how long it may take, from its start and anew in each call"""
+    dry_run: CliImplicitFlag[bool] = False
+    """print the plan (networks, sizes, minutes, memory, disk) and stop"""
 
 
 class OfRun(Options):

@@ -46,7 +46,7 @@ ROOMS = {
             "commands",
         ),
         *("plots", "cluster", "extraction", "card", "inference", "training", "export", "serving", "comparison"),
-        *("report", "advice", "verify", "backbones", "cli"),
+        *("report", "advice", "fit", "verify", "backbones", "cli"),
     ),
 }
 MOST_FILES = {"pipeline": 12}  # in a folder, `__init__.py` among them; 14 in the others

@@ -67,11 +67,6 @@ class LinearPath:
         weights[present] = compute_class_weight(self.class_weight, classes=present, y=codes)
         return weights
 
-    def accuracies(self, values: Sequence[float]) -> Iterator[np.ndarray]:
-        """Yield the held-out accuracy of each fold (F,) at each of the ascending `values` of C."""
-        for correct in self.correct(values):
-            yield np.array([correct[self._held_out == fold].mean() for fold in range(self.num_folds)])
-
     @property
     def held_out(self) -> np.ndarray:
         """Whether a fold holds out each row, (N,) bool."""

@@ -9,27 +9,50 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thaw.features.backbones.image_size import expected_seconds
+from thaw.features.backbones.registry import get_backbone
 from thaw.features.datasets.dataset import Dataset
 from thaw.features.extraction.choice import choose_engine, library_versions
 from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.spec import FeatureRequest
 from thaw.features.files.atomic import write_whole
 from thaw.features.files.locks import held
-from thaw.features.foreign.extractors import engines_of, get_extractor
+from thaw.features.foreign.extractors import engines_of, get_extractor, is_foreign
 from thaw.pipeline.cluster.client import connected
-from thaw.pipeline.config import RUN_FIELDS, SET_FIELDS, Shared
+from thaw.pipeline.config import RUN_FIELDS, SET_FIELDS, Features, Shared
 from thaw.pipeline.extraction.executors import ClusterExecutor, Executor, LocalExecutor
-from thaw.pipeline.extraction.feature_files import FeatureSet, check_features
+from thaw.pipeline.extraction.feature_files import FeatureSet, check_features, megabytes_of
 from thaw.pipeline.extraction.runs_beside import copy_from_beside
+from thaw.pipeline.formatting import duration
 from thaw.pipeline.memory import check_image_memory
 from thaw.pipeline.run import split_csv
-from thaw.pipeline.run.run_json import check_agrees, dataset_of, read_run, write_run
+from thaw.pipeline.run.run_json import check_agrees, dataset_of, read_run, shared_settings, write_run
+from thaw.pipeline.terminal import console_for, say
 from thaw.pipeline.versions import versions
 
 if TYPE_CHECKING:
     from distributed import Client
 
 log = logging.getLogger("thaw")
+
+
+def stage(settings: Features) -> Path | None:
+    """Make the feature set and return its path; with `dry_run` say what would be done and return None."""
+    if not settings.dry_run:
+        return main(shared_settings(settings))
+    extractor, num_images = get_extractor(settings.backbone, settings.weights), len(dataset_of(settings).ids)
+    extractor.check_image_size(settings.image_size)
+    minutes = ""
+    if not is_foreign(settings.backbone):
+        seconds = expected_seconds(get_backbone(settings.backbone), settings.image_size, num_images)
+        minutes = f"about {duration(seconds)} here without a GPU, "
+    say(
+        console_for(),
+        f"Plan: {num_images:,} images through {settings.backbone} at {settings.image_size} pixels into the feature set "
+        f"{settings.feature_set} ({', '.join(settings.layer_names)}): {minutes}"
+        f"{megabytes_of(settings, num_images):,.0f} MB of disk.",
+    )
+    return None
 
 
 def main(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
@@ -110,16 +133,22 @@ def _extract(request: FeatureRequest, executor: Executor) -> dict[str, str]:
     return extraction.join({**record, "weights_source": request.network.weights.source, **used, **recorded})
 
 
-def begin_run(settings: Shared, dataset: Dataset) -> np.ndarray:
-    """Write run.json and split.csv, or check them, and return the split of each image, uint8 (N,)."""
+def begin_run(settings: Shared, dataset: Dataset, with_set: bool = True) -> np.ndarray:
+    """Write run.json and split.csv, or check them, and return the split of each image, uint8 (N,).
+
+    Args:
+        settings: of the run and of a feature set.
+        dataset: the images.
+        with_set: whether run.json gets the feature set too.
+    """
     run = settings.run_folder
     run.mkdir(parents=True, exist_ok=True)
     if not (run / "run.json").exists():
         log.info("new run %s on %s", run, settings.dataset)
     with held(run / "run.json", wait=True):  # both files, since each says what the other is of
-        check_agrees(settings, read_run(run), (*RUN_FIELDS, *SET_FIELDS))
+        check_agrees(settings, read_run(run), (*RUN_FIELDS, *(SET_FIELDS if with_set else ())))
         split = split_csv.main(run, dataset, settings.seed)
-        write_run(settings)
+        write_run(settings, with_set)
     counts = np.bincount(split, minlength=3)
     log.info(
         "%s: %d images, %d classes; %d train, %d validation, %d test",

@@ -16,7 +16,7 @@ from thaw.features.extraction.spec import FeatureRequest, Preprocessing, StoredL
 from thaw.features.foreign.extractors import get_extractor, weights_of
 from thaw.features.images.decode import DECODING
 from thaw.features.joined import JoinedFeatures
-from thaw.features.pooling import layer_and_pooling
+from thaw.features.pooling import layer_and_pooling, pooled_shape
 from thaw.features.store import FeatureFile
 from thaw.pipeline.config import Shared
 from thaw.pipeline.run import split_csv
@@ -134,6 +134,16 @@ def activations_of(settings: Shared, layer: str, flip: bool = False, engine: str
     name = f"{layer}{'-flip' if flip else ''}{f'-{engine}' if engine != settings.engine else ''}.h5"
     whole = {"layers": layer, "pooling": "none", "dtype": "float32", "engine": engine}
     return FeatureSet(settings.model_copy(update=whole), f"activations/{settings.feature_set}/{name}", flip)
+
+
+def megabytes_of(settings: Shared, num_images: int) -> float:
+    """Return the MB (10^6 bytes) that a feature set of so many images takes on disk."""
+    extractor = get_extractor(settings.backbone, settings.weights)
+    values = 0
+    for name in settings.layer_names:
+        layer, pooling = layer_and_pooling(name, settings.pooling)
+        values += int(np.prod(pooled_shape(pooling, extractor.output_shape(layer, settings.image_size))))
+    return num_images * values * np.dtype(settings.dtype).itemsize / 1e6
 
 
 def check_features(path: Path, expected: Mapping[str, Any], run: Path) -> None:

@@ -15,12 +15,12 @@ log = logging.getLogger("thaw")
 Settings = TypeVar("Settings", bound=Common)
 
 
-def with_feature_set(settings: Settings, choosing: bool = False) -> Settings:
+def with_feature_set(settings: Settings, choosing: bool = False, searching: bool = False) -> Settings:
     """Return settings that are complete: all that the command line left out is the run's, or the network's default.
 
     `features` becomes the name of the feature set: the one that is named, else the run's first that has all the
     options of the command line, else a new one. It stays `auto` if the stage is `choosing` and may choose among
-    several sets.
+    several sets. A stage that is `searching` for an image size has the network's default for a new set.
 
     A stage that is choosing may take several sets of the run side by side, `--features a+b`; their names stay, and
     the rest is that of the last one.
@@ -41,7 +41,7 @@ def with_feature_set(settings: Settings, choosing: bool = False) -> Settings:
         complete = _filled(settings, {**stored.settings, **stored.feature_sets[name], "features": name})
         chooses = choosing and settings.features == "auto" and not asked and len(stored.usable) > 1
         return complete.model_copy(update={"features": "auto"}) if chooses else complete
-    return _new_set(settings, stored)
+    return _new_set(settings, stored, searching)
 
 
 def sets_to_choose_among(settings: Linear) -> list[Linear]:
@@ -109,7 +109,7 @@ def _filled(settings: Settings, values: Mapping[str, Any]) -> Settings:
     return type(settings).model_validate({**received, **own, "run": settings.run_folder})
 
 
-def _new_set(settings: Settings, stored: RunRecord | None) -> Settings:
+def _new_set(settings: Settings, stored: RunRecord | None, searching: bool) -> Settings:
     """Return the settings of a feature set that the run does not have yet, by the options of the command line."""
     given = settings.model_fields_set
     values: dict[str, Any] = dict(stored.settings) if stored else {}
@@ -117,7 +117,7 @@ def _new_set(settings: Settings, stored: RunRecord | None) -> Settings:
         first = stored.feature_sets[stored.first]
         values |= {name: first[name] for name in ("backbone", *(["weights"] if is_foreign(first["backbone"]) else []))}
     new = _filled(settings, values)
-    if "image_size" not in given and new.resize != "article":  # whose resizing is for its 48 pixels
+    if "image_size" not in given and new.resize != "article" and not searching:  # whose resizing is for its 48 pixels
         known = stored.feature_sets.values() if stored else ()
         size = next((own["image_size"] for own in known if own["backbone"] == new.backbone), None)
         new = new.model_copy(update={"image_size": size or image_size_of(new)})

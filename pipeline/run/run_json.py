@@ -157,10 +157,11 @@ def shared_settings(settings: Common) -> Shared:
     return Shared.model_validate({**{name: known[name] for name in LOOSE_SET_FIELDS if known}, **own})
 
 
-def write_run(settings: Shared) -> None:
-    """Write run.json with the feature set of the settings added; call it with the lock of run.json held."""
+def write_run(settings: Shared, with_set: bool = True) -> None:
+    """Write run.json, `with_set` with the feature set of the settings added; call it with its lock held."""
     stored, values = read_run(settings.run_folder), settings.model_dump(mode="json")
-    sets = {**(stored.feature_sets if stored else {}), settings.feature_set: {name: values[name] for name in OF_SET}}
+    added = {settings.feature_set: {name: values[name] for name in OF_SET}} if with_set else {}
+    sets = {**(stored.feature_sets if stored else {}), **added}
     record = RunRecord({name: values[name] for name in OF_RUN}, sets)
     if record != stored:
         with write_whole(settings.run_folder / "run.json") as file:

@@ -26,6 +26,7 @@ from thaw.models.selection.search import (
     as_records,
     best_trial,
     candidates,
+    highest_trial,
     make_folds,
     try_candidate,
 )
@@ -226,7 +227,7 @@ def choose(sets: Sequence[tuple[Linear, FeatureFile]], strategy_name: str, clien
         InputError: the images, the memory or the options do not allow it.
     """
     began = time.perf_counter()
-    found: list[tuple[Strategy, Rows, Trial]] = []
+    found: list[tuple[Strategy, Rows, list[Trial]]] = []
     tried: list[dict[str, Any]] = []
     for settings, features in sets:
         check_same_images(sets[0][1], features)
@@ -240,9 +241,9 @@ def choose(sets: Sequence[tuple[Linear, FeatureFile]], strategy_name: str, clien
         layers = candidates(settings.layer, list(features.layers), settings.transform, joined=strategy.batched)
         trials = try_all(rows, strategy, layers)
         tried += [{"features": settings.feature_set, **one} for one in as_records(trials, strategy.parameter)]
-        found.append((strategy, rows, best_trial(trials)))
-    strategy, rows, best = max(found, key=lambda one: one[2].accuracy)
-    return Choice(strategy_name, strategy, rows, best, tried, time.perf_counter() - began)
+        found.append((strategy, rows, trials))
+    strategy, rows, trials = max(found, key=lambda one: highest_trial(one[2]).accuracy)
+    return Choice(strategy_name, strategy, rows, best_trial(trials), tried, time.perf_counter() - began)
 
 
 def fit_chosen(choice: Choice, strategy_name: str) -> Outcome:
@@ -394,11 +395,10 @@ def try_all(rows: Rows, strategy: Strategy, choices: Mapping[str, Sequence[str]]
     for layer, transforms in choices.items():
         for transform in transforms:
             blocks = rows.load(layer, transform)
-            accuracies = try_candidate(strategy, blocks, rows.labels, rows.choosing, rows.options)
+            path = try_candidate(strategy, blocks, rows.labels, rows.choosing, rows.options)
             del blocks
-            tried = [
-                Trial(layer, transform, *pair) for pair in zip(strategy.values, accuracies, strict=True) if pair[1] >= 0
-            ]
+            values = strategy.values[: len(path)]
+            tried = [Trial(layer, transform, *one) for one in zip(values, map(_share, path), path, strict=True)]
             trials += tried
             best = best_trial(tried)
             log.info(
@@ -406,6 +406,11 @@ def try_all(rows: Rows, strategy: Strategy, choices: Mapping[str, Sequence[str]]
                 *(layer, transform, best.accuracy, judged_by, strategy.parameter, best.value),
             )
     return trials
+
+
+def _share(correct: np.ndarray) -> float:
+    """Return the share of rows (n,) bool that are labelled correctly."""
+    return float(correct.mean())
 
 
 def _hyperparameters(choice: Choice, fit: Fit) -> dict[str, Any]:

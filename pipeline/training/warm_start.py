@@ -134,8 +134,15 @@ def _from_logreg(settings: Finetune, features: FeatureFile, usable: dict[str, li
             continue
         tried = [Trial(**one) for one in _tried(report) if one["transform"] in usable.get(one["layer"], [])]
         if tried:
-            return best_trial(tried), f"{name}/report.json"
+            return _as_reported(report, best_trial(tried)), f"{name}/report.json"
     return None
+
+
+def _as_reported(report: Report, best: Trial) -> Trial:
+    """Return the best trial of a report with the C that the report chose, if that is of its layer and transform."""
+    chosen: Any = report.hyperparameters
+    own = (best.layer, best.transform) == (report.layer, chosen["transform"])
+    return replace(best, value=chosen["C"], accuracy=chosen["selection_accuracy"]) if own else best
 
 
 def _tried(report: Report) -> list[dict[str, Any]]:

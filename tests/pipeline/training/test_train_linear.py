@@ -86,7 +86,8 @@ def test_an_estimator_fits_to_rows_of_the_file(started: Path) -> None:
 def scheduler() -> Iterator[str]:
     """The address of a cluster of two workers."""
     distributed = pytest.importorskip("distributed", reason="the cluster extra is not installed")
-    given = {"n_workers": 2, "threads_per_worker": 1, "protocol": "tcp://", "host": "127.0.0.1"}
+    # Without a limit: the workers are threads of this process, and would pause because of what other tests hold.
+    given = {"n_workers": 2, "threads_per_worker": 1, "protocol": "tcp://", "host": "127.0.0.1", "memory_limit": 0}
     with distributed.LocalCluster(
         **given, processes=False, dashboard_address="127.0.0.1:0", silence_logs=50
     ) as cluster:
