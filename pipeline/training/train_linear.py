@@ -398,7 +398,7 @@ def try_all(rows: Rows, strategy: Strategy, choices: Mapping[str, Sequence[str]]
             path = try_candidate(strategy, blocks, rows.labels, rows.choosing, rows.options)
             del blocks
             values = strategy.values[: len(path)]
-            tried = [Trial(layer, transform, *one) for one in zip(values, map(_share, path), path, strict=True)]
+            tried = [Trial(layer, transform, value, one.accuracy, one) for value, one in zip(values, path, strict=True)]
             trials += tried
             best = best_trial(tried)
             log.info(
@@ -406,11 +406,6 @@ def try_all(rows: Rows, strategy: Strategy, choices: Mapping[str, Sequence[str]]
                 *(layer, transform, best.accuracy, judged_by, strategy.parameter, best.value),
             )
     return trials
-
-
-def _share(correct: np.ndarray) -> float:
-    """Return the share of rows (n,) bool that are labelled correctly."""
-    return float(correct.mean())
 
 
 def _hyperparameters(choice: Choice, fit: Fit) -> dict[str, Any]:
