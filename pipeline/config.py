@@ -149,7 +149,8 @@ class Common(Options):
     """seed of the split, of random weights and of the solvers"""
     features: str = Field("auto", pattern=SET_NAME)
     """feature set, as run.json names it, or a name for a new one; auto takes the run's first, or what the other options
-    describe; svm, logreg, knn and ridge choose among the run's without the test split"""
+    describe; svm, logreg, knn and ridge choose among the run's without the test split, and take several side by side,
+    a+b"""
     backbone: str = Field(USUAL_BACKBONE, description=NETWORKS)
     weights: WeightsSource = "imagenet"
     """imagenet, random, or the path of a weights file"""
@@ -327,7 +328,8 @@ class Linear(StrategySettings, Shared):
     """What the strategies on frozen features accept."""
 
     layer: JoinedLayers = "auto"
-    """auto (chosen without the test split; svm and logreg try all joined too), a layer, or several joined by +"""
+    """auto (chosen without the test split; svm and logreg try all joined too), a layer, or several joined by +; of
+    joined feature sets (--features a+b) each as set/layer"""
     transform: Literal["auto", "none", "sqrt"] = "auto"
     """before standardisation: auto (chosen without the test split), none, sqrt (power normalisation)"""
     select: Literal["auto", "cv", "validation"] = "auto"

@@ -18,6 +18,7 @@ from thaw.features.pooling import split_layers
 from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.artifacts import save_model
 from thaw.models.distributed.pool import ClusterBlocks, open_pool
+from thaw.models.metrics import paired_standard_error
 from thaw.models.selection.final_fit import Fit, final_fit
 from thaw.models.selection.search import (
     FitOptions,
@@ -40,7 +41,7 @@ from thaw.pipeline.extraction.feature_files import random_of
 from thaw.pipeline.run.feature_sets import sets_to_choose_among
 from thaw.pipeline.run.report_json import Seconds
 from thaw.pipeline.run.results import making, result_folder
-from thaw.pipeline.run.run_json import dataset_of, read_run
+from thaw.pipeline.run.run_json import dataset_of, existing_run, read_run
 from thaw.pipeline.training.memory import check_memory, load_rows, spare_memory_mb
 from thaw.pipeline.training.outcome import Origin, Outcome, write_chance, write_outcome
 
@@ -139,6 +140,8 @@ def main(settings: Linear, strategy_name: str) -> Path:
         closing.enter_context(making(folder))
         write_chance(sets[0], files[0])
         choice = choose(list(zip(sets, files, strict=True)), strategy_name, client)
+        if len(sets) > 1 and settings.layer == "auto" and choice.strategy.batched and client is None:
+            choice = _or_two_joined(choice, dict(zip([given.feature_set for given in sets], files, strict=True)))
         chosen = choice.rows.settings
         if len(sets) > 1:
             log.info("chosen: the feature set %s", chosen.feature_set)
@@ -164,6 +167,37 @@ def _train_joined(settings: Linear, sets: Sequence[Linear], strategy_name: str) 
         else:
             choice = _choose_joined(choose(list(zip(sets, files, strict=True)), strategy_name), settings, joined)
         return write_outcome(choice.rows.settings, folder, joined, fit_chosen(choice, strategy_name))
+
+
+def _or_two_joined(single: Choice, files: Mapping[str, FeatureFile]) -> Choice:
+    """Return the choice on the two best sets side by side if that is better than one of them alone, else `single`.
+
+    Better means more accurate by more than the standard error of the paired difference: two networks cost more than
+    one.
+
+    Args:
+        single: what was tried on each set alone.
+        files: of all sets, by their names.
+    """
+    accuracy = {name: _best_record(single.tried, name)["accuracy"] for name in files}
+    best = sorted(accuracy, key=accuracy.__getitem__, reverse=True)[:2]
+    names = [name for name in files if name in best]
+    last = single.rows.settings.model_copy(update=existing_run(single.rows.settings.run_folder).feature_sets[names[-1]])
+    settings = last.model_copy(update={"features": "+".join(names)})
+    joined = _choose_joined(single, settings, JoinedFeatures({name: files[name] for name in names}))
+    if _is_better(joined.best, single.best):
+        return joined
+    log.info("joined sets are not better by more than the standard error: %s alone", single.rows.settings.feature_set)
+    return replace(joined, rows=single.rows, best=single.best)
+
+
+def _is_better(one: Trial, other: Trial) -> bool:
+    """Return whether a trial is more accurate by more than the standard error of the paired difference."""
+    if one.held_out is None or other.held_out is None:
+        raise RuntimeError("a trial of this search does not say which rows it labels correctly")
+    correct, others = one.held_out.correct, other.held_out.correct
+    error = paired_standard_error(int((correct & ~others).sum()), int((others & ~correct).sum()), len(correct))
+    return one.accuracy - other.accuracy > error
 
 
 def _choose_joined(single: Choice, settings: Linear, joined: JoinedFeatures) -> Choice:

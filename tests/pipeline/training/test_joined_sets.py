@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from thaw.features.datasets.dataset import load_dataset
 from thaw.features.store import FeatureFile
 from thaw.models.artifacts import load_model
+from thaw.models.selection.path import HeldOut
+from thaw.models.selection.search import Trial
 from thaw.pipeline.cli import run
 from thaw.pipeline.inference.loading import load_classifier
 from thaw.pipeline.inference.similar_images import open_nearest
@@ -18,6 +21,7 @@ from thaw.pipeline.run.feature_sets import joined_names
 from thaw.pipeline.run.predictions_csv import read_predictions
 from thaw.pipeline.run.report_json import read_report
 from thaw.pipeline.run.run_json import RunRecord, features_path
+from thaw.pipeline.training import train_linear
 
 VGG = ["--image-size", "32", "--weights", "random", "--layers", "block2_pool,block3_pool", "--pooling", "avg"]
 LITE = ["--backbone", "efficientnet_lite0", "--image-size", "64", "--weights", "random"]
@@ -126,6 +130,39 @@ def test_every_other_stage_takes_it(finished: Path, capsys: pytest.CaptureFixtur
         capsys.readouterr().out
     )
     (finished / "away.h5").rename(features_path(finished, B))
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_auto_tries_the_two_best_sets_side_by_side(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, better: bool
+) -> None:
+    """What they have to be better by is tested below; here the verdict is given."""
+    monkeypatch.setattr(train_linear, "_is_better", lambda one, other: better)
+    name = f"auto-{better}"
+    assert thaw("logreg", "--run", finished, "--values", "0.001,0.1", "--transform", "none", "--name", name) == 0
+    report = read_report(finished / name / "report.json")
+    tried = report.hyperparameters["tried"]
+    assert {one["features"] for one in tried} == {A, B, f"{A}+{B}"}
+    assert report.sets == ((A, B) if better else (report.features,))
+    assert (finished / name / "model.skops").exists()
+    shutil.rmtree(finished / name)
+
+
+def test_layers_by_name_and_neighbours_are_not_joined_by_themselves(finished: Path) -> None:
+    for stage, *options in (("logreg", "--layer", "block3_pool", "--values", "0.1"), ("knn", "--values", "3")):
+        assert thaw(stage, "--run", finished, *options, "--name", "alone") == 0
+        report = read_report(finished / "alone/report.json")
+        assert f"{A}+{B}" not in {one["features"] for one in report.hyperparameters["tried"]}
+        shutil.rmtree(finished / "alone")
+
+
+@pytest.mark.parametrize(("only_joined", "only_single", "better"), [(20, 5, True), (7, 5, False), (5, 20, False)])
+def test_better_means_by_more_than_the_standard_error(only_joined: int, only_single: int, better: bool) -> None:
+    correct = np.ones((2, 200), bool)
+    correct[1, :only_joined] = False
+    correct[0, 100 : 100 + only_single] = False
+    joined, single = (Trial("x", "none", 1.0, float(row.mean()), HeldOut(row)) for row in correct)
+    assert train_linear._is_better(joined, single) is better
 
 
 def test_training_images_are_nearest_to_themselves(finished: Path, image_folder: Path) -> None:
