@@ -25,6 +25,23 @@ def resolve_pooling(pooling: str, shape: tuple[int, int, int]) -> str:
     return f"grid{min(cells, height, width)}" if cells >= 1 else "avg"
 
 
+def split_layers(layer: str) -> list[str]:
+    """Return the names of layers that are joined by `+`; of joined sets a name is `set/layer`.
+
+    A set's name may hold a `+`, a layer's cannot.
+
+    >>> split_layers("block4_pool+block5_pool")
+    ['block4_pool', 'block5_pool']
+    >>> split_layers("vgg16-48-x+y/block4_pool+b-224/head")
+    ['vgg16-48-x+y/block4_pool', 'b-224/head']
+    """
+    names: list[str] = []
+    for part in layer.split("+"):
+        unfinished = "/" in layer and names and "/" not in names[-1]
+        names[-1:] = [f"{names[-1]}+{part}"] if unfinished else [*names[-1:], part]
+    return names
+
+
 def layer_and_pooling(name: str, pooling: str) -> tuple[str, str]:
     """Return the layer and the pooling that a name in a feature file means: `layer`, or `layer:pooling` of its own."""
     layer, _, own = name.partition(":")

@@ -17,6 +17,7 @@ from thaw.features.foreign.extractors import Extractor, get_extractor, is_foreig
 from thaw.features.foreign.network import PREFIX, safe_name
 from thaw.features.images.decode import MAX_PIXELS
 from thaw.features.images.preprocess import is_normalization
+from thaw.features.pooling import split_layers
 
 USUAL_BACKBONE = "vgg16"
 NETWORKS = "the network, such as vgg16, efficientnet_lite0 or resnet50 (thaw backbones lists all), or onnx:FILE"
@@ -71,7 +72,7 @@ def _some_layer(layers: str) -> str:
 
 
 def _different_layers(layer: str) -> str:
-    parts = layer.split("+")
+    parts = split_layers(layer)
     if not all(parts) or len(set(parts)) < len(parts):
         raise ValueError("expected auto, a layer, or different layers joined by +")
     return layer
@@ -183,7 +184,8 @@ class Common(Options):
     """seed of the split, of random weights and of the solvers"""
     features: str = Field("auto", pattern=SET_NAME)
     """feature set, as run.json names it, or a name for a new one; auto takes the run's first, or what the other options
-    describe; svm, logreg, knn and ridge choose among the run's without the test split"""
+    describe; svm, logreg, knn and ridge choose among the run's without the test split, and take several side by side,
+    a+b"""
     backbone: str = Field(USUAL_BACKBONE, description=NETWORKS)
     weights: WeightsSource = "imagenet"
     """imagenet, random, or the path of a weights file"""
@@ -361,7 +363,8 @@ class Linear(StrategySettings, Shared):
     """What the strategies on frozen features accept."""
 
     layer: JoinedLayers = "auto"
-    """auto (chosen without the test split; svm and logreg try all joined too), a layer, or several joined by +"""
+    """auto (chosen without the test split; svm and logreg try all joined too), a layer, or several joined by +; of
+    joined feature sets (--features a+b) each as set/layer"""
     transform: Literal["auto", "none", "sqrt"] = "auto"
     """before standardisation: auto (chosen without the test split), none, sqrt (power normalisation)"""
     select: Literal["auto", "cv", "validation"] = "auto"

@@ -15,8 +15,8 @@ from tests.builders.source import FOLDERS, ROOT, arrows, imported, module_of, so
 # Each room imports only rooms that stand before it; a room is a sub-package, or a file beside the sub-packages.
 ROOMS = {
     "features": (
-        *("errors", "processor", "files", "prefetch", "schema", "store", "images", "pooling", "datasets", "backbones"),
-        *("onnx", "foreign", "engines", "extraction"),
+        *("errors", "processor", "files", "prefetch", "schema", "store", "images", "pooling", "joined", "datasets"),
+        *("backbones", "onnx", "foreign", "engines", "extraction"),
     ),
     "models": (
         *(

@@ -1,7 +1,7 @@
 """The final fit: the chosen setting on all rows that are not test, with calibrated probabilities."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -40,7 +40,8 @@ def final_fit(
 ) -> Fit:
     """Fit the chosen setting to N rows, with probabilities.
 
-    Temperature scaling is one number, fitted to the scores that each row gets from the fold that leaves it out.
+    Temperature scaling is one number, fitted to the scores that each row gets from the fold that leaves it out. If the
+    trial has such scores for all rows, they are taken.
 
     Args:
         strategy: the strategy; its `calibration` says whether there is temperature scaling.
@@ -70,7 +71,10 @@ def _fit_batched(
     """Return the fitted steps, with held-out scores if they are to be calibrated."""
     with open_pool(blocks) as pool:
         path = linear_path(strategy.kind(), pool, labels, folds, options.class_weight)
-        return path.fit(trial.value, held_out=bool(strategy.calibration and folds))
+        known = None if trial.held_out is None else trial.held_out.scores
+        if not strategy.calibration or not folds or known is None or np.isnan(known).any():
+            return path.fit(trial.value, held_out=bool(strategy.calibration and folds))
+        return replace(path.fit(trial.value, held_out=False), held_out_scores=known.astype(np.float64))
 
 
 def _fit_one_by_one(

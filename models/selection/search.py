@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from thaw.models.distributed.folds import of_folds
 from thaw.models.distributed.pool import ClusterBlocks, open_pool
 from thaw.models.selection.one_standard_error import past_best, smoothest
+from thaw.models.selection.path import HeldOut
 from thaw.models.selection.row_space import linear_path
 from thaw.models.solver.blocks import Blocks
 from thaw.models.strategies import Strategy
@@ -39,14 +40,14 @@ class FitOptions:
 class Trial:
     """One setting that was tried, with its accuracy on the rows that the folds hold out.
 
-    `correct` says which of these n rows are labelled correctly, (n,) bool; None if only a report is at hand.
+    `held_out` says what became of each of these rows; None if only a report is at hand.
     """
 
     layer: str
     transform: str
     value: float
     accuracy: float
-    correct: np.ndarray | None = field(default=None, repr=False, compare=False)
+    held_out: HeldOut | None = field(default=None, repr=False, compare=False)
 
 
 def candidates(layer: str, layers: Sequence[str], transform: str, joined: bool = False) -> dict[str, list[str]]:
@@ -107,11 +108,10 @@ def parallel_fits(jobs: int, num_tasks: int) -> Iterator[None]:
 
 def try_candidate(
     strategy: Strategy, blocks: Blocks, labels: np.ndarray, folds: Folds, options: FitOptions
-) -> list[np.ndarray]:
-    """Return at each value of the strategy's parameter whether each held-out row is labelled correctly, (n,) bool.
+) -> list[HeldOut]:
+    """Return what becomes of the held-out rows at each value of the strategy's parameter.
 
-    The values run from the smoothest model on, and the rows are in their order. The path may end before the last value,
-    see `past_best`.
+    The values run from the smoothest model on. The path may end before the last one, see `past_best`.
 
     Args:
         strategy: the strategy.
@@ -120,39 +120,40 @@ def try_candidate(
         folds: pairs of fit rows and held-out rows.
         options: how the fits are made.
     """
-    tried: list[np.ndarray] = []
+    tried: list[HeldOut] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the final fit reports its own
-        for correct in _paths(strategy, blocks, labels, folds, options):
-            tried.append(correct)
-            if past_best(tried):
+        for held_out in _paths(strategy, blocks, labels, folds, options):
+            tried.append(held_out)
+            if past_best([one.correct for one in tried]):
                 break
     return tried
 
 
 def _paths(
     strategy: Strategy, blocks: Blocks, labels: np.ndarray, folds: Folds, options: FitOptions
-) -> Iterator[np.ndarray]:
-    """Yield at each value whether each row that a fold holds out is labelled correctly, (n,) bool.
+) -> Iterator[HeldOut]:
+    """Yield at each value what becomes of the rows that a fold holds out.
 
     On a cluster, a classifier that is not batched tries all values of a fold in one task.
     """
     if strategy.batched:
         with open_pool(blocks) as pool:
             path = linear_path(strategy.kind(), pool, labels, folds, options.class_weight)
-            yield from (correct[path.held_out] for correct in path.correct(strategy.values))
+            for scores in path.held_out_scores(strategy.values):
+                yield HeldOut(path.judge(scores)[path.held_out], scores.astype(np.float32))
         return
     order = np.argsort(np.concatenate([held_out for _, held_out in folds]))
     if isinstance(blocks, ClusterBlocks):
         tasks = [(strategy, labels, fold, options) for fold in folds]
         for by_fold in zip(*of_folds(blocks, _whole_path, tasks), strict=True):
-            yield np.concatenate(by_fold)[order]
+            yield HeldOut(np.concatenate(by_fold)[order])
     else:
         features = blocks.read(slice(None))
         with parallel_fits(options.jobs, len(folds)):
             paths = [_path(features, strategy, labels, fold, options) for fold in folds]
             for _ in strategy.values:
-                yield np.concatenate(Parallel()(delayed(next)(path) for path in paths))[order]
+                yield HeldOut(np.concatenate(Parallel()(delayed(next)(path) for path in paths))[order])
 
 
 def _path(
@@ -197,7 +198,7 @@ def best_trial(trials: Sequence[Trial]) -> Trial:
     """
     highest = highest_trial(trials)
     path = [one for one in trials if (one.layer, one.transform) == (highest.layer, highest.transform)]
-    known = [one.correct for one in path if one.correct is not None]
+    known = [one.held_out.correct for one in path if one.held_out is not None]
     return path[smoothest(known)] if len(known) == len(path) else highest
 
 

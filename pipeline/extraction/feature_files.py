@@ -1,6 +1,7 @@
 """The feature files of a run: where each lies, what it is made with, and whether a file that is there is that."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,11 +15,12 @@ from thaw.features.extraction.extraction import parts_folder
 from thaw.features.extraction.spec import FeatureRequest, Preprocessing, StoredLayers
 from thaw.features.foreign.extractors import get_extractor, weights_of
 from thaw.features.images.decode import DECODING
+from thaw.features.joined import JoinedFeatures
 from thaw.features.pooling import layer_and_pooling, pooled_shape
 from thaw.features.store import FeatureFile
 from thaw.pipeline.config import Shared
 from thaw.pipeline.run import split_csv
-from thaw.pipeline.run.run_json import another_run, features_path
+from thaw.pipeline.run.run_json import another_run, features_command, features_path
 
 # What a feature file records, and what has to agree before it is used again.
 RECORDED = (
@@ -99,6 +101,20 @@ class FeatureSet:
             skip_bad=given.skip_bad,
             is_sample=self.is_sample,
         )
+
+
+@contextmanager
+def open_features(run: Path, names: Sequence[str]) -> Iterator[FeatureFile]:
+    """Open the file of a feature set of a run, or the files of several as one.
+
+    Raises InputError if a file is gone or damaged, or if they hold different images.
+    """
+    for name in names:
+        if not features_path(run, name).exists():
+            raise InputError(f"it needs {features_path(run, name)}, which is gone; type: {features_command(run, name)}")
+    with ExitStack() as closing:
+        files = {name: closing.enter_context(FeatureFile(features_path(run, name))) for name in names}
+        yield next(iter(files.values())) if len(files) == 1 else JoinedFeatures(files)
 
 
 def random_of(settings: Given) -> Given:

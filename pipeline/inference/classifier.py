@@ -11,11 +11,13 @@ import numpy as np
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.backbones.weights import Weights, taken_from
 from thaw.features.extraction.spec import Preprocessing
+from thaw.features.pooling import split_layers
 from thaw.models.artifacts import load_model, load_record
 from thaw.pipeline.config import Trained
 from thaw.pipeline.inference.frozen_network import frozen_weights
 from thaw.pipeline.inference.networks import FrozenNetworks, Outputs, features_of, layers_of, preprocessing_of
 from thaw.pipeline.inference.trained import check_record
+from thaw.pipeline.run.model_record import JoinedRecord, ModelRecord
 from thaw.pipeline.run.report_json import Report
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class Classifier(ABC):
     @property
     def batch_size(self) -> int:
         """How many images are labelled at once; an engine's numbers differ a little with it."""
-        return int(self.record["batch_size"])
+        return min(int(record["batch_size"]) for record in self.networks.records.values())
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -87,7 +89,7 @@ class Classifier(ABC):
 
     def views(self, inputs: np.ndarray) -> list[np.ndarray]:
         """Return what the model takes for each view of the images: themselves, and their mirrors if it learned both."""
-        mirrors = [inputs[:, :, ::-1]] if self.record["views"] == 2 else []
+        mirrors = [inputs[:, :, ::-1]] if self.record.get("views") == 2 else []  # joined sets have one view
         return [self.activations(view) for view in (inputs, *mirrors)]
 
     def average(self, views: list[np.ndarray]) -> np.ndarray:
@@ -106,8 +108,8 @@ class LinearClassifier(Classifier):
     def load(cls, path: Path, report: Report, options: Trained | None) -> Self:
         """Return the classifier; the model is read while the engine starts, since both take seconds."""
         record = load_record(path)
-        check_record(path, report, record)
-        networks = FrozenNetworks.of([record])
+        check_record(path, report, record, JoinedRecord if "sets" in record else ModelRecord)
+        networks = FrozenNetworks.of(record.get("sets", [record]))
         with ThreadPoolExecutor(1) as starting:
             engines = starting.submit(networks.start, path.parent, options) if options else None
             model, _ = load_model(path)
@@ -115,8 +117,8 @@ class LinearClassifier(Classifier):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers whose features the model takes."""
-        return tuple(str(self.record["layer"]).split("+"))
+        """The layers whose features the model takes, of several sets as `set/layer`."""
+        return tuple(split_layers(str(self.record["layer"])))
 
     @property
     def head_inputs(self) -> list[tuple[str, str]]:
@@ -126,7 +128,7 @@ class LinearClassifier(Classifier):
     @property
     def sets(self) -> tuple[dict[str, Any], ...]:
         """The record of each feature set whose layers the model takes side by side."""
-        return (self.record,)
+        return tuple(self.record.get("sets", (self.record,)))
 
     @property
     def num_features(self) -> int:

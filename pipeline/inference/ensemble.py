@@ -46,15 +46,6 @@ class EnsembleClassifier(Classifier):
         """The layers of all members, each with its pooling, member by member."""
         return [pair for member in self.members for pair in member.head_inputs]
 
-    @property
-    def batch_size(self) -> int:
-        """How many images are labelled at once: what every member can take."""
-        return min(member.batch_size for member in self.members)
-
-    def views(self, inputs: np.ndarray) -> list[np.ndarray]:
-        """Return what the members take, as one view."""
-        return [self.activations(inputs)]
-
     def activations(self, inputs: np.ndarray) -> np.ndarray:
         """Return the features (n, D) float32 of all members side by side."""
         outputs = self.networks(inputs)

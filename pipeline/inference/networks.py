@@ -11,7 +11,7 @@ from thaw.features.engines.network import Engine
 from thaw.features.errors import InputError
 from thaw.features.extraction.spec import Preprocessing
 from thaw.features.images.decode import decode
-from thaw.features.pooling import layer_and_pooling, pool
+from thaw.features.pooling import layer_and_pooling, pool, split_layers
 from thaw.pipeline.config import Trained
 from thaw.pipeline.inference.frozen_network import start_engine
 
@@ -36,7 +36,7 @@ def preprocessing_of(record: Mapping[str, Any]) -> Preprocessing:
 
 def layers_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the layers of the network, each with its pooling, whose features a record's model takes."""
-    return [layer_and_pooling(name, record["pooling"]) for name in str(record["layer"]).split("+")]
+    return [layer_and_pooling(name, record["pooling"]) for name in split_layers(str(record["layer"]))]
 
 
 def features_of(record: Mapping[str, Any], outputs: Outputs) -> np.ndarray:

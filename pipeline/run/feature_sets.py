@@ -24,11 +24,20 @@ def with_feature_set(settings: Settings, choosing: bool = False, searching: bool
     options of the command line, else a new one. It stays `auto` if the stage is `choosing` and may choose among
     several sets. A stage that is `searching` for an image size has the network's default for a new set.
 
+    A stage that is choosing may take several sets of the run side by side, `--features a+b`; their names stay, and
+    the rest is that of the last one.
+
     Raises InputError if the command line contradicts run.json.
     """
     stored, given = read_run(settings.run_folder), settings.model_fields_set
     check_agrees(settings, stored, given)
     asked = {name: getattr(settings, name) for name in SET_FIELDS if name in given}
+    if stored and choosing and (joined := joined_names(stored, settings.features)):
+        if asked:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
+            raise InputError(f"--features {settings.features} names sets that the run has; leave {options} out")
+        values = {**stored.settings, **stored.feature_sets[joined[-1]], "features": settings.features}
+        return _filled(settings, values)
     name = _known(settings, stored, asked) if stored else None
     if stored and name:
         complete = _filled(settings, {**stored.settings, **stored.feature_sets[name], "features": name})
@@ -38,8 +47,13 @@ def with_feature_set(settings: Settings, choosing: bool = False, searching: bool
 
 
 def sets_to_choose_among(settings: Linear) -> list[Linear]:
-    """Return the settings of each feature set that a linear strategy chooses among: one, unless `features` is auto."""
+    """Return the settings of each feature set that a linear strategy chooses among, or that it joins.
+
+    It is one, unless `features` is auto or names several.
+    """
     stored = read_run(settings.run_folder)
+    if stored and (joined := joined_names(stored, settings.features)):
+        return [settings.model_copy(update={**stored.feature_sets[name], "features": name}) for name in joined]
     if stored is None or settings.features != "auto":
         return [settings]
     names = [name for name in stored.usable if features_path(settings.run_folder, name).exists()]
@@ -48,6 +62,24 @@ def sets_to_choose_among(settings: Linear) -> list[Linear]:
             log.info("the feature set %s has no file and is left out (--features %s makes it)", name, name)
     names = names or [stored.first]
     return [settings.model_copy(update={**stored.feature_sets[name], "features": name}) for name in names]
+
+
+def joined_names(stored: RunRecord, features: str) -> list[str]:
+    """Return the sets of a run that `features` joins by `+`; none if it is not the names of two or more of them.
+
+    A set's own name may hold a `+`.
+    """
+    if features in stored.feature_sets:
+        return []
+    for name in sorted(stored.feature_sets, key=len, reverse=True):
+        rest = features.removeprefix(f"{name}+")
+        if rest == features:
+            continue
+        if rest in stored.feature_sets and rest != name:
+            return [name, rest]
+        if (others := joined_names(stored, rest)) and name not in others:
+            return [name, *others]
+    return []
 
 
 def _known(settings: Common, stored: RunRecord, asked: Mapping[str, Any]) -> str | None:

@@ -13,19 +13,16 @@ from thaw.pipeline.run.schema import Count, Digest, Name
 Side = Annotated[int, Field(ge=1, le=100_000)]
 
 
-class ModelRecord(BaseModel):
-    """The fields of the record; it may hold more, for people."""
+class SetRecord(BaseModel):
+    """A feature set: the network, how images become its input, and the layers that the model takes."""
 
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
-    model_version: int
-    strategy: StrategyName
     backbone: Name
     weights: Name
     weights_sha256: Digest
     seed: Count
     layer: str | None
-    class_names: list[str] = Field(min_length=1)
     image_size: Side
     resize: str = Field(pattern=f"^({'|'.join(RESIZES)})$")
     aspect: Literal["squash", "crop", "pad"]
@@ -55,6 +52,26 @@ class ModelRecord(BaseModel):
         if not is_normalization(method):
             raise ValueError(f"expected {', '.join(NORMALIZATIONS)}, or means and deviations")
         return method
+
+
+class ModelRecord(SetRecord):
+    """The fields of the record; it may hold more, for people."""
+
+    model_version: int
+    strategy: StrategyName
+    class_names: list[str] = Field(min_length=1)
+
+
+class JoinedRecord(BaseModel):
+    """The fields of the record of a model on the layers of several sets, side by side; it may hold more."""
+
+    model_config = ConfigDict(strict=True, protected_namespaces=())
+
+    model_version: int
+    strategy: StrategyName
+    class_names: list[str] = Field(min_length=1)
+    layer: Name
+    sets: list[SetRecord] = Field(min_length=2)
 
 
 class Member(BaseModel):
@@ -92,10 +109,18 @@ class EnsembleRecord(BaseModel):
     networks: list[UsedNetwork] = Field(min_length=1)
 
 
-NEEDED = tuple(name for name, field in ModelRecord.model_fields.items() if field.is_required())
+RecordKind = type[ModelRecord] | type[JoinedRecord] | type[EnsembleRecord]
 
 
-def invalid_field(record: dict[str, Any], kind: type[ModelRecord] | type[EnsembleRecord] = ModelRecord) -> str | None:
+def needed(kind: RecordKind) -> tuple[str, ...]:
+    """Return the names of the fields that a record must have."""
+    return tuple(name for name, field in kind.model_fields.items() if field.is_required())
+
+
+NEEDED = needed(ModelRecord)
+
+
+def invalid_field(record: dict[str, Any], kind: RecordKind = ModelRecord) -> str | None:
     """Return the name of the record's first invalid field and what is wrong with it, None if all are valid."""
     try:
         kind.model_validate(record)

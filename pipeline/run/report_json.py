@@ -9,6 +9,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_validator
 
 from thaw.features.errors import InputError
+from thaw.features.pooling import split_layers
 from thaw.models.strategies import STRATEGIES
 from thaw.pipeline.config import SET_NAME
 from thaw.pipeline.run.schema import Amount, Count, Digest, Fraction, Name, Strict, write_json
@@ -137,15 +138,8 @@ def layers_by_set(features: str, layer: str) -> list[tuple[str, str]]:
     >>> layers_by_set("a-48-x+y+b-224", "a-48-x+y/block4_pool+b-224/head")
     [('a-48-x+y', 'block4_pool'), ('b-224', 'head')]
     """
-    if "/" not in layer:
-        return [(features, name) for name in layer.split("+")]
-    pairs, begun = [], ""  # a set's name may hold a `+`, a layer's cannot
-    for part in layer.split("+"):
-        begun = f"{begun}+{part}" if begun else part
-        if "/" in begun:
-            pairs.append((begun.partition("/")[0], begun.partition("/")[2]))
-            begun = ""
-    return pairs
+    names = split_layers(layer)
+    return [(name.partition("/")[0], name.partition("/")[2]) if "/" in name else (features, name) for name in names]
 
 
 def joined_layers(pairs: Sequence[tuple[str, str]]) -> str:

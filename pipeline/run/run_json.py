@@ -76,6 +76,16 @@ def read_run(folder: Path) -> RunRecord | None:
     return record
 
 
+def existing_run(folder: Path) -> RunRecord:
+    """Return the checked content of run.json; raises InputError if it is damaged or there is none."""
+    record = read_run(folder)
+    if record is None:
+        raise InputError(
+            f"there is no run in {folder}; fix the name, or begin it: make features DATASET=... RUN={folder}"
+        )
+    return record
+
+
 def features_path(folder: Path, name: str) -> Path:
     """Return the path of a feature set's file, whether it is there or not."""
     return folder / "features" / f"{name}.h5"

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from thaw.features.files.locks import held
+from thaw.features.joined import JoinedFeatures
 from thaw.features.pooling import layer_and_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.artifacts import MODEL_VERSION
@@ -20,6 +21,7 @@ from thaw.pipeline.run import report_json
 from thaw.pipeline.run.export_json import remove_exports
 from thaw.pipeline.run.predictions_csv import OUT_OF_FOLD, Predictions, write_predictions
 from thaw.pipeline.run.report_json import Report, Seconds, read_report
+from thaw.pipeline.run.run_json import existing_run
 from thaw.pipeline.run.schema import json_text
 from thaw.pipeline.run.sha256sums import write_sums
 from thaw.pipeline.training.memory import peak_memory_mb
@@ -66,7 +68,9 @@ class Origin:
         given = features.attributes
         layers = dict.fromkeys(layer_and_pooling(name, "")[0] for name in given["layers"].split(","))
         same = {name: given[name] for name in ("backbone", "weights_sha256", "device", "engine")}
-        return cls(layer=layer, features_sha256=given["values_sha256"], engine_layers=tuple(layers), **same)
+        size = given["image_size"] if isinstance(features, JoinedFeatures) else None
+        digest = given["values_sha256"]
+        return cls(layer=layer, features_sha256=digest, engine_layers=tuple(layers), image_size=size, **same)
 
 
 @dataclass(frozen=True)
@@ -174,13 +178,32 @@ def write_report(folder: Path, report: Report) -> None:
 
 
 def model_record(settings: Shared, features: LabelledImages, outcome: Outcome) -> dict[str, Any]:
-    """Return what a model carries so that new images go through the same steps."""
-    given, origin = features.attributes, outcome.origin
-    kept = ("image_size", "resize", "aspect", "normalize", "pooling", "dtype", "decoding", "engine_precision")
-    return {
+    """Return what a model carries so that new images go through the same steps; of joined sets, for each of them."""
+    views = outcome.hyperparameters.get("views_averaged", 1)
+    common = {
         "model_version": MODEL_VERSION,
         "strategy": outcome.strategy,
-        **{name: given[name] for name in (*kept, "split_sha256")},
+        "class_names": list(features.class_names),
+        "dataset": settings.dataset,
+        "split_sha256": features.attributes["split_sha256"],
+        "features": settings.feature_set,
+        "layer": outcome.origin.layer,
+    }
+    if not isinstance(features, JoinedFeatures):
+        return common | _set_record(settings, features, outcome.origin, views)
+    stored = existing_run(settings.run_folder)
+    sets = [
+        _set_record(stored.shared(name), features.files[name], Origin.of(features.files[name], layer), views)
+        for name, layer in features.parts(str(outcome.origin.layer)).items()
+    ]
+    return common | {"seed": settings.seed, "sets": sets}
+
+
+def _set_record(settings: Shared, features: LabelledImages, origin: Origin, views: int) -> dict[str, Any]:
+    """Return what a record has of a feature set: the network, its input, and the layers that the model takes."""
+    kept = ("image_size", "resize", "aspect", "normalize", "pooling", "dtype", "decoding", "engine_precision")
+    return {
+        **{name: features.attributes[name] for name in kept},
         "engine": origin.engine,
         "engine_layers": list(origin.engine_layers),
         "batch_size": min(settings.batch_size, len(features.ids)),
@@ -191,9 +214,7 @@ def model_record(settings: Shared, features: LabelledImages, outcome: Outcome) -
         "weights_sha256": origin.weights_sha256,
         "seed": settings.seed,
         "layer": origin.layer,
-        "views": outcome.hyperparameters.get("views_averaged", 1),
-        "class_names": list(features.class_names),
-        "dataset": settings.dataset,
+        "views": views,
     }
 
 

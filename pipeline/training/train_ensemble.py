@@ -23,7 +23,7 @@ from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.predictions_csv import OUT_OF_FOLD, Predictions, read_predictions
 from thaw.pipeline.run.report_json import ENSEMBLE, Report, Seconds, joined_layers, layers_by_set, read_report, remedy
 from thaw.pipeline.run.results import load_entry, making
-from thaw.pipeline.run.run_json import RunRecord, read_run
+from thaw.pipeline.run.run_json import RunRecord, existing_run
 from thaw.pipeline.training.outcome import Origin, Outcome, write_outcome
 
 log = logging.getLogger("thaw")
@@ -125,9 +125,7 @@ def judgement(selection: Selection) -> str:
 
 def _candidates(run: Path, names: Sequence[str] | None) -> dict[str, CandidateResult]:
     """Return the results that can be averaged, by name; the log names those that are left out."""
-    stored = read_run(run)
-    if stored is None:
-        raise InputError(f"there is no run in {run}; fix the name, or begin it: make svm DATASET=... RUN={run}")
+    stored = existing_run(run)
     reports = {path.parent.name: read_report(path) for path in sorted(run.glob("*/report.json"))}
     for name in names or ():
         if name not in reports:
@@ -190,10 +188,7 @@ def _read(folder: Path, report: Report) -> CandidateResult:
 
 def write_ensemble(chosen: Chosen) -> Path:
     """Write the result RUN/ensemble and return its folder."""
-    run, members = chosen.run, chosen.members
-    stored = read_run(run)
-    if stored is None:
-        raise InputError(f"there is no run in {run}; fix the name")
+    run, members, stored = chosen.run, chosen.members, existing_run(chosen.run)
     began, images = time.perf_counter(), _images(run, members)
     selection, sets = chosen.selection, _sets(members)
     mean = np.mean([one.test.probabilities for one in members], axis=0)

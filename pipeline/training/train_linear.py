@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,12 @@ import numpy as np
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.errors import InputError
 from thaw.features.foreign.extractors import is_foreign
+from thaw.features.joined import JoinedFeatures, check_same_images
+from thaw.features.pooling import split_layers
 from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.artifacts import save_model
 from thaw.models.distributed.pool import ClusterBlocks, open_pool
+from thaw.models.metrics import paired_standard_error
 from thaw.models.selection.final_fit import Fit, final_fit
 from thaw.models.selection.search import (
     FitOptions,
@@ -39,7 +42,7 @@ from thaw.pipeline.run.data.dataset import readable_dataset
 from thaw.pipeline.run.feature_sets import sets_to_choose_among
 from thaw.pipeline.run.report_json import Seconds
 from thaw.pipeline.run.results import making, result_folder
-from thaw.pipeline.run.run_json import read_run
+from thaw.pipeline.run.run_json import existing_run, read_run
 from thaw.pipeline.training.memory import check_memory, load_rows, spare_memory_mb
 from thaw.pipeline.training.outcome import Origin, Outcome, write_chance, write_outcome
 
@@ -93,7 +96,7 @@ class Rows:
         if self.client is not None:
             rows = load_rows(self.features, layer, transform, self.mask, in_memory=False)
             return ClusterBlocks(rows, self.client)
-        num_features = self.features.row_bytes(layer.split("+")) // 4
+        num_features = self.features.row_bytes(split_layers(layer)) // 4
         solver = SOLVER_BYTES * (self.settings.folds + 1) * len(self.features.class_names) * num_features
         needed = (4 * MEMORY_SHARE * int(self.mask.sum()) * num_features + solver) / 1e6
         in_memory = needed <= spare_memory_mb(self.settings)
@@ -106,9 +109,10 @@ class Rows:
 class Choice:
     """What was chosen without the test split: a feature set, by its rows, and the best of all trials on it.
 
-    `tried` are the records of all trials, of the other feature sets too.
+    `name` is that of the command. `tried` are the records of all trials, of the other feature sets too.
     """
 
+    name: str
     strategy: Strategy
     rows: Rows
     best: Trial
@@ -126,6 +130,8 @@ def main(settings: Linear, strategy_name: str) -> Path:
     if strategy_name == "random":
         own, sets = sets[0], [random_of(sets[0])]
         begin_set(own)
+    if len(sets) > 1 and settings.features != "auto":
+        return _train_joined(settings, sets, strategy_name)
     sets = _with_layer(sets)
     _check_options(settings, strategy_name)
     with ExitStack() as closing:
@@ -135,6 +141,8 @@ def main(settings: Linear, strategy_name: str) -> Path:
         closing.enter_context(making(folder))
         write_chance(sets[0], files[0])
         choice = choose(list(zip(sets, files, strict=True)), strategy_name, client)
+        if len(sets) > 1 and settings.layer == "auto" and choice.strategy.batched and client is None:
+            choice = _or_two_joined(choice, dict(zip([given.feature_set for given in sets], files, strict=True)))
         chosen = choice.rows.settings
         if len(sets) > 1:
             log.info("chosen: the feature set %s", chosen.feature_set)
@@ -142,6 +150,97 @@ def main(settings: Linear, strategy_name: str) -> Path:
             if folder != begun:
                 closing.enter_context(making(folder))
         return write_outcome(chosen, folder, choice.rows.features, fit_chosen(choice, strategy_name))
+
+
+def _train_joined(settings: Linear, sets: Sequence[Linear], strategy_name: str) -> Path:
+    """Train a strategy on several feature sets side by side, as `--features a+b` names them, and return the folder."""
+    _check_joined(settings, sets)
+    _check_options(settings, strategy_name)
+    with ExitStack() as closing:
+        names = [given.feature_set for given in sets]
+        files = [closing.enter_context(FeatureFile(extract.ready_features(given))) for given in sets]
+        folder = result_folder(settings, strategy_name)
+        closing.enter_context(making(folder))
+        write_chance(sets[0], files[0])
+        joined = JoinedFeatures(dict(zip(names, files, strict=True)))
+        if settings.layer != "auto":
+            choice = choose([(settings, joined)], strategy_name)
+        else:
+            choice = _choose_joined(choose(list(zip(sets, files, strict=True)), strategy_name), settings, joined)
+        return write_outcome(choice.rows.settings, folder, joined, fit_chosen(choice, strategy_name))
+
+
+def _or_two_joined(single: Choice, files: Mapping[str, FeatureFile]) -> Choice:
+    """Return the choice on the two best sets side by side if that is better than one of them alone, else `single`.
+
+    Better means more accurate by more than the standard error of the paired difference: two networks cost more than
+    one.
+
+    Args:
+        single: what was tried on each set alone.
+        files: of all sets, by their names.
+    """
+    accuracy = {name: _best_record(single.tried, name)["accuracy"] for name in files}
+    best = sorted(accuracy, key=accuracy.__getitem__, reverse=True)[:2]
+    names = [name for name in files if name in best]
+    last = single.rows.settings.model_copy(update=existing_run(single.rows.settings.run_folder).feature_sets[names[-1]])
+    settings = last.model_copy(update={"features": "+".join(names)})
+    joined = _choose_joined(single, settings, JoinedFeatures({name: files[name] for name in names}))
+    if _is_better(joined.best, single.best):
+        return joined
+    log.info("joined sets are not better by more than the standard error: %s alone", single.rows.settings.feature_set)
+    return replace(joined, rows=single.rows, best=single.best)
+
+
+def _is_better(one: Trial, other: Trial) -> bool:
+    """Return whether a trial is more accurate by more than the standard error of the paired difference."""
+    if one.held_out is None or other.held_out is None:
+        raise RuntimeError("a trial of this search does not say which rows it labels correctly")
+    correct, others = one.held_out.correct, other.held_out.correct
+    error = paired_standard_error(int((correct & ~others).sum()), int((others & ~correct).sum()), len(correct))
+    return one.accuracy - other.accuracy > error
+
+
+def _choose_joined(single: Choice, settings: Linear, joined: JoinedFeatures) -> Choice:
+    """Return the choice on the best layers of each set side by side, after the choice among the sets.
+
+    The transforms are those that were best for one of the sets.
+
+    Args:
+        single: what was tried on each set alone.
+        settings: of the stage.
+        joined: the files of the sets.
+    """
+    best = {name: _best_record(single.tried, name) for name in joined.files}
+    layer = "+".join(f"{name}/{part}" for name, one in best.items() for part in one["layer"].split("+"))
+    transforms = {one["transform"] for one in best.values()}
+    transform = transforms.pop() if len(transforms) == 1 else "auto"
+    log.info("joined: %s", layer)
+    given = settings.model_copy(update={"layer": layer, "transform": transform})
+    choice = choose([(given, joined)], single.name)
+    return replace(choice, tried=[*single.tried, *choice.tried], seconds=single.seconds + choice.seconds)
+
+
+def _best_record(tried: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return the record of the highest accuracy on a feature set, of equal ones the first."""
+    return max((one for one in tried if one["features"] == name), key=lambda one: one["accuracy"])
+
+
+def _check_joined(settings: Linear, sets: Sequence[Linear]) -> None:
+    """Raise InputError if the layers are not some of each joined set, or if the work is to be spread."""
+    names = [given.feature_set for given in sets]
+    if settings.workers or settings.cluster:
+        raise InputError(
+            f"--features {settings.features}: joined sets are read here; leave --workers and --cluster out"
+        )
+    known = {f"{given.feature_set}/{layer}" for given in sets for layer in given.layer_names}
+    named = split_layers(settings.layer) if settings.layer != "auto" else sorted(known)
+    if not set(named) <= known or {name.partition("/")[0] for name in named} != set(names):
+        expected = "+".join(f"{given.feature_set}/{given.layer_names[-1]}" for given in sets)
+        raise InputError(
+            f"--layer {settings.layer}: expected layers of {' and '.join(names)}, each as set/layer, for example "
+            f"--layer {expected}; the sets have {', '.join(sorted(known))}"
+        )
 
 
 def begin_set(settings: Linear) -> None:
@@ -166,7 +265,7 @@ def choose(sets: Sequence[tuple[Linear, FeatureFile]], strategy_name: str, clien
     found: list[tuple[Strategy, Rows, list[Trial]]] = []
     tried: list[dict[str, Any]] = []
     for settings, features in sets:
-        _check_same_images(sets[0][1], features)
+        check_same_images(sets[0][1], features)
         rows = choosing_rows(settings, features, client)
         strategy = _find_strategy(settings, strategy_name, len(rows.labels))
         strategy = _among_values(settings, strategy, min(len(fit) for fit, _ in [*rows.choosing, *rows.scaling]))
@@ -179,14 +278,7 @@ def choose(sets: Sequence[tuple[Linear, FeatureFile]], strategy_name: str, clien
         tried += [{"features": settings.feature_set, **one} for one in as_records(trials, strategy.parameter)]
         found.append((strategy, rows, trials))
     strategy, rows, trials = max(found, key=lambda one: highest_trial(one[2]).accuracy)
-    return Choice(strategy, rows, best_trial(trials), tried, time.perf_counter() - began)
-
-
-def _check_same_images(first: FeatureFile, other: FeatureFile) -> None:
-    if first.ids != other.ids:
-        raise InputError(
-            f"{first.path} and {other.path} hold different images, since some were skipped; choose one by --features"
-        )
+    return Choice(strategy_name, strategy, rows, best_trial(trials), tried, time.perf_counter() - began)
 
 
 def fit_chosen(choice: Choice, strategy_name: str) -> Outcome:
@@ -205,7 +297,7 @@ def fit_chosen(choice: Choice, strategy_name: str) -> Outcome:
         log.warning("the final fit did not converge: its accuracy may not be the strategy's best")
     fitted = time.perf_counter()
     del blocks
-    test = FeatureRows(features, best.layer.split("+"), features.split == 2)
+    test = FeatureRows(features, split_layers(best.layer), features.split == 2)
     predicted = _predict(fit.model, test, rows.client if strategy.batched else None)
     classes, num_classes = fit.model.classes_, len(features.class_names)
     predict_seconds = time.perf_counter() - fitted
@@ -341,7 +433,7 @@ def try_all(rows: Rows, strategy: Strategy, choices: Mapping[str, Sequence[str]]
             path = try_candidate(strategy, blocks, rows.labels, rows.choosing, rows.options)
             del blocks
             values = strategy.values[: len(path)]
-            tried = [Trial(layer, transform, *one) for one in zip(values, map(_share, path), path, strict=True)]
+            tried = [Trial(layer, transform, value, one.accuracy, one) for value, one in zip(values, path, strict=True)]
             trials += tried
             best = best_trial(tried)
             log.info(
@@ -349,11 +441,6 @@ def try_all(rows: Rows, strategy: Strategy, choices: Mapping[str, Sequence[str]]
                 *(layer, transform, best.accuracy, judged_by, strategy.parameter, best.value),
             )
     return trials
-
-
-def _share(correct: np.ndarray) -> float:
-    """Return the share of rows (n,) bool that are labelled correctly."""
-    return float(correct.mean())
 
 
 def _hyperparameters(choice: Choice, fit: Fit) -> dict[str, Any]:

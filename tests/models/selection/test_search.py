@@ -7,6 +7,7 @@ from sklearn.preprocessing import StandardScaler
 
 from thaw.models.artifacts import load_model, save_model
 from thaw.models.selection.final_fit import final_fit
+from thaw.models.selection.path import HeldOut, LinearPath
 from thaw.models.selection.search import (
     FitOptions,
     Trial,
@@ -53,7 +54,7 @@ def test_the_path_scores_what_separate_fits_score(digits: tuple[np.ndarray, np.n
     X, y = digits
     folds = make_folds(y, None, 3, 0)
     path = try_candidate(STRATEGIES["logreg"], ArrayBlocks(X), y, folds, OPTIONS)
-    tried = [(value, correct.mean()) for value, correct in zip(STRATEGIES["logreg"].values, path, strict=False)]
+    tried = [(value, one.accuracy) for value, one in zip(STRATEGIES["logreg"].values, path, strict=False)]
     assert len(tried) >= 5
     for value, score in tried[3:6]:  # below, the labels hang on rounding
         separate = [
@@ -78,7 +79,7 @@ def test_held_out_rows_change_nothing_that_is_fitted(name: str, digits: tuple[np
     pairs = list(zip(alone, among_moved, strict=False))
     assert len(pairs) >= 3
     for one, other in pairs:
-        np.testing.assert_array_equal(one, other[:50])
+        np.testing.assert_array_equal(one.correct, other.correct[:50])
 
 
 def test_a_plateau_at_the_majority_does_not_end_the_path() -> None:
@@ -87,7 +88,7 @@ def test_a_plateau_at_the_majority_does_not_end_the_path() -> None:
     y = np.repeat([0, 1], [190, 10])
     X = generator.standard_normal((200, 20)).astype(np.float32) + 4 * y[:, None] * (np.arange(20) == 3)
     path = try_candidate(STRATEGIES["logreg"], ArrayBlocks(X), y, make_folds(y, None, 5, 0), OPTIONS)
-    scores = [correct.mean() for correct in path]
+    scores = [one.accuracy for one in path]
     assert scores[:3] == pytest.approx([0.95] * 3)
     assert max(scores) > 0.96
 
@@ -102,10 +103,10 @@ def test_rows_are_in_their_order_and_only_those_that_a_fold_holds_out(
     strategy = STRATEGIES[name].among(STRATEGIES[name].values[:4])
     whole = try_candidate(strategy, ArrayBlocks(X), y, folds, OPTIONS)
     alone = try_candidate(strategy, ArrayBlocks(X), y, folds[:1], OPTIONS)
-    assert {len(correct) for correct in whole} == {len(y)}
-    assert {len(correct) for correct in alone} == {len(folds[0][1])}
+    assert {len(one.correct) for one in whole} == {len(y)}
+    assert {len(one.correct) for one in alone} == {len(folds[0][1])}
     for one, all_rows in zip(alone, whole, strict=False):
-        assert (one != all_rows[folds[0][1]]).mean() <= 0.01
+        assert (one.correct != all_rows.correct[folds[0][1]]).mean() <= 0.01
 
 
 def test_no_more_neighbours_than_rows() -> None:
@@ -122,7 +123,7 @@ def test_the_highest_trial_is_the_first_of_equals() -> None:
 def test_the_best_trial_is_the_smoothest_within_an_error_of_the_highest_one_of_its_layer() -> None:
     def trial(layer: str, value: float, num_wrong: int) -> Trial:
         correct = np.arange(1000) >= num_wrong
-        return Trial(layer, "none", value, float(correct.mean()), correct)
+        return Trial(layer, "none", value, float(correct.mean()), HeldOut(correct))
 
     trials = [trial("a", 0.1, 11), trial("b", 0.01, 100), trial("b", 0.1, 12), trial("b", 1.0, 10), trial("b", 10, 11)]
     assert highest_trial(trials) == trials[3]
@@ -154,6 +155,25 @@ def test_every_strategy_learns_gives_probabilities_and_keeps_its_label(
         np.testing.assert_array_equal(scores.argmax(axis=1), probabilities.argmax(axis=1))
         assert fit.temperature is not None
         assert fit.temperature > 0
+
+
+def test_calibration_takes_the_scores_that_the_setting_was_chosen_by(
+    digits: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They give nearly the temperature of scores that are made anew, and no fold is fitted again."""
+    X, y = digits
+    strategy, folds = STRATEGIES["logreg"].among([0.01]), make_folds(y, None, 3, 0)
+    (held_out,) = try_candidate(strategy, ArrayBlocks(X), y, folds, OPTIONS)
+    alone = final_fit(strategy, Trial("x", "none", 0.01, 0.9), ArrayBlocks(X), y, folds, OPTIONS)
+    asked, fit = [], LinearPath.fit
+    monkeypatch.setattr(
+        LinearPath, "fit", lambda path, value, held_out: asked.append(held_out) or fit(path, value, held_out)
+    )
+    reused = final_fit(strategy, Trial("x", "none", 0.01, 0.9, held_out), ArrayBlocks(X), y, folds, OPTIONS)
+    assert reused.temperature == pytest.approx(alone.temperature, rel=0.05)
+    some = try_candidate(strategy, ArrayBlocks(X), y, folds[:1], OPTIONS)[0]
+    final_fit(strategy, Trial("x", "none", 0.01, 0.9, some), ArrayBlocks(X), y, folds, OPTIONS)
+    assert asked == [False, True]
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -1,0 +1,78 @@
+"""The rows of a fold in coordinates of their own: as many as rows, with the inner products of all features."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cholesky, eigh, solve_triangular
+
+from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Known
+from thaw.models.solver.objective import KnownRows
+
+SMALLEST = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-11}  # shares of the trace that rounding hides
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """The rows of a fold in n coordinates, in which their inner products are those of the standardised rows.
+
+    Attributes:
+        rows: the n fit rows R (n, n), with R R^T their Gram matrix, and their classes.
+        others: the m held-out rows in the same coordinates, (m, n) in the precision of R.
+        fit_rows: the indices of the fit rows, (n,).
+        held_out: the indices of the held-out rows, (m,).
+        squares: the sum of squares of each coordinate over the fit rows, (n,), if R^T R is diagonal, otherwise None.
+        combine: gives R^-T u for each of some coefficients u (p, n): the combination of the fit rows, (p, n).
+    """
+
+    rows: KnownRows
+    others: np.ndarray
+    fit_rows: np.ndarray
+    held_out: np.ndarray
+    squares: np.ndarray | None
+    combine: Callable[[np.ndarray], np.ndarray]
+
+
+def turned(gram: np.ndarray, codes: np.ndarray, held_out: np.ndarray, dtype: np.dtype, diagonal: bool) -> Coordinates:
+    """Return the coordinates of a fold.
+
+    They are the rows of the Cholesky factor of the fit rows' Gram matrix, or, at ten times the cost, those along its
+    eigenvectors.
+
+    Args:
+        gram: the inner products of all N rows, standardised by the fold's fit rows, (N, N).
+        codes: the class of each row, (N,).
+        held_out: which rows are held out, (N,) bool.
+        dtype: the precision of the products behind the Gram matrix, and of the result.
+        diagonal: whether R^T R is to be diagonal.
+    """
+    fit_rows, others = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    own, beside = gram[np.ix_(fit_rows, fit_rows)], gram[np.ix_(fit_rows, others)]
+    smallest = SMALLEST[dtype] * np.trace(own)  # the Gram matrix of centred rows is singular
+    own[np.diag_indices_from(own)] += smallest
+    if diagonal:
+        squares, vectors = eigh(own.astype(dtype, copy=False), driver="evd", overwrite_a=True)
+        squares = np.maximum(squares.astype(np.float64), smallest)
+        lengths = np.sqrt(squares)
+        root, back = vectors * lengths, vectors / lengths
+        return Coordinates(
+            _rows(root.astype(dtype), codes[fit_rows]),
+            (beside.T @ back).astype(dtype),
+            fit_rows,
+            others,
+            squares,
+            lambda unknowns: unknowns @ back.T,
+        )
+    factor = cholesky(own, lower=True, overwrite_a=True)
+    return Coordinates(
+        _rows(factor.astype(dtype), codes[fit_rows]),
+        solve_triangular(factor, beside, lower=True).T.astype(dtype),
+        fit_rows,
+        others,
+        None,
+        lambda unknowns: solve_triangular(factor, unknowns.T, lower=True, trans="T").T,
+    )
+
+
+def _rows(root: np.ndarray, codes: np.ndarray) -> KnownRows:
+    return KnownRows(BlockPool(ArrayBlocks(np.ascontiguousarray(root)), [slice(0, len(root))]), Known(codes))
