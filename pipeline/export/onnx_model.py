@@ -29,7 +29,7 @@ def onnx_classifier(classifier: Classifier, weights_source: str | None = None) -
     graph = graph_for(extractor) if isinstance(extractor, OnnxNetwork) else GraphBuilder()
     squares = squared(graph, INPUT, record["image_size"], (record["resize"], record["aspect"], record["normalize"]))
     inputs = normalized(graph, squares, record["normalize"])
-    if record["views"] == 2:
+    if record["views"] == 2 or classifier.preprocessing.views == "flip":
         mirrors = graph.add("Gather", inputs, graph.hold(np.arange(record["image_size"])[::-1]), axis=3)
         inputs = graph.add("Concat", inputs, mirrors, axis=0)
     features = _head_features(graph, classifier, weights_source, inputs)
@@ -39,8 +39,7 @@ def onnx_classifier(classifier: Classifier, weights_source: str | None = None) -
         case NeuralClassifier():
             result = _network_head(graph, classifier, features)
     if record["views"] == 2:
-        both = graph.add("Reshape", result, graph.hold([2, -1, len(record["class_names"])]))
-        result = graph.add("ReduceMean", both, axes=[0], keepdims=0)
+        result = _mean_of_views(graph, result, len(record["class_names"]))
     output = (result, OUTPUT, ["N", len(record["class_names"])])
     return graph.serialize([images_input(INPUT)], output, metadata_of(classifier))
 
@@ -49,10 +48,16 @@ def metadata_of(classifier: Classifier) -> dict[str, Any]:
     """Return what an exported file holds beside the model: its classes, settings and accuracy."""
     names = (
         *("class_names", "strategy", "backbone", "weights_sha256", "layer", "image_size", "resize", "aspect"),
-        *("normalize", "dataset", "split_sha256"),
+        *("normalize", "feature_views", "dataset", "split_sha256"),
     )
     given = {name: classifier.record[name] for name in names if name in classifier.record}
     return {**given, "accuracy": classifier.report.accuracy, "num_test": classifier.report.num_test}
+
+
+def _mean_of_views(graph: GraphBuilder, values: str, width: int) -> str:
+    """Return the mean (N, width) over the two views of `values` (2 N, width), all images and then all mirrors."""
+    both = graph.add("Reshape", values, graph.hold([2, -1, width]))
+    return graph.add("ReduceMean", both, axes=[0], keepdims=0)
 
 
 def _head_features(graph: GraphBuilder, classifier: Classifier, weights_source: str | None, inputs: str) -> list[str]:
@@ -81,8 +86,10 @@ def _check_batch(network: OnnxNetwork) -> None:
 
 
 def _linear_head(graph: GraphBuilder, classifier: LinearClassifier, parts: list[str]) -> str:
-    """Return the probabilities by the linear model, its features rounded as the feature file has them."""
+    """Return the probabilities by the linear model, its features averaged and rounded as the feature file has them."""
     features = graph.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+    if classifier.preprocessing.views == "flip":
+        features = _mean_of_views(graph, features, next(iter(classifier.steps.values())).n_features_in_)
     if classifier.record["dtype"] == "float16":
         features = graph.cast(graph.cast(features, np.float16), np.float32)
     return probabilities(graph, features, classifier.model, len(classifier.class_names))

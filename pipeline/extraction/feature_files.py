@@ -16,14 +16,14 @@ from thaw.features.foreign.extractors import get_extractor, weights_of
 from thaw.features.images.decode import DECODING
 from thaw.features.pooling import layer_and_pooling
 from thaw.features.store import FeatureFile
-from thaw.pipeline.config import Shared
+from thaw.pipeline.config import FORMER, Shared
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.run_json import another_run, features_path
 
 # What a feature file records, and what has to agree before it is used again.
 RECORDED = (
-    *("dataset", "backbone", "weights_sha256", "image_size", "resize", "aspect", "normalize", "pooling", "dtype"),
-    *("layers", "dataset_sha256", "split_sha256", "view", "engine", "engine_precision", "decoding"),
+    *("dataset", "backbone", "weights_sha256", "image_size", "resize", "aspect", "normalize", "pooling", "views"),
+    *("dtype", "layers", "dataset_sha256", "split_sha256", "view", "engine", "engine_precision", "decoding"),
 )
 
 
@@ -52,7 +52,7 @@ class FeatureSet:
     def record(self) -> dict[str, Any]:
         """Return what the file records of its settings; with the engine `auto` any engine's file will do."""
         names = ("dataset", "backbone", "image_size", "resize", "aspect", "normalize", "engine_precision", "pooling")
-        record = {name: getattr(self.settings, name) for name in (*names, "dtype")}
+        record = {name: getattr(self.settings, name) for name in (*names, "views", "dtype")}
         record |= {"layers": ",".join(sorted(self.settings.layer_names)), "decoding": DECODING}
         record |= {"view": "flip"} if self.flip else {}
         return record | ({"engine": self.settings.engine} if self.settings.engine != "auto" else {})
@@ -89,7 +89,9 @@ class FeatureSet:
             split=split,
             layers=self.layers(network),
             network=network,
-            preprocessing=Preprocessing(given.image_size, given.resize, given.aspect, given.normalize, self.flip),
+            preprocessing=Preprocessing(
+                *(given.image_size, given.resize, given.aspect, given.normalize, self.flip, given.views),
+            ),
             record={**self.record(), **digests},
             folder=parts_folder(self.path, given.parts),
             engine=given.engine,
@@ -116,14 +118,14 @@ def activations_of(settings: Shared, layer: str, flip: bool = False, engine: str
     """
     engine = engine or settings.engine
     name = f"{layer}{'-flip' if flip else ''}{f'-{engine}' if engine != settings.engine else ''}.h5"
-    whole = {"layers": layer, "pooling": "none", "dtype": "float32", "engine": engine}
+    whole = {"layers": layer, "pooling": "none", "views": "one", "dtype": "float32", "engine": engine}
     return FeatureSet(settings.model_copy(update=whole), f"activations/{settings.feature_set}/{name}", flip)
 
 
 def check_features(path: Path, expected: Mapping[str, Any], run: Path) -> None:
     """Raise InputError if a feature file of the run was made from other settings, images or weights than `expected`."""
     with FeatureFile(path) as features:
-        received = features.attributes
+        received = {**FORMER, **features.attributes}
     differing = [name for name in RECORDED if name in expected and received.get(name) != expected[name]]
     if not differing:
         return

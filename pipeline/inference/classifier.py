@@ -14,7 +14,7 @@ from thaw.features.backbones.weights import Weights, taken_from
 from thaw.features.engines.network import Engine
 from thaw.features.errors import InputError
 from thaw.features.extraction.spec import Preprocessing
-from thaw.features.pooling import layer_and_pooling, pool
+from thaw.features.pooling import layer_and_pooling, mean_over_views, pool
 from thaw.models.artifacts import load_model, load_record
 from thaw.pipeline.config import Trained
 from thaw.pipeline.inference.frozen_network import AS_TRAINED, frozen_weights, start_engine
@@ -82,7 +82,8 @@ class Classifier(ABC):
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """How an image becomes network input."""
-        return Preprocessing(*(self.record[name] for name in ("image_size", "resize", "aspect", "normalize")))
+        own = {name: self.record[name] for name in ("image_size", "resize", "aspect", "normalize")}
+        return Preprocessing(**own, views=self.record.get("feature_views", "one"))
 
     def views(self, inputs: np.ndarray) -> list[np.ndarray]:
         """Return what the model takes for each view of the images: themselves, and their mirrors if it learned both."""
@@ -133,10 +134,14 @@ class LinearClassifier(Classifier):
         return dict(fitted.steps)
 
     def activations(self, inputs: np.ndarray) -> np.ndarray:
-        """Return features (n, D) float32, rounded as the run's feature file has them."""
+        """Return features (n, D) float32, averaged over the views and rounded as the run's feature file has them."""
+        views = [self._pooled(view) for view in self.preprocessing.views_of(inputs)]
+        return mean_over_views(views).astype(self.record["dtype"]).astype(np.float32)
+
+    def _pooled(self, inputs: np.ndarray) -> np.ndarray:
         given = self._frozen(inputs)
         pooled = [pool(given[layer], pooling).reshape(len(inputs), -1) for layer, pooling in self.head_inputs]
-        return np.hstack(pooled).astype(self.record["dtype"]).astype(np.float32)
+        return np.hstack(pooled)
 
     def label(self, activations: np.ndarray) -> np.ndarray:
         """Return class probabilities (n, K) float64 of features (n, D); 0 for a class without training images."""

@@ -10,6 +10,7 @@ import numpy as np
 from thaw.features.errors import InputError
 from thaw.features.store import SPLITS, FeatureFile, FeatureRows
 from thaw.models.audit.similarity_search import Likeness, Neighbours
+from thaw.pipeline.config import FORMER
 from thaw.pipeline.inference.classifier import Classifier, LinearClassifier, NeuralClassifier
 from thaw.pipeline.run.run_json import features_path, read_run
 from thaw.pipeline.thumbnails import Pictures, open_pictures
@@ -75,6 +76,8 @@ def _check(features: FeatureFile, classifier: Classifier) -> None:
         raise InputError(f"{features.path} does not have what the model sees ({', '.join(missing) or 'images'})")
     compared = (*SETTINGS_COMPARED, *(("pooling",) if isinstance(classifier, LinearClassifier) else ()))
     differing = [name for name in compared if features.attributes.get(name) != classifier.record[name]]
+    given = {**FORMER, **features.attributes}
+    differing += ["views"] if given["views"] != classifier.preprocessing.views else []
     if differing or features.class_names != tuple(classifier.class_names):
         raise InputError(f"{features.path} was made otherwise than the model ({', '.join(differing) or 'classes'})")
     if isinstance(classifier, NeuralClassifier):

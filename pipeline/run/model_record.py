@@ -31,6 +31,7 @@ class ModelRecord(BaseModel):
     aspect: Literal["squash", "crop", "pad"]
     normalize: str
     pooling: str
+    feature_views: Literal["one", "flip"] = "one"
     dtype: Literal["float32", "float16"]
     decoding: int
     views: Literal[1, 2]
@@ -56,7 +57,7 @@ class ModelRecord(BaseModel):
         return method
 
 
-NEEDED = tuple(ModelRecord.model_fields)
+NEEDED = tuple(name for name, field in ModelRecord.model_fields.items() if field.is_required())
 
 
 def invalid_field(record: dict[str, Any]) -> str | None:

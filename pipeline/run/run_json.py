@@ -13,7 +13,7 @@ from thaw.features.datasets.dataset import Dataset, load_dataset
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import write_whole
 from thaw.features.foreign.extractors import get_extractor
-from thaw.pipeline.config import LOOSE_RUN_FIELDS, LOOSE_SET_FIELDS, RUN_FIELDS, SET_FIELDS, Common, Shared
+from thaw.pipeline.config import FORMER, LOOSE_RUN_FIELDS, LOOSE_SET_FIELDS, RUN_FIELDS, SET_FIELDS, Common, Shared
 
 OF_RUN, OF_SET = (*RUN_FIELDS, *LOOSE_RUN_FIELDS), (*SET_FIELDS, *LOOSE_SET_FIELDS)
 
@@ -55,7 +55,8 @@ def read_run(folder: Path) -> RunRecord | None:
             former = f"{path} is of a run without feature sets, which a former version made"
             raise InputError(f"{former}; begin another run with {another_run(folder)}")
         settings = {name: content[name] for name in OF_RUN}
-        sets = {name: {key: given[key] for key in OF_SET} for name, given in content["feature_sets"].items()}
+        sets = {name: {**FORMER, **given} for name, given in content["feature_sets"].items()}
+        sets = {name: {key: given[key] for key in OF_SET} for name, given in sets.items()}
         record = RunRecord(settings, sets)
         for name in sets:
             record.shared(name)

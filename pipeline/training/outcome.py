@@ -15,7 +15,7 @@ from thaw.models.artifacts import MODEL_VERSION
 from thaw.models.metrics import evaluate
 from thaw.pipeline.card import model_card
 from thaw.pipeline.commands import running_command
-from thaw.pipeline.config import Shared
+from thaw.pipeline.config import FORMER, Shared
 from thaw.pipeline.run import report_json
 from thaw.pipeline.run.export_json import remove_exports
 from thaw.pipeline.run.predictions_csv import Predictions, write_predictions
@@ -161,6 +161,7 @@ def model_record(settings: Shared, features: FeatureFile, outcome: Outcome) -> d
         "weights_sha256": origin.weights_sha256,
         "seed": settings.seed,
         "layer": origin.layer,
+        "feature_views": given.get("views", FORMER["views"]),
         "views": outcome.hyperparameters.get("views_averaged", 1),
         "class_names": list(features.class_names),
         "dataset": settings.dataset,
