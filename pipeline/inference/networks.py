@@ -11,17 +11,19 @@ from thaw.features.engines.network import Engine
 from thaw.features.errors import InputError
 from thaw.features.extraction.spec import Preprocessing
 from thaw.features.images.decode import decode
-from thaw.features.pooling import layer_and_pooling, pool, split_layers
+from thaw.features.pooling import layer_and_pooling, mean_over_views, pool, split_layers
 from thaw.pipeline.config import Trained
 from thaw.pipeline.inference.frozen_network import start_engine
 
 PREPARED_BY = ("image_size", "resize", "aspect", "normalize")
 OF_NETWORK = ("backbone", "weights", "weights_sha256", "seed", *PREPARED_BY, "engine", "engine_precision")
 """The fields of a model's record that make a network what it is; two sets with equal ones share it."""
+BOTH_VIEWS = "flip"  # the features are the mean over an image and its mirror
 
 Key = tuple[Any, ...]
-Outputs = Mapping[Key, Mapping[str, np.ndarray]]
-"""The activations (n, H, W, C) of each network by the name of the layer."""
+Outputs = Mapping[Key, Sequence[Mapping[str, np.ndarray]]]
+"""Of each network the activations (n, H, W, C) by the name of the layer: of the images, and if a set takes the mean of
+both views also of their mirrors."""
 
 
 def key_of(record: Mapping[str, Any]) -> Key:
@@ -29,9 +31,17 @@ def key_of(record: Mapping[str, Any]) -> Key:
     return tuple(record[name] for name in OF_NETWORK)
 
 
+def feature_views(record: Mapping[str, Any]) -> str:
+    """Return the views, one or flip, whose mean a record's features are; one if it is of a version without the field.
+
+    A record of joined sets has them for each set.
+    """
+    return str(record.get("feature_views", "one"))
+
+
 def preprocessing_of(record: Mapping[str, Any]) -> Preprocessing:
     """Return how an image becomes the input of a record's network."""
-    return Preprocessing(*(record[name] for name in PREPARED_BY))
+    return Preprocessing(**{name: record[name] for name in PREPARED_BY}, views=feature_views(record))
 
 
 def layers_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -40,11 +50,21 @@ def layers_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def features_of(record: Mapping[str, Any], outputs: Outputs) -> np.ndarray:
-    """Return features (n, D) float32 of a record's layers side by side, rounded as its feature file has them."""
-    given = outputs[key_of(record)]
-    pooled = [pool(given[layer], pooling) for layer, pooling in layers_of(record)]
-    rows = [part.reshape(len(part), -1) for part in pooled]
-    return np.hstack(rows).astype(record["dtype"]).astype(np.float32)
+    """Return features (n, D) float32 of a record's layers side by side, as its feature file has them.
+
+    They are the mean over the record's views, rounded to its number type; of several views and one that is taken, the
+    first is the images'.
+    """
+    images, *mirrors = outputs[key_of(record)]
+    views = [images, *mirrors] if feature_views(record) == BOTH_VIEWS else [images]
+    rows = mean_over_views([_pooled(record, view) for view in views])
+    return rows.astype(record["dtype"]).astype(np.float32)
+
+
+def _pooled(record: Mapping[str, Any], activations: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the features (n, D) of a record's layers side by side, of one view."""
+    pooled = [pool(activations[layer], pooling) for layer, pooling in layers_of(record)]
+    return np.hstack([part.reshape(len(part), -1) for part in pooled])
 
 
 @dataclass(frozen=True)
@@ -55,7 +75,8 @@ class FrozenNetworks:
     inputs of all, each flattened, one after the other: float32 (V,).
 
     Attributes:
-        records: of each network, by `key_of`: the record of a set, with the `engine_layers` of all its sets.
+        records: of each network, by `key_of`: the record of a set, with the `engine_layers` of all its sets, and with
+            the `feature_views` flip if one of its sets has them.
         engines: by the same keys; none if the model is loaded for itself alone.
     """
 
@@ -67,8 +88,10 @@ class FrozenNetworks:
         """Return the networks of the records of feature sets, without engines."""
         records: dict[Key, Mapping[str, Any]] = {}
         for one in sets:
-            known = records.get(key_of(one), {"engine_layers": []})["engine_layers"]
-            records[key_of(one)] = {**one, "engine_layers": list(dict.fromkeys([*known, *one["engine_layers"]]))}
+            known = records.get(key_of(one), {"engine_layers": []})
+            layers = list(dict.fromkeys([*known["engine_layers"], *one["engine_layers"]]))
+            views = BOTH_VIEWS if BOTH_VIEWS in (feature_views(known), feature_views(one)) else "one"
+            records[key_of(one)] = {**one, "engine_layers": layers, "feature_views": views}
         return cls(records, {})
 
     def start(self, folder: Path, options: Trained) -> Self:
@@ -114,10 +137,17 @@ class FrozenNetworks:
         return inputs[0] if len(inputs) == 1 else np.concatenate([one.reshape(-1) for one in inputs])
 
     def __call__(self, inputs: np.ndarray) -> Outputs:
-        """Return the activations of some images by their network input, (n, S, S, 3), or (n, V) of several networks."""
+        """Return the activations of some images by their network input, (n, S, S, 3), or (n, V) of several networks.
+
+        A network runs once on the images, and once on their mirrors if a set takes the mean over both.
+        """
         if not self.engines:
             raise RuntimeError("the classifier was loaded for its model alone")
-        return {key: self.engines[key](part) for key, part in self._divided(inputs).items()}
+        ways = self.preprocessings
+        return {
+            key: [self.engines[key](view) for view in ways[key].views_of(part)]
+            for key, part in self._divided(inputs).items()
+        }
 
     def _divided(self, inputs: np.ndarray) -> dict[Key, np.ndarray]:
         if len(self.records) == 1:
