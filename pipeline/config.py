@@ -327,6 +327,11 @@ class Common(Options):
         return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(usual, name)}
 
     @property
+    def num_views(self) -> int:
+        """How often the frozen network runs on an image."""
+        return 2 if self.views == "flip" else 1
+
+    @property
     def layer_names(self) -> tuple[str, ...]:
         """The layers to extract, each once, in the order given."""
         return tuple(dict.fromkeys(name.strip() for name in self.layers.split(",") if name.strip()))

@@ -19,6 +19,7 @@ from thaw.pipeline.cli import run
 from thaw.pipeline.config import Common, Linear
 from thaw.pipeline.export import export
 from thaw.pipeline.export.keras_model import keras_classifier
+from thaw.pipeline.extraction import extract
 from thaw.pipeline.extraction.feature_files import FeatureSet, activations_of, check_features
 from thaw.pipeline.inference.loading import load_classifier
 from thaw.pipeline.inference.similar_images import open_nearest
@@ -55,6 +56,16 @@ def test_the_name_of_the_set_says_so() -> None:
     assert Common(views="flip").feature_set == "vgg16-48-flip"
     named = Common(backbone="efficientnet_lite0", views="flip", pooling="max", weights="random").feature_set
     assert named == "efficientnet_lite0-224-max-flip-random"
+
+
+def test_the_plan_expects_twice_the_time(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[float] = []
+    monkeypatch.setattr(extract, "expected_seconds", lambda backbone, size, num_images: float(num_images))
+    monkeypatch.setattr(extract, "duration", lambda seconds: shown.append(seconds) or "a while")
+    given = ["--dataset", f"folder:{image_folder}", "--run", tmp_path / "run", *FAST, "--dry-run"]
+    assert thaw("features", *given) == 0
+    assert thaw("features", *given, "--views", "flip") == 0
+    assert shown == [72, 144]
 
 
 def test_features_are_the_mean_of_the_images_and_the_mirrors_features(

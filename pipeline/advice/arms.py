@@ -176,7 +176,7 @@ def sizes_of(backbone: Backbone, side: float, num_images: int) -> list[int]:
 
 def _expected(shared: Shared) -> float:
     backbone = get_backbone(shared.backbone)
-    return expected_seconds(backbone, shared.image_size, 100) / 100
+    return shared.num_views * expected_seconds(backbone, shared.image_size, 100) / 100
 
 
 def settings_of(images: Sampled, shared: Shared) -> list[Setting]:

@@ -74,8 +74,12 @@ def speeds_of(backbone_name: str) -> tuple[float, float, float]:
 def num_affordable(survey: Survey, seconds: float) -> int:
     """Return how many images all trials together can be trained on in about `seconds`, at most 4,000.
 
-    It is 0, with a line that says so, if even the fewest images that say something take much longer.
+    It is 0, with a line that says so, if even the fewest images that say something take much longer, and for a feature
+    set of both views.
     """
+    if survey.settings.views == "flip":
+        log.info("fine-tuning was not tried: --views flip is of features, and a network learns from images as they are")
+        return 0
     speed = survey.images_per_second
     last, last_two, whole = (ratio * speed for ratio in speeds_of(survey.settings.backbone))
     held_out = min(MOST_HELD_OUT, HELD_OUT_SHARE * len(survey.order))

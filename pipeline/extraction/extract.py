@@ -45,7 +45,7 @@ def main(settings: Features) -> Path | None:
     minutes = ""
     if not is_foreign(settings.backbone):
         seconds = expected_seconds(get_backbone(settings.backbone), settings.image_size, num_images)
-        minutes = f"about {duration(seconds)} here without a GPU, "
+        minutes = f"about {duration(settings.num_views * seconds)} here without a GPU, "
     say(
         console_for(),
         f"Plan: {num_images:,} images through {settings.backbone} at {settings.image_size} pixels into the feature set "

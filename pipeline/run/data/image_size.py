@@ -26,7 +26,7 @@ def image_size_of(settings: Common, dataset: Dataset) -> int:
     median = float(np.median(known))
     network, number = get_backbone(settings.backbone), len(dataset.ids)
     size = fitting_image_size(network, median, number)
-    seconds = expected_seconds(network, size, 2 * number if settings.views == "flip" else number)
+    seconds = settings.num_views * expected_seconds(network, size, number)
     log.info(
         "%d pixels: the images' shorter sides have a median of %.0f; %s images take about %s here without a GPU "
         "(--image-size takes another size)",
