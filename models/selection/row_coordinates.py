@@ -40,20 +40,22 @@ def turned(gram: np.ndarray, codes: np.ndarray, held_out: np.ndarray, diagonal: 
     eigenvectors.
 
     Args:
-        gram: the inner products of all N rows, standardised by the fold's fit rows, (N, N); the result is as precise.
+        gram: the inner products of all N rows, standardised by the fold's fit rows, (N, N), of which the upper triangle
+            is read; the result is as precise.
         codes: the class of each row, (N,).
         held_out: which rows are held out, (N,) bool.
         diagonal: whether R^T R is to be diagonal.
     """
     fit_rows, others = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    own, beside = gram[np.ix_(fit_rows, fit_rows)], gram[np.ix_(fit_rows, others)]
+    own, above = gram[np.ix_(fit_rows, fit_rows)], fit_rows[:, None] < others
+    beside = np.where(above, gram[np.ix_(fit_rows, others)], gram[np.ix_(others, fit_rows)].T)
     dtype = gram.dtype
     smallest = np.asarray(
         SMALLEST[dtype] * np.trace(own, dtype=np.float64), dtype
     )  # the Gram matrix of centred rows is singular
     own[np.diag_indices_from(own)] += smallest
     if diagonal:
-        squares, vectors = eigh(own, driver="evd", overwrite_a=True, check_finite=False)
+        squares, vectors = eigh(own, lower=False, driver="evd", overwrite_a=True, check_finite=False)
         squares = np.maximum(squares, smallest)
         lengths = np.sqrt(squares)
         back = vectors / lengths
@@ -65,7 +67,7 @@ def turned(gram: np.ndarray, codes: np.ndarray, held_out: np.ndarray, diagonal: 
             squares,
             lambda unknowns: unknowns @ back.T,
         )
-    factor = cholesky(own.astype(np.float64), lower=True, overwrite_a=True, check_finite=False)
+    factor = cholesky(own.astype(np.float64), overwrite_a=True, check_finite=False).T
     return Coordinates(
         _rows(factor.astype(dtype), codes[fit_rows]),
         solve_triangular(factor, beside, lower=True, check_finite=False).T.astype(dtype),

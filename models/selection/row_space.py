@@ -102,8 +102,7 @@ class RowSpacePath(LinearPath):
         gram = np.zeros((num_rows, num_rows), self.rows.pool.blocks.dtype, order="F")
         syrk = get_blas_funcs("syrk", (gram,))
         for part, _ in self._standardised(fold, slice(None)):
-            gram = syrk(1, part.T, trans=1, beta=1, c=gram, overwrite_c=1)  # the upper triangle
-        gram += np.triu(gram, 1).T
+            gram = syrk(1, part.T, trans=1, beta=1, c=gram, overwrite_c=1)  # its upper triangle
         if not np.isfinite(gram).all():
             raise ValueError("features hold values that are not finite or too large; expected finite numbers")
         held_out = np.zeros(num_rows, bool) if fold.number is None else self._held_out == fold.number
