@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from scipy.linalg.blas import get_blas_funcs
 from sklearn.pipeline import Pipeline
 
 from thaw.models.linear import LinearModel
-from thaw.models.selection.path import CHOOSING_TOLERANCE, Fitted, Folds, LinearPath
+from thaw.models.selection.path import CHOOSING_GAIN, CHOOSING_TOLERANCE, Fitted, Folds, LinearPath, next_start
 from thaw.models.selection.row_coordinates import Coordinates, turned
 from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Pool
 from thaw.models.solver.lbfgs import SMALL_GAIN, Minimum, minimise
@@ -25,7 +26,6 @@ MOST_ROWS = 4000  # a fold's Gram matrix then takes 128 MB
 PASSES = 150  # over the rows, for all values of C together (measured on digits and on photographs)
 COLUMNS = 2048  # of the features, at once
 GRAM_BYTES = 2**29  # of the Gram matrices that are made at the same time
-CHOOSING_GAIN = 1e-3  # relative decrease of the last step that ends a solution while C is chosen
 
 
 def linear_path(
@@ -50,7 +50,7 @@ class RowSpacePath(LinearPath):
     With a penalty of the squared coefficients, these are a combination of the fit rows A (n, D), standardised (the
     representer theorem: Schoelkopf, Herbrich and Smola, COLT 2001). With R R^T = A A^T the problem is the same on the
     rows of R (n, n), with unknowns u: the coefficients are A^T R^-T u, and a held-out row b of D features has the
-    coordinates R^-1 A b. Products are in the precision of the features, sums over 2,048 features in float64.
+    coordinates R^-1 A b. Gram matrices and products are in the precision of the features.
     """
 
     def held_out_scores(self, values: Sequence[float]) -> Iterator[np.ndarray]:
@@ -99,13 +99,14 @@ class RowSpacePath(LinearPath):
     def _coordinates(self, fold: Fold, diagonal: bool) -> Coordinates:
         """Return the rows of a fold in their own coordinates; raises ValueError if a feature is not finite."""
         num_rows = len(self._held_out)
-        gram = np.zeros((num_rows, num_rows))
+        gram = np.zeros((num_rows, num_rows), self.rows.pool.blocks.dtype, order="F")
+        syrk = get_blas_funcs("syrk", (gram,))
         for part, _ in self._standardised(fold, slice(None)):
-            gram += part @ part.T
+            gram = syrk(1, part.T, trans=1, beta=1, c=gram, overwrite_c=1)  # its upper triangle
         if not np.isfinite(gram).all():
             raise ValueError("features hold values that are not finite or too large; expected finite numbers")
         held_out = np.zeros(num_rows, bool) if fold.number is None else self._held_out == fold.number
-        return turned(gram, self.rows.known.codes, held_out, self.rows.pool.blocks.dtype, diagonal)
+        return turned(gram, self.rows.known.codes, held_out, diagonal)
 
     def _standardised(self, fold: Fold, rows: slice | np.ndarray) -> Iterator[tuple[np.ndarray, slice]]:
         """Yield some columns of rows at a time, standardised by a fold's fit rows, and which they are."""
@@ -156,22 +157,11 @@ class _FoldPath:
     def minimum_at(self, value: float, tolerance: float, small_gain: float) -> Minimum:
         """Return the solutions at a C, to a tolerance relative to the gradient at zero."""
         objective = Objective(self.coordinates.rows, self._problems(value))
-        tolerances = tolerance * value * self._slopes
-        return minimise(
-            *(objective, self._start().astype(objective.dtype), tolerances, MAX_ITERATIONS),
-            metric=self._metric(value),
-            small_gain=small_gain,
-        )
-
-    def _start(self) -> np.ndarray:
-        """Return what a solution begins at: zero, the last one, or as far beyond it as it is from the one before.
-
-        The logistic losses are smooth, so that their path over the logarithm of C is, too.
-        """
-        if not self._before:
-            return np.zeros((len(self._slopes), self._loss.width, self.coordinates.rows.num_features + 1))
-        last = self._before[-1]
-        return last if self._loss.curvature or len(self._before) == 1 else 2 * last - self._before[0]
+        start = next_start(self._before, self._loss)
+        if start is None:
+            start = np.zeros((len(self._slopes), self._loss.width, self.coordinates.rows.num_features + 1))
+        tolerances, metric = tolerance * value * self._slopes, self._metric(value)
+        return minimise(objective, start.astype(objective.dtype), tolerances, MAX_ITERATIONS, metric, small_gain)
 
     def _metric(self, value: float) -> np.ndarray | None:
         """Return the diagonal of the inverse Hessian where all rows count, (n + 1,), None if it is not known."""
