@@ -106,7 +106,7 @@ def run_trials(survey: Survey, best: LinearProbe, num_images: int, cuts: Sequenc
         A trial for each cut.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it thinks that one network is built again and again
-    rows, split = _draw(survey, num_images)
+    rows, split = draw_trial(survey, num_images)
     path = survey.sample(f"trials-{num_images}", rows, _input_layers(survey, cuts), split, pooling="none")
     fitted = np.sort(rows[split != 2])
     value = probe_rows(survey, "logreg", transformed(read(survey, best.layer, fitted), best.transform), fitted).value
@@ -115,7 +115,7 @@ def run_trials(survey: Survey, best: LinearProbe, num_images: int, cuts: Sequenc
         return [_run_trial(survey, best, value, features, cut, device) for cut in cuts]
 
 
-def _draw(survey: Survey, num_images: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_trial(survey: Survey, num_images: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of a trial and their split: trained on, stopped by (validation), and held out (test)."""
     total = len(survey.order)
     num_held_out = min(MOST_HELD_OUT, int(HELD_OUT_SHARE * total))
