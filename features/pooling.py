@@ -1,6 +1,7 @@
 """Pool a layer's activations (N, H, W, C) into feature vectors (N, D)."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -76,6 +77,11 @@ def pool(activations: np.ndarray, pooling: str) -> np.ndarray:
     cells = _grid_size(resolved, height, width)
     rows, columns = _cells(height, cells), _cells(width, cells)
     return np.concatenate([activations[:, r, c].mean(axis=(1, 2)) for r in rows for c in columns], axis=1)
+
+
+def mean_over_views(features: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean, float32 (N, ...), of the features of N images in each of their views."""
+    return features[0] if len(features) == 1 else np.stack(features).mean(axis=0, dtype=np.float32)
 
 
 def _grid_size(pooling: str, height: int, width: int) -> int:

@@ -34,9 +34,10 @@ DATA_FIELDS = (
 )  # how the data is read
 RUN_FIELDS = ("dataset", "data", "target", *DATA_FIELDS, "seed")
 SET_FIELDS = (
-    *("backbone", "weights", "image_size", "resize", "aspect", "normalize", "layers", "pooling", "dtype", "engine"),
-    "engine_precision",
+    *("backbone", "weights", "image_size", "resize", "aspect", "normalize", "layers", "pooling", "views", "dtype"),
+    *("engine", "engine_precision"),
 )
+FORMER = {"views": "one"}  # what run.json and feature files of an earlier version mean, which do not say it
 # What run.json keeps too, but a later command may change, since it was perhaps given because the first one failed.
 LOOSE_RUN_FIELDS, LOOSE_SET_FIELDS = ("skip_bad", "max_pixels"), ("batch_size",)
 
@@ -207,6 +208,9 @@ class Common(Options):
     (block4_pool,block5_pool of vgg16)"""
     pooling: str = Field("auto", pattern=r"^(auto|none|avg|max|grid[1-9]\d?)$", validate_default=True)
     """auto (the finest map of up to 8,192 values for vgg and alexnet, avg for the others), none, avg, max, gridN"""
+    views: Literal["one", "flip"] = "one"
+    """flip: the mean features of an image and its mirror, at twice the time; of no use if a mirrored image means
+    something else (digits, text)"""
     dtype: Literal["float32", "float16"] = "float32"
     """number type of the stored features"""
     engine: Literal["auto", "keras", "mnn", "onnxruntime"] = "auto"

@@ -14,9 +14,11 @@ from thaw.models.linear import LinearModel
 from thaw.models.solver.block_functions import NO_FOLD
 from thaw.models.solver.blocks import Known, Pool
 from thaw.models.solver.lbfgs import Minimum
+from thaw.models.solver.losses import Loss
 from thaw.models.solver.objective import TOLERANCE, Fold, KnownRows, Objective, Problems, measure, slope_at_zero, solve
 
-CHOOSING_TOLERANCE = 1e-3  # of the gradient at zero; it moves a fold's accuracy by a tenth of a point at most
+# While C is chosen: of the gradient at zero, and of the last decrease; a fold's accuracy moves by a tenth of a point.
+CHOOSING_TOLERANCE, CHOOSING_GAIN = 1e-3, 1e-3
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
@@ -47,6 +49,17 @@ class HeldOut:
     def accuracy(self) -> float:
         """The share of the rows that are labelled correctly."""
         return float(self.correct.mean())
+
+
+def next_start(before: Sequence[np.ndarray], loss: Loss) -> np.ndarray | None:
+    """Return what the solution at the next C begins at, from those at the values before; None for zero.
+
+    It is the last one, or for a smooth loss as far beyond it as it is from the one before: the path over the logarithm
+    of C is then smooth too.
+    """
+    if not before:
+        return None
+    return before[-1] if len(before) == 1 or loss.curvature else 2 * before[-1] - before[-2]
 
 
 class LinearPath:
@@ -112,12 +125,14 @@ class LinearPath:
 
         They are (N, K), for two classes (N,), and NaN for a row that no fold leaves out.
         """
-        unknowns = None
+        before: list[np.ndarray] = []
         for value in values:
             problems = self._problems(value, self._folds[:-1])
             tolerances = CHOOSING_TOLERANCE * value * self._slopes[: len(problems)]
-            unknowns = solve(self.rows, problems, tolerances, unknowns).unknowns
-            yield self._scores(problems, unknowns)
+            start = next_start(before, problems.loss)
+            minimum = solve(self.rows, problems, tolerances, start, small_gain=CHOOSING_GAIN)
+            before = [*before[-1:], minimum.unknowns]
+            yield self._scores(problems, minimum.unknowns)
 
     def fit(self, value: float, held_out: bool) -> Fitted:
         """Return the classifier of all rows at the C `value`, and if `held_out` the folds' scores."""

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from thaw.models.linear import LinearModel
-from thaw.models.selection.path import CHOOSING_TOLERANCE, Fitted, Folds, LinearPath
+from thaw.models.selection.path import CHOOSING_GAIN, CHOOSING_TOLERANCE, Fitted, Folds, LinearPath, next_start
 from thaw.models.selection.row_coordinates import Coordinates, turned
 from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Pool
 from thaw.models.solver.lbfgs import SMALL_GAIN, Minimum, minimise
@@ -25,7 +25,6 @@ MOST_ROWS = 4000  # a fold's Gram matrix then takes 128 MB
 PASSES = 150  # over the rows, for all values of C together (measured on digits and on photographs)
 COLUMNS = 2048  # of the features, at once
 GRAM_BYTES = 2**29  # of the Gram matrices that are made at the same time
-CHOOSING_GAIN = 1e-3  # relative decrease of the last step that ends a solution while C is chosen
 
 
 def linear_path(
@@ -156,22 +155,11 @@ class _FoldPath:
     def minimum_at(self, value: float, tolerance: float, small_gain: float) -> Minimum:
         """Return the solutions at a C, to a tolerance relative to the gradient at zero."""
         objective = Objective(self.coordinates.rows, self._problems(value))
-        tolerances = tolerance * value * self._slopes
-        return minimise(
-            *(objective, self._start().astype(objective.dtype), tolerances, MAX_ITERATIONS),
-            metric=self._metric(value),
-            small_gain=small_gain,
-        )
-
-    def _start(self) -> np.ndarray:
-        """Return what a solution begins at: zero, the last one, or as far beyond it as it is from the one before.
-
-        The logistic losses are smooth, so that their path over the logarithm of C is, too.
-        """
-        if not self._before:
-            return np.zeros((len(self._slopes), self._loss.width, self.coordinates.rows.num_features + 1))
-        last = self._before[-1]
-        return last if self._loss.curvature or len(self._before) == 1 else 2 * last - self._before[0]
+        start = next_start(self._before, self._loss)
+        if start is None:
+            start = np.zeros((len(self._slopes), self._loss.width, self.coordinates.rows.num_features + 1))
+        tolerances, metric = tolerance * value * self._slopes, self._metric(value)
+        return minimise(objective, start.astype(objective.dtype), tolerances, MAX_ITERATIONS, metric, small_gain)
 
     def _metric(self, value: float) -> np.ndarray | None:
         """Return the diagonal of the inverse Hessian where all rows count, (n + 1,), None if it is not known."""

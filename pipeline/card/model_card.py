@@ -171,7 +171,7 @@ def _use(folder: Path, report: Report, record: dict[str, Any]) -> dict[str, Any]
     run, name = shlex.quote(str(folder.parent)), shlex.quote(report.name)
     reported = ("backbone", "layer", "device", "weights_sha256", "features_sha256")
     made = [(key, str(value)) for key in reported if (value := getattr(report, key)) is not None]
-    recorded = ("image_size", "resize", "aspect", "normalize", "engine")
+    recorded = ("image_size", "resize", "aspect", "normalize", "feature_views", "engine")
     made += [(key, str(record[key])) for key in recorded if key in record]
     made += [
         ("member", f"{one['name']} on {one['layer']}, sha256 {one['sha256']}") for one in record.get("members", ())

@@ -14,11 +14,12 @@ from thaw.features.onnx.builder import GraphBuilder
 from thaw.features.onnx.images import images_input, normalized, squared
 from thaw.features.onnx.network import network_nodes
 from thaw.features.onnx.pooling import pooled
+from thaw.features.pooling import pooled_shape
 from thaw.models.onnx import probabilities
 from thaw.pipeline.inference.classifier import Classifier, LinearClassifier, NeuralClassifier
 from thaw.pipeline.inference.ensemble import EnsembleClassifier
 from thaw.pipeline.inference.frozen_network import extractor_of, frozen_weights
-from thaw.pipeline.inference.networks import Key, key_of, layers_of
+from thaw.pipeline.inference.networks import Key, key_of, layers_of, num_views
 
 INPUT, OUTPUT = "images", "probabilities"
 
@@ -51,7 +52,7 @@ def onnx_classifier(classifier: Classifier, weights_source: str | None = None) -
 def metadata_of(classifier: Classifier) -> dict[str, Any]:
     """Return what an exported file holds beside the model: its classes, settings and accuracy."""
     reported = ("backbone", "weights_sha256", "layer", "image_size")
-    names = (*("resize", "aspect", "normalize"), *("dataset", "split_sha256"))
+    names = ("resize", "aspect", "normalize", "feature_views", "dataset", "split_sha256")
     given = {name: classifier.record[name] for name in ("class_names", "strategy")}
     given |= {name: value for name in reported if (value := getattr(classifier.report, name)) is not None}
     given |= {name: classifier.record[name] for name in names if name in classifier.record}
@@ -89,15 +90,30 @@ def _set_features(
     for key, layers in wanted.items():
         record = classifier.networks.records[key]
         weights = frozen_weights(classifier.folder, dict(record), weights_source)
-        inputs = _network_input(graph, record)
+        inputs = _network_input(graph, record, doubled=num_views(record) == 2)
         _add_layers(graph, record, weights, tuple(dict.fromkeys(layers)), (inputs, prefixes[key]), weights_source)
-    return [_features_of(graph, one, prefixes[key_of(one)], weights_source) for one in sets]
+    doubled = {key for key, record in classifier.networks.records.items() if num_views(record) == 2}
+    return [
+        _features_of(graph, one, prefixes[key_of(one)], weights_source, doubled=key_of(one) in doubled) for one in sets
+    ]
 
 
-def _network_input(graph: GraphBuilder, record: Record) -> str:
-    """Return the input of a record's network, float32 (N, 3, S, S)."""
+def _network_input(graph: GraphBuilder, record: Record, doubled: bool) -> str:
+    """Return the input of a record's network, float32 (N, 3, S, S); if `doubled` (2 N, ...): the mirrors follow."""
     methods = (record["resize"], record["aspect"], record["normalize"])
-    return normalized(graph, squared(graph, INPUT, record["image_size"], methods), record["normalize"])
+    inputs = normalized(graph, squared(graph, INPUT, record["image_size"], methods), record["normalize"])
+    if not doubled:
+        return inputs
+    mirrors = graph.add("Gather", inputs, graph.hold(np.arange(record["image_size"])[::-1]), axis=3)
+    return graph.add("Concat", inputs, mirrors, axis=0)
+
+
+def _mean_of_views(graph: GraphBuilder, values: str, width: int, views: int = 2) -> str:
+    """Return the mean (N, width) over the first `views` of `values` (2 N, width), all images and then all mirrors."""
+    both = graph.add("Reshape", values, graph.hold([2, -1, width]))
+    if views == 1:
+        return graph.add("Gather", both, graph.hold(0, np.int64), axis=0)
+    return graph.add("ReduceMean", both, axes=[0], keepdims=0)
 
 
 def _add_layers(
@@ -126,10 +142,18 @@ def _add_layers(
         graph.extend(*network_nodes(extractor, weights, layers, (inputs, record["image_size"]), prefix))
 
 
-def _features_of(graph: GraphBuilder, record: Record, prefix: str, weights_source: str | None) -> str:
-    """Return the pooled layers of a set side by side, (N, D), rounded as its feature file has them."""
-    parts = [_pooled(graph, record, (layer, pooling), prefix, weights_source) for layer, pooling in layers_of(record)]
+def _features_of(graph: GraphBuilder, record: Record, prefix: str, weights_source: str | None, doubled: bool) -> str:
+    """Return the pooled layers of a set side by side, (N, D), averaged and rounded as its feature file has them.
+
+    If `doubled` the network runs on (2 N, ...): the mirrors follow the images.
+    """
+    parts = [_pooled(graph, record, layer, prefix, weights_source) for layer in layers_of(record)]
     features = graph.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+    if doubled:
+        extractor, size = extractor_of(dict(record), weights_source), record["image_size"]
+        shapes = [pooled_shape(pooling, extractor.output_shape(layer, size)) for layer, pooling in layers_of(record)]
+        width = sum(int(np.prod(shape)) for shape in shapes)
+        features = _mean_of_views(graph, features, width, num_views(record))
     if record["dtype"] == "float16":
         features = graph.cast(graph.cast(features, np.float16), np.float32)
     return features
@@ -160,10 +184,8 @@ def _linear_head(graph: GraphBuilder, classifier: LinearClassifier, parts: Seque
 
 def _trained_network(graph: GraphBuilder, classifier: NeuralClassifier, weights_source: str | None) -> str:
     """Return the probabilities by the whole network, the mean over image and mirror if it learned both."""
-    record, inputs = classifier.record, _network_input(graph, classifier.record)
-    if record["views"] == 2:
-        mirrors = graph.add("Gather", inputs, graph.hold(np.arange(record["image_size"])[::-1]), axis=3)
-        inputs = graph.add("Concat", inputs, mirrors, axis=0)
+    record = classifier.record
+    inputs = _network_input(graph, record, doubled=record["views"] == 2)
     layers = tuple(dict.fromkeys(layer for layer, _ in classifier.head_inputs))
     weights = classifier.whole_weights(weights_source)
     _add_layers(graph, record, weights, layers, (inputs, ""), weights_source)
@@ -171,8 +193,7 @@ def _trained_network(graph: GraphBuilder, classifier: NeuralClassifier, weights_
         graph, classifier, [_pooled(graph, record, one, "", weights_source) for one in classifier.head_inputs]
     )
     if record["views"] == 2:
-        both = graph.add("Reshape", result, graph.hold([2, -1, len(record["class_names"])]))
-        result = graph.add("ReduceMean", both, axes=[0], keepdims=0)
+        result = _mean_of_views(graph, result, len(record["class_names"]))
     return result
 
 

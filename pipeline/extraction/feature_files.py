@@ -18,14 +18,14 @@ from thaw.features.images.decode import DECODING
 from thaw.features.joined import JoinedFeatures
 from thaw.features.pooling import layer_and_pooling, pooled_shape
 from thaw.features.store import FeatureFile
-from thaw.pipeline.config import Shared
+from thaw.pipeline.config import FORMER, Shared
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.run_json import another_run, features_command, features_path
 
 # What a feature file records, and what has to agree before it is used again.
 RECORDED = (
-    *("dataset", "backbone", "weights_sha256", "image_size", "resize", "aspect", "normalize", "pooling", "dtype"),
-    *("layers", "dataset_sha256", "split_sha256", "view", "white", "engine", "engine_precision", "decoding"),
+    *("dataset", "backbone", "weights_sha256", "image_size", "resize", "aspect", "normalize", "pooling", "views"),
+    *("dtype", "layers", "dataset_sha256", "split_sha256", "view", "white", "engine", "engine_precision", "decoding"),
 )
 
 
@@ -54,7 +54,7 @@ class FeatureSet:
     def record(self) -> dict[str, Any]:
         """Return what the file records of its settings; with the engine `auto` any engine's file will do."""
         names = ("dataset", "backbone", "image_size", "resize", "aspect", "normalize", "engine_precision", "pooling")
-        record = {name: getattr(self.settings, name) for name in (*names, "dtype")}
+        record = {name: getattr(self.settings, name) for name in (*names, "views", "dtype")}
         record |= {"layers": ",".join(sorted(self.settings.layer_names)), "decoding": DECODING}
         record |= {"view": "flip"} if self.flip else {}
         record |= {"white": self.settings.white} if self.settings.white else {}
@@ -92,7 +92,9 @@ class FeatureSet:
             split=split,
             layers=self.layers(network),
             network=network,
-            preprocessing=Preprocessing(given.image_size, given.resize, given.aspect, given.normalize, self.flip),
+            preprocessing=Preprocessing(
+                *(given.image_size, given.resize, given.aspect, given.normalize, self.flip, given.views),
+            ),
             record={**self.record(), **digests},
             folder=parts_folder(self.path, given.parts),
             engine=given.engine,
@@ -133,7 +135,7 @@ def activations_of(settings: Shared, layer: str, flip: bool = False, engine: str
     """
     engine = engine or settings.engine
     name = f"{layer}{'-flip' if flip else ''}{f'-{engine}' if engine != settings.engine else ''}.h5"
-    whole = {"layers": layer, "pooling": "none", "dtype": "float32", "engine": engine}
+    whole = {"layers": layer, "pooling": "none", "views": "one", "dtype": "float32", "engine": engine}
     return FeatureSet(settings.model_copy(update=whole), f"activations/{settings.feature_set}/{name}", flip)
 
 
@@ -150,7 +152,7 @@ def megabytes_of(settings: Shared, num_images: int) -> float:
 def check_features(path: Path, expected: Mapping[str, Any], run: Path) -> None:
     """Raise InputError if a feature file of the run was made from other settings, images or weights than `expected`."""
     with FeatureFile(path) as features:
-        received = features.attributes
+        received = {**FORMER, **features.attributes}
     differing = [name for name in RECORDED if name in expected and received.get(name) != expected[name]]
     if not differing:
         return

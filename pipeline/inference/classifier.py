@@ -193,7 +193,7 @@ class NeuralClassifier(Classifier):
         """Return activations (n, H, W, C) float32, or the images as they are."""
         if not self.layers:
             return inputs
-        [outputs] = self.networks(inputs).values()
+        [[outputs]] = self.networks(inputs).values()
         return outputs[self.layers[0]]
 
     def label(self, activations: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from thaw.features.engines.network import Engine
 from thaw.features.errors import InputError
 from thaw.features.extraction.spec import Preprocessing
 from thaw.features.images.decode import decode
-from thaw.features.pooling import layer_and_pooling, pool, split_layers
+from thaw.features.pooling import layer_and_pooling, mean_over_views, pool, split_layers
 from thaw.pipeline.config import Trained
 from thaw.pipeline.inference.frozen_network import start_engine
 
@@ -20,8 +20,8 @@ OF_NETWORK = ("backbone", "weights", "weights_sha256", "seed", *PREPARED_BY, "en
 """The fields of a model's record that make a network what it is; two sets with equal ones share it."""
 
 Key = tuple[Any, ...]
-Outputs = Mapping[Key, Mapping[str, np.ndarray]]
-"""The activations (n, H, W, C) of each network by the name of the layer."""
+Outputs = Mapping[Key, Sequence[Mapping[str, np.ndarray]]]
+"""The activations (n, H, W, C) of each network for each view of the images, by the name of the layer."""
 
 
 def key_of(record: Mapping[str, Any]) -> Key:
@@ -31,7 +31,8 @@ def key_of(record: Mapping[str, Any]) -> Key:
 
 def preprocessing_of(record: Mapping[str, Any]) -> Preprocessing:
     """Return how an image becomes the input of a record's network."""
-    return Preprocessing(*(record[name] for name in PREPARED_BY))
+    own = {name: record[name] for name in PREPARED_BY}
+    return Preprocessing(**own, views=record.get("feature_views", "one"))
 
 
 def layers_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -40,11 +41,23 @@ def layers_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def features_of(record: Mapping[str, Any], outputs: Outputs) -> np.ndarray:
-    """Return features (n, D) float32 of a record's layers side by side, rounded as its feature file has them."""
-    given = outputs[key_of(record)]
-    pooled = [pool(given[layer], pooling) for layer, pooling in layers_of(record)]
-    rows = [part.reshape(len(part), -1) for part in pooled]
-    return np.hstack(rows).astype(record["dtype"]).astype(np.float32)
+    """Return features (n, D) float32 of a record's layers side by side.
+
+    They are averaged over the record's views, and rounded as its feature file has them.
+    """
+    views = outputs[key_of(record)][: num_views(record)]
+    features = mean_over_views([_side_by_side(view, layers_of(record)) for view in views])
+    return features.astype(record["dtype"]).astype(np.float32)
+
+
+def num_views(record: Mapping[str, Any]) -> int:
+    """Return how many views of an image a record's features are the mean of: itself, and its mirror."""
+    return 2 if preprocessing_of(record).views == "flip" else 1
+
+
+def _side_by_side(given: Mapping[str, np.ndarray], layers: Sequence[tuple[str, str]]) -> np.ndarray:
+    pooled = [pool(given[layer], pooling) for layer, pooling in layers]
+    return np.hstack([part.reshape(len(part), -1) for part in pooled])
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,8 @@ class FrozenNetworks:
     inputs of all, each flattened, one after the other: float32 (V,).
 
     Attributes:
-        records: of each network, by `key_of`: the record of a set, with the `engine_layers` of all its sets.
+        records: of each network, by `key_of`: the record of a set, with the `engine_layers` of all its sets, and with
+            the views `flip` if one of them has these.
         engines: by the same keys; none if the model is loaded for itself alone.
     """
 
@@ -67,8 +81,12 @@ class FrozenNetworks:
         """Return the networks of the records of feature sets, without engines."""
         records: dict[Key, Mapping[str, Any]] = {}
         for one in sets:
-            known = records.get(key_of(one), {"engine_layers": []})["engine_layers"]
-            records[key_of(one)] = {**one, "engine_layers": list(dict.fromkeys([*known, *one["engine_layers"]]))}
+            known = records.get(key_of(one), {"engine_layers": []})
+            layers = list(dict.fromkeys([*known["engine_layers"], *one["engine_layers"]]))
+            views = max(one, known, key=lambda record: record.get("feature_views") == "flip").get(
+                "feature_views", "one"
+            )
+            records[key_of(one)] = {**one, "engine_layers": layers, "feature_views": views}
         return cls(records, {})
 
     def start(self, folder: Path, options: Trained) -> Self:
@@ -114,10 +132,17 @@ class FrozenNetworks:
         return inputs[0] if len(inputs) == 1 else np.concatenate([one.reshape(-1) for one in inputs])
 
     def __call__(self, inputs: np.ndarray) -> Outputs:
-        """Return the activations of some images by their network input, (n, S, S, 3), or (n, V) of several networks."""
+        """Return the activations of some images by their network input, (n, S, S, 3), or (n, V) of several networks.
+
+        A network also runs on the mirrors if one of its sets has the views `flip`.
+        """
         if not self.engines:
             raise RuntimeError("the classifier was loaded for its model alone")
-        return {key: self.engines[key](part) for key, part in self._divided(inputs).items()}
+        prepared = self.preprocessings
+        return {
+            key: [self.engines[key](view) for view in prepared[key].views_of(part)]
+            for key, part in self._divided(inputs).items()
+        }
 
     def _divided(self, inputs: np.ndarray) -> dict[Key, np.ndarray]:
         if len(self.records) == 1:

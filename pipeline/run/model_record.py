@@ -28,6 +28,7 @@ class SetRecord(BaseModel):
     aspect: Literal["squash", "crop", "pad"]
     normalize: str
     pooling: str
+    feature_views: Literal["one", "flip"] = "one"
     dtype: Literal["float32", "float16"]
     decoding: int
     views: Literal[1, 2]

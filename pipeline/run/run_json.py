@@ -12,7 +12,16 @@ from pydantic import ValidationError
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import write_whole
 from thaw.features.foreign.extractors import get_extractor
-from thaw.pipeline.config import DATA_FIELDS, LOOSE_RUN_FIELDS, LOOSE_SET_FIELDS, RUN_FIELDS, SET_FIELDS, Common, Shared
+from thaw.pipeline.config import (
+    DATA_FIELDS,
+    FORMER,
+    LOOSE_RUN_FIELDS,
+    LOOSE_SET_FIELDS,
+    RUN_FIELDS,
+    SET_FIELDS,
+    Common,
+    Shared,
+)
 
 OF_DATA = ("dataset", "data", "target", *DATA_FIELDS)
 OF_RUN, OF_SET = (*RUN_FIELDS, *LOOSE_RUN_FIELDS), (*SET_FIELDS, *LOOSE_SET_FIELDS)
@@ -56,7 +65,8 @@ def read_run(folder: Path) -> RunRecord | None:
             raise InputError(f"{former}; begin another run with {another_run(folder)}")
         settings = {name: content[name] for name in OF_RUN if name not in DATA_FIELDS}
         settings |= {name: content.get(name, Shared.model_fields[name].default) for name in DATA_FIELDS}
-        sets = {name: {key: given[key] for key in OF_SET} for name, given in content["feature_sets"].items()}
+        sets = {name: {**FORMER, **given} for name, given in content["feature_sets"].items()}
+        sets = {name: {key: given[key] for key in OF_SET} for name, given in sets.items()}
         record = RunRecord(settings, sets)
         for name in sets:
             record.shared(name)

@@ -16,7 +16,7 @@ from thaw.models.artifacts import MODEL_VERSION
 from thaw.models.metrics import evaluate
 from thaw.pipeline.card import model_card
 from thaw.pipeline.commands import running_command
-from thaw.pipeline.config import Shared
+from thaw.pipeline.config import FORMER, Shared
 from thaw.pipeline.run import report_json
 from thaw.pipeline.run.export_json import remove_exports
 from thaw.pipeline.run.predictions_csv import OUT_OF_FOLD, Predictions, write_predictions
@@ -214,6 +214,7 @@ def _set_record(settings: Shared, features: LabelledImages, origin: Origin, view
         "weights_sha256": origin.weights_sha256,
         "seed": settings.seed,
         "layer": origin.layer,
+        "feature_views": features.attributes.get("views", FORMER["views"]),
         "views": views,
     }
 

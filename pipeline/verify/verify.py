@@ -8,6 +8,7 @@ from pathlib import Path
 
 from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile
+from thaw.pipeline.config import FORMER
 from thaw.pipeline.inference.ensemble import EnsembleClassifier, check_members, read_record
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.advice_json import read_advice
@@ -72,14 +73,14 @@ def _check_features(run: Path, record: RunRecord, name: str, path: Path) -> None
     """Raise InputError if a file changed, or if it is not of this run's split and of the feature set `name`."""
     with FeatureFile(path) as features:
         features.check_digests()
-        given = features.attributes
+        given = {**FORMER, **features.attributes}
     if given["split_sha256"] != split_csv.digest(run):
         again = features_command(run, name)
         raise InputError(f"{path} is of another split than split.csv; remove it and type: {again}")
     if name not in record.feature_sets:
         raise InputError(f"{path} is of a feature set that run.json does not know; remove it, or put run.json back")
     settings = {**record.settings, **record.feature_sets[name]}
-    own = ("pooling", "dtype") if path == features_path(run, name) else ()  # activations have others
+    own = ("pooling", "views", "dtype") if path == features_path(run, name) else ()  # activations have others
     for option in ("dataset", "backbone", "image_size", "resize", "aspect", "normalize", *own):
         if given[option] != settings[option]:
             raise InputError(
