@@ -10,7 +10,7 @@ import numpy as np
 
 from thaw.features.errors import InputError
 from thaw.features.images.decode import LeastSide, decode, shorter_side
-from thaw.features.images.value_range import deep_maximum
+from thaw.features.images.value_range import Peek, peek
 
 
 class Images(Protocol):
@@ -28,8 +28,8 @@ class Images(Protocol):
     def content(self, i: int) -> bytes:
         """Return bytes that identify image `i`."""
 
-    def deep_maximum(self, i: int) -> tuple[float, bool] | None:
-        """Return the highest value of image `i` if it has more than 8 bits, and whether its values are whole."""
+    def peek(self, i: int) -> Peek:
+        """Return what a look at image `i` shows: the highest value of one with more than 8 bits, and its frames."""
 
     def take(self, rows: Sequence[int]) -> "Images":
         """Return the images at `rows` alone, holding on to no other: what is sent to another machine."""
@@ -78,12 +78,12 @@ class EncodedImages(ABC):
         except InputError:
             return None
 
-    def deep_maximum(self, i: int) -> tuple[float, bool] | None:
-        """Return the highest value of image `i` if it has more than 8 bits, and whether its values are whole."""
+    def peek(self, i: int) -> Peek:
+        """Return what a look at image `i` shows; nothing of one that cannot be read."""
         try:
-            return deep_maximum(self.source(i), self.max_pixels)
+            return peek(self.source(i), self.max_pixels)
         except InputError:
-            return None
+            return Peek()
 
     def take(self, rows: Sequence[int]) -> Self:
         """Return the images at `rows` alone."""
@@ -123,8 +123,9 @@ class ImageArrays:
         """Return the shorter side of image `i` in pixels."""
         return min(self.images[i].shape[:2])
 
-    def deep_maximum(self, i: int) -> None:
-        """Return None: arrays were scaled when they were listed."""
+    def peek(self, i: int) -> Peek:
+        """Return nothing: arrays were scaled when they were listed."""
+        return Peek()
 
     def content(self, i: int) -> bytes:
         """Return the shape and the pixels of image `i`."""

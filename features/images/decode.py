@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from thaw.features.errors import FILE_ERRORS, InputError, shown
+from thaw.features.images.extras import number_of_bands, read_extra
 
 MAX_PIXELS = 178_956_970
 """Most pixels of an image, unless --max-pixels says otherwise: half a GiB as uint8 RGB."""
@@ -37,6 +38,7 @@ _REDUCED_SIDES = {"bilinear": 4, "bicubic": 4, "area": 8}
 _COLOUR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _TILE_WIDTH_TAG, _TILE_HEIGHT_TAG = 322, 323  # of TIFF
 _ORIENTATION_TAG = 0x0112  # of EXIF
+MOST_BANDS = 4  # of a TIFF
 NEARLY_WHITE = 240  # of 255: the mean of a drawing that white paper would hide
 
 
@@ -86,10 +88,10 @@ def decode(
     except InputError:
         raise
     except UnidentifiedImageError:
-        raise InputError(
-            f"{name} is not an image that can be read (cannot identify image file); expected JPEG, PNG, GIF, "
-            "BMP, TIFF, WebP, JPEG 2000, AVIF or PNM; remove it, or leave it out by --skip-bad"
-        ) from None
+        extra = read_extra(source, name, max_pixels)
+        if extra is None:
+            raise InputError(_unknown(source, name)) from None
+        return _upright(_rgb(extra, name, white), extra)
     except IMAGE_ERRORS as error:
         raise InputError(_damage(name, error)) from error
 
@@ -216,6 +218,21 @@ def _upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
+
+
+def _unknown(source: bytes | Path | BinaryIO, name: str) -> str:
+    """Return the error for a file that no reader takes: if it is a TIFF, perhaps because of its bands."""
+    bands = number_of_bands(source)
+    if bands is not None and bands > MOST_BANDS:
+        return (
+            f"{name} is a TIFF of {bands} bands; expected at most {MOST_BANDS}: choose three of them and save these, "
+            "or leave "
+            "it out by --skip-bad"
+        )
+    return (
+        f"{name} is not an image that can be read (cannot identify image file); expected JPEG, PNG, GIF, "
+        "BMP, TIFF, WebP, JPEG 2000, AVIF or PNM; remove it, or leave it out by --skip-bad"
+    )
 
 
 def _damage(name: str, error: BaseException) -> str:

@@ -3,6 +3,7 @@
 import math
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -24,17 +25,29 @@ def white_of(highest: float, is_whole: bool) -> float | None:
     return None if bits >= 16 and is_whole and highest <= 65535 else 2**bits - 1
 
 
-def deep_maximum(source: bytes | Path, max_pixels: int) -> tuple[float, bool] | None:
-    """Return the highest value of an image of more than 8 bits and whether its values are whole; None for any other."""
+class Peek(NamedTuple):
+    """What a look at an image shows: the highest value if it has more than 8 bits, and if it has several frames.
+
+    `is_whole` says whether the values are whole numbers.
+    """
+
+    highest: float | None = None
+    is_whole: bool = True
+    has_frames: bool = False
+
+
+def peek(source: bytes | Path, max_pixels: int) -> Peek:
+    """Return what a look at an image shows; nothing of one that cannot be read."""
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-            if not is_deep(image):
-                return None
             check_pixels(image, "image", max_pixels)
-            values = np.asarray(image)
-            return (float(values.max()), image.mode != "F") if np.isfinite(values.max()) else None
+            frames = bool(getattr(image, "is_animated", False))
+            if not is_deep(image):
+                return Peek(has_frames=frames)
+            highest = float(np.asarray(image).max())
+            return Peek(highest if np.isfinite(highest) else None, image.mode != "F", frames)
     except IMAGE_ERRORS:  # decoding says what is wrong with it
-        return None
+        return Peek()
 
 
 def has_few_levels(image: np.ndarray) -> bool:

@@ -5,14 +5,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from thaw.features.datasets.remote import is_url
 from thaw.features.errors import InputError, shown
+from thaw.features.images.endings import ENDINGS
 
 STANDARD_INPUT = "-"
-# The endings of image files in a folder; a file that is named itself is read whatever its ending is.
-ENDINGS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".avif"),
-    *(".ppm", ".pgm", ".pbm", ".pnm"),
-)
 
 
 def list_images(words: Sequence[str], lines: Iterable[str]) -> Iterator[Path]:
@@ -39,6 +36,11 @@ def _named_by(word: str, lines: Iterable[str]) -> tuple[Iterator[Path], str]:
     """Return the paths that a word names, and the error if there are none."""
     if word == STANDARD_INPUT:
         return (Path(name) for line in lines if (name := line.rstrip("\r\n"))), "standard input names no image"
+    if is_url(word):
+        raise InputError(
+            f"{shown(word)} is a URL, which is not fetched here; expected a file, a folder or a pattern: download it "
+            "first"
+        )
     try:
         path = Path(word).expanduser()
     except RuntimeError as error:

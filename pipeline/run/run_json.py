@@ -94,7 +94,7 @@ def check_agrees(settings: Common, stored: RunRecord | None, names: Collection[s
     if differing := _differences(received, stored.settings, names, RUN_FIELDS):
         raise InputError(
             f"{folder} was made with other settings: {differing}. Leave the option out to continue with the run's, or "
-            f"start another run: {another_run(folder, settings)}"
+            f"start another run: {another_run(folder, {name: received[name] for name in names})}"
         )
     own = stored.feature_sets.get(settings.feature_set)
     if own:  # whose network says what `auto` means
@@ -120,14 +120,14 @@ def _shown(value: object) -> str:
     return "not given" if value is None else str(value)
 
 
-def another_run(folder: Path, settings: Common | None = None) -> str:
+def another_run(folder: Path, given: Mapping[str, Any] | None = None) -> str:
     """Return the options that start a run beside `folder`, quoted for a shell: its name, and the data as it is read.
 
     Args:
         folder: the run.
-        settings: what names the data; run.json, as far as it can be read, unless given.
+        given: settings that are wanted in place of those in run.json.
     """
-    content = _content(folder / "run.json") if settings is None else settings.model_dump(mode="json")
+    content = {**_content(folder / "run.json"), **(given or {})}
     options = [f"--run {shlex.quote(f'{folder}-2')}"]
     for name in OF_DATA:
         value = content.get(name)

@@ -7,7 +7,6 @@ import numpy as np
 from thaw.features.backbones.image_size import evenly_spaced, expected_seconds, fitting_image_size
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.datasets.dataset import Dataset
-from thaw.features.foreign.extractors import is_foreign
 from thaw.pipeline.config import Common
 from thaw.pipeline.formatting import duration
 
