@@ -22,6 +22,7 @@ from thaw.pipeline.extraction.runs_beside import copy_from_beside
 from thaw.pipeline.memory import check_image_memory
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.data.dataset import readable_dataset
+from thaw.pipeline.run.data.images_csv import write_images
 from thaw.pipeline.run.data.skipped_csv import write_skipped
 from thaw.pipeline.run.run_json import check_agrees, read_run, write_run
 from thaw.pipeline.versions import versions
@@ -123,6 +124,7 @@ def begin_run(settings: Shared, dataset: Dataset) -> np.ndarray:
         write_run(settings)
         if is_new:
             write_skipped(run / "skipped.csv", dict(dataset.skipped))
+            write_images(run, dataset)
     for note in dataset.notes:
         log.info("%s", note)
     for gap in split_csv.gaps(dataset, split):

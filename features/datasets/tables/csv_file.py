@@ -70,6 +70,7 @@ class _Finder:
     def __init__(self, root: Path, follow_links: bool):
         self._root, self._follow_links = root, follow_links
         self._real = root.resolve()
+        self._folders: dict[str, Path] = {}
 
     def find(self, where: str, text: str) -> str | None:
         """Return the id of a file: its path relative to the table with "/", or absolute if it is elsewhere.
@@ -99,7 +100,15 @@ class _Finder:
         return None
 
     def _is_inside(self, name: Path) -> bool:
+        """Return whether a file, its links followed, lies below the table; the folders' links are followed once."""
         try:
-            return (self._real / name).resolve().is_relative_to(self._real)
+            folder = self._real_folder(str(name.parent))
+            file = folder / name.name
+            return (file.resolve() if file.is_symlink() else file).is_relative_to(self._real)
         except (OSError, RuntimeError):  # a loop of links
             return False
+
+    def _real_folder(self, folder: str) -> Path:
+        if folder not in self._folders:
+            self._folders[folder] = (self._real / folder).resolve()
+        return self._folders[folder]
