@@ -1,11 +1,13 @@
 """List the files that a .csv names."""
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from thaw.features.datasets.class_names import is_missing
 from thaw.features.datasets.listing import ImageFiles, Listing
 from thaw.features.datasets.options import DEFAULT, ReadOptions
 from thaw.features.datasets.split_words import split_named
+from thaw.features.datasets.tables.exports import FolderTable
 from thaw.features.datasets.tables.table import Line, read_table
 from thaw.features.errors import InputError, shown
 
@@ -41,6 +43,31 @@ def list_csv(path: Path, max_pixels: int, options: ReadOptions = DEFAULT) -> Lis
     groups = [line.group for line in rows.values()] if table.has_group else None
     images = ImageFiles(tuple(rows), max_pixels, options.white, path.parent)
     return Listing(images, tuple(rows), [line.label for line in rows.values()], splits, groups, notes=notes)
+
+
+def list_tables(root: Path, tables: Sequence[FolderTable], max_pixels: int, options: ReadOptions) -> Listing:
+    """List the images of a folder by the tables in it, or in its split folders.
+
+    Raises InputError as `list_csv` does.
+    """
+    found = [(table, list_csv(table.path, max_pixels, options)) for table in tables]
+    ids = tuple(table.prefix + name for table, listing in found for name in listing.ids)
+    splits = [table.split or split for table, listing in found for split in listing.splits]
+    names = [name for _, listing in found for name in listing.names]
+    read = ", ".join(f"{table.prefix}{table.path.name}" for table, _ in found)
+    notes = [
+        f"the folder is read by {shown(read)}",
+        *dict.fromkeys(note for _, listing in found for note in listing.notes),
+    ]
+    groups = [group for _, listing in found for group in listing.groups or ()]
+    return Listing(
+        ImageFiles(ids, max_pixels, options.white, root),
+        ids,
+        names,
+        splits,
+        groups if len(groups) == len(ids) else None,
+        notes=notes,
+    )
 
 
 def _missing(line: Line, has_group: bool) -> str:

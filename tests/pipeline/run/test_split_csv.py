@@ -239,3 +239,16 @@ def test_any_name_survives(tmp_path: Path, name: str) -> None:
     data = dataset([0, 1] * 50)
     data = replace(data, ids=(*data.ids[:-1], f"b/{name}"), class_names=("a", name))
     np.testing.assert_array_equal(split_csv.main(tmp_path, data, 0), split_csv.read_split(tmp_path / "split.csv", data))
+
+
+def test_test_images_of_classes_without_training_images_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    assert split_csv.unseen_classes(path) is None
+    path.write_text("id,label,split\n1,a,train\n2,b,validation\n3,c,test\n4,c,test\n5,a,test\n")
+    assert split_csv.unseen_classes(path) == (
+        "2 test image(s) are of classes without training images, c (2): every strategy is wrong on them, and they "
+        "count as "
+        "mistakes."
+    )
+    path.write_text("id,label,split\n1,a,train\n2,a,test\n")
+    assert split_csv.unseen_classes(path) is None
