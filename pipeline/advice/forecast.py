@@ -87,7 +87,8 @@ def other_candidate(survey: Survey, arm: Arm, chosen: Arm, best: LinearProbe, la
     extraction = len(survey.features.ids) * arm.seconds_per_image / 60
     wider = _width(settings, layer) / _width(survey.settings, best.layer)
     minutes = START_MINUTES + extraction + best.minutes * wider
-    return _linear_candidate(settings, replace(best, layer=layer, transform=transform), accuracy, bounds, minutes)
+    probe = replace(best, layer=layer, transform=transform, probed=arm.probed[arm.best])
+    return _linear_candidate(settings, probe, accuracy, bounds, minutes)
 
 
 def _linear_candidate(
@@ -103,6 +104,7 @@ def _linear_candidate(
         accuracy=accuracy,
         accuracy_interval=bounds,
         minutes=minutes,
+        value=probe.probed.value,
     )
 
 
