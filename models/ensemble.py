@@ -59,21 +59,23 @@ def select_members(
     """Choose members by greedy forward selection on out-of-fold predictions.
 
     The first member is the candidate of the lowest log loss. Then that candidate is added with which the mean has the
-    lowest one, until it falls no further. Each candidate is taken once at most. Source: Caruana, Niculescu-Mizil, Crew
-    and Ksikes, "Ensemble selection from libraries of models", ICML 2004, without its repetitions.
+    lowest one, and so on; the members are those up to the step of the lowest log loss, of equal ones the first. Two
+    candidates that are nearly the same would otherwise end the path. Each candidate is taken once at most. Source:
+    Caruana, Niculescu-Mizil, Crew and Ksikes, "Ensemble selection from libraries of models", ICML 2004, without its
+    repetitions.
 
     Args:
         candidates: out-of-fold probabilities (N, K) float64 by the name of each classifier, at least one.
         labels: the true classes (N,).
         most: the number of members at most.
-        least: so many are taken even if the log loss does not fall.
+        least: the number of members at least, if there are so many candidates.
 
     Returns:
         The selection.
     """
     tried: list[dict[str, Any]] = []
     members: list[str] = []
-    total, lowest = np.zeros_like(next(iter(candidates.values()))), np.inf
+    total, path = np.zeros_like(next(iter(candidates.values()))), []
     while len(members) < min(most, len(candidates)):
         losses = {}
         for name in (name for name in candidates if name not in members):
@@ -82,11 +84,11 @@ def select_members(
             accuracy = float(correct_rows(mean, labels).mean())
             tried.append({"members": [*members, name], "log_loss": losses[name], "accuracy": accuracy})
         best = min(losses, key=losses.__getitem__)
-        if losses[best] >= lowest and len(members) >= least:
-            break
         members.append(best)
-        total, lowest = total + candidates[best], losses[best]
-    return judge_members(members, candidates, labels, tried)
+        path.append(losses[best])
+        total = total + candidates[best]
+    first = min(least, len(path)) - 1
+    return judge_members(members[: first + 1 + int(np.argmin(path[first:]))], candidates, labels, tried)
 
 
 def judge_members(

@@ -18,8 +18,9 @@ from thaw.features.errors import InputError, is_out_of_memory
 from thaw.models.strategies import STRATEGIES
 from thaw.pipeline import config
 from thaw.pipeline.commands import as_typed, program
+from thaw.pipeline.run.data.images_csv import warn_of_changes
 from thaw.pipeline.run.feature_sets import with_feature_set
-from thaw.pipeline.run.run_json import check_begun
+from thaw.pipeline.run.run_json import check_begun, read_run
 
 log = logging.getLogger("thaw")
 
@@ -118,6 +119,9 @@ def _run_stage(name: str, settings: Any) -> int:
 def _arguments(name: str, settings: Any) -> tuple[Any, ...]:
     """Return the arguments of a stage's function; what the command line left out is taken from the run."""
     if isinstance(settings, config.ReportSettings):
+        stored = read_run(settings.run_folder)
+        if stored:
+            warn_of_changes(config.Shared.model_validate({**stored.settings, "run": settings.run_folder}))
         return settings.run_folder, settings.as_json
     if isinstance(settings, config.Verify):
         return (settings.run,)
@@ -126,6 +130,7 @@ def _arguments(name: str, settings: Any) -> tuple[Any, ...]:
     check_begun(settings)
     searching = isinstance(settings, config.Advise | config.FitSettings)
     complete = with_feature_set(settings, choosing=name in STRATEGIES, searching=searching)
+    warn_of_changes(complete)
     if isinstance(settings, config.StrategySettings):
         return complete, name
     return (complete, frozenset(settings.model_fields_set)) if searching else (complete,)

@@ -136,7 +136,7 @@ def test_the_report_and_the_verification_take_it_like_any_network(finished: Path
 
 def test_killed_after_a_part_extraction_ends_as_if_unbroken(tmp_path: Path) -> None:
     network = state(vision_transformer(tmp_path / "vit.onnx", size=96, patch=4))
-    options = ["--backbone", f"onnx:{network}"]
+    options = ["--backbone", f"onnx:{network}", "--dataset", "digits"]
     assert thaw("features", "--run", tmp_path / "beside" / "unbroken", *options) == 0
     command = [sys.executable, "-m", "pipeline", "features", "--run", str(tmp_path / "r"), *options]
     parts = tmp_path / "r/features/vit-96.h5.parts"

@@ -16,7 +16,7 @@ import pytest
 
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.backbones.weights import load_weights
-from thaw.features.datasets.tables import list_npz
+from thaw.features.datasets.tables.npz import list_npz
 from thaw.features.errors import InputError
 from thaw.features.extraction.parts import peek_part, read_part, write_part
 from thaw.features.files.hdf5_guard import check_heaps

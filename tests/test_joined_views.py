@@ -13,7 +13,7 @@ from thaw.features.datasets.dataset import load_dataset
 from thaw.features.store import FeatureFile
 from thaw.pipeline.cli import run
 from thaw.pipeline.inference.loading import load_classifier
-from thaw.pipeline.inference.networks import FrozenNetworks, feature_views, features_of
+from thaw.pipeline.inference.networks import FrozenNetworks, features_of
 from thaw.pipeline.inference.similar_images import open_nearest
 from thaw.pipeline.run.predictions_csv import read_predictions
 from thaw.pipeline.run.run_json import features_path
@@ -94,7 +94,7 @@ def test_the_records_say_the_views_of_each_set(finished: Path) -> None:
     record = load_classifier(finished / "shared", None).record
     assert [(one["features"], one["feature_views"]) for one in record["sets"]] == [(ONE, "one"), (BOTH, "flip")]
     networks = load_classifier(finished / "ensemble", None).networks.records
-    assert {(one["backbone"], feature_views(one)) for one in networks.values()} == {
+    assert {(one["backbone"], one["feature_views"]) for one in networks.values()} == {
         ("vgg16", "flip"),
         ("efficientnet_lite0", "one"),
     }

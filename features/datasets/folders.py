@@ -1,6 +1,8 @@
 """List the images of a folder per class, on disk, at a URL, or in a .zip that is read in place."""
 
+import importlib.util
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -9,6 +11,8 @@ from thaw.features.datasets.layout import layout_of
 from thaw.features.datasets.listing import ImageFiles, Images, Listing, leads_inside
 from thaw.features.datasets.options import DEFAULT, ReadOptions
 from thaw.features.datasets.remote import RemoteFiles, RemotePath, found_files, path_or_url
+from thaw.features.datasets.tables.csv_file import list_tables
+from thaw.features.datasets.tables.exports import tables_beside_images
 from thaw.features.datasets.zips import ZipImages, open_zip
 from thaw.features.errors import InputError, shown
 
@@ -38,6 +42,8 @@ def list_folder(dataset: str, path: Path, max_pixels: int, options: ReadOptions 
         InputError: the folders are neither classes nor splits.
     """
     if path.is_dir():
+        if tables := tables_beside_images(path):
+            return list_tables(path, tables, max_pixels, options)
         walk = _Walk(path, options.follow_links)
         images = lambda ids, top: ImageFiles(ids, max_pixels, options.white, path / top)  # noqa: E731
         return _listing(dataset, list(walk.names()), walk.left, images, options)
@@ -52,6 +58,12 @@ def list_folder(dataset: str, path: Path, max_pixels: int, options: ReadOptions 
 def list_url(dataset: str, url: str, max_pixels: int, options: ReadOptions = DEFAULT) -> Listing:
     """List a folder of images, or a .zip, at a URL that fsspec understands, as `list_folder` does."""
     path = path_or_url(url)
+    if re.match("https?:", url, re.IGNORECASE) and importlib.util.find_spec("aiohttp") is None:
+        raise InputError(
+            f"{shown(url)} needs the packages fsspec and aiohttp, which reads the web and is not installed; type pip "
+            "install "
+            "aiohttp, or download it and type --dataset folder:FILE"
+        )
     if isinstance(path, Path):
         if not path.exists():
             raise InputError(f"{shown(url)} does not exist; expected a folder or a .zip; type --dataset folder:URL")

@@ -52,6 +52,12 @@ def layout_of(dataset: str, names: Iterable[str], no_splits: bool = False) -> La
             _check_same_folders(dataset, tops, paths)
         rows = [(name, parts[0], "") for name, parts in zip(images, paths, strict=True) if len(parts) > 1]
     if listed and not rows:
+        if any(name.endswith(".arrow") for name in listed):
+            raise InputError(
+                f"{shown(dataset)} is a dataset as Hugging Face's datasets saves it, with its images inside of .arrow "
+                "files; "
+                "expected image files: save them with metadata.csv, or as PATH/<class>/*"
+            )
         raise InputError(
             f"{shown(dataset)} has no images in class folders; expected PATH/<class>/* or PATH/train/<class>/*; "
             "put the images of each class into a folder of its own"

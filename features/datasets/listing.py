@@ -1,5 +1,6 @@
 """What a reader of a dataset finds: the images, and the id, class and split of each, unchecked so far."""
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,9 @@ class Images(Protocol):
 
     def peek(self, i: int) -> Peek:
         """Return what a look at image `i` shows: the highest value of one with more than 8 bits, and its frames."""
+
+    def stamp(self, i: int) -> str:
+        """Return what shows a change of image `i` without reading it, "" if nothing does."""
 
     def take(self, rows: Sequence[int]) -> "Images":
         """Return the images at `rows` alone, holding on to no other: what is sent to another machine."""
@@ -85,6 +89,10 @@ class EncodedImages(ABC):
         except InputError:
             return Peek()
 
+    def stamp(self, i: int) -> str:
+        """Return nothing: a subclass may know what shows a change of image `i` without reading it."""
+        return ""
+
     def take(self, rows: Sequence[int]) -> Self:
         """Return the images at `rows` alone."""
         return replace(self, ids=tuple(self.ids[row] for row in rows))
@@ -99,6 +107,14 @@ class ImageFiles(EncodedImages):
     def source(self, i: int) -> Path:
         """Return the path of image `i`."""
         return self.root / self.ids[i]
+
+    def stamp(self, i: int) -> str:
+        """Return the size and the time of the last change of image `i`'s file."""
+        try:
+            found = self.source(i).stat()
+        except OSError as error:
+            return f"cannot be opened: {error.errno}"
+        return f"{found.st_size} {found.st_mtime_ns}"
 
     def content(self, i: int) -> bytes:
         """Return the whole file of image `i`, or the reason why it cannot be read, of which `read` informs the user."""
@@ -126,6 +142,10 @@ class ImageArrays:
     def peek(self, i: int) -> Peek:
         """Return nothing: arrays were scaled when they were listed."""
         return Peek()
+
+    def stamp(self, i: int) -> str:
+        """Return a checksum of image `i`, which is in memory already."""
+        return f"{zlib.crc32(self.content(i)):08x}"
 
     def content(self, i: int) -> bytes:
         """Return the shape and the pixels of image `i`."""

@@ -46,6 +46,10 @@ class ZipImages(EncodedImages):
         """Return the CRC-32 and the size of image `i`'s file, from the directory: nothing is unpacked."""
         return struct.pack(">IQ", self.members[i].CRC, self.members[i].file_size)
 
+    def stamp(self, i: int) -> str:
+        """Return the CRC-32 and the size of image `i`'s file, from the directory."""
+        return f"{self.members[i].CRC:08x} {self.members[i].file_size}"
+
     def take(self, rows: Sequence[int]) -> Self:
         """Return the images at `rows` alone, in the same open archive."""
         return replace(super().take(rows), members=[self.members[row] for row in rows])

@@ -88,10 +88,10 @@ def decode(
     except InputError:
         raise
     except UnidentifiedImageError:
-        image = read_extra(source, name, max_pixels)
-        if image is None:
+        extra = read_extra(source, name, max_pixels)
+        if extra is None:
             raise InputError(_unknown(source, name)) from None
-        return _upright(_rgb(image, name, white), image)
+        return _upright(_rgb(extra, name, white), extra)
     except IMAGE_ERRORS as error:
         raise InputError(_damage(name, error)) from error
 

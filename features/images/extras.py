@@ -100,7 +100,7 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
 def _heic(content: bytes, name: str, max_pixels: int) -> Image.Image:
     heif: Any = importlib.import_module("pi_heif")
     file = heif.open_heif(BytesIO(content), convert_hdr_to_8bit=True)
-    _check_size(*file.size, name, max_pixels)
+    _check_size(int(file.size[0]), int(file.size[1]), name, max_pixels)
     return file.to_pillow()
 
 

@@ -74,12 +74,8 @@ def speeds_of(backbone_name: str) -> tuple[float, float, float]:
 def num_affordable(survey: Survey, seconds: float) -> int:
     """Return how many images all trials together can be trained on in about `seconds`, at most 4,000.
 
-    It is 0, with a line that says so, if even the fewest images that say something take much longer, and for a feature
-    set of both views.
+    It is 0, with a line that says so, if even the fewest images that say something take much longer.
     """
-    if survey.settings.views == "flip":
-        log.info("fine-tuning was not tried: --views flip is of features, and a network learns from images as they are")
-        return 0
     speed = survey.images_per_second
     last, last_two, whole = (ratio * speed for ratio in speeds_of(survey.settings.backbone))
     held_out = min(MOST_HELD_OUT, HELD_OUT_SHARE * len(survey.order))
@@ -110,8 +106,8 @@ def run_trials(survey: Survey, best: LinearProbe, num_images: int, cuts: Sequenc
         A trial for each cut.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it thinks that one network is built again and again
-    rows, split = _draw(survey, num_images)
-    path = survey.sample(f"trials-{num_images}", rows, _input_layers(survey, cuts), split, pooling="none")
+    rows, split = draw_trial(survey, num_images)
+    path = survey.sample(f"trials-{num_images}", rows, _input_layers(survey, cuts), split, pooling="none", views="one")
     fitted = np.sort(rows[split != 2])
     value = probe_rows(survey, "logreg", transformed(read(survey, best.layer, fitted), best.transform), fitted).value
     device = resolve_device(survey.settings.device)
@@ -119,7 +115,7 @@ def run_trials(survey: Survey, best: LinearProbe, num_images: int, cuts: Sequenc
         return [_run_trial(survey, best, value, features, cut, device) for cut in cuts]
 
 
-def _draw(survey: Survey, num_images: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_trial(survey: Survey, num_images: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of a trial and their split: trained on, stopped by (validation), and held out (test)."""
     total = len(survey.order)
     num_held_out = min(MOST_HELD_OUT, int(HELD_OUT_SHARE * total))
@@ -178,7 +174,13 @@ def _run_trial(
 
 
 def _settings(survey: Survey, cut: str) -> Neural:
-    given = {**survey.settings.model_dump(), "batch_size": None, "run": survey.folder, "pooling": "none"}
+    given = {
+        **survey.settings.model_dump(),
+        "batch_size": None,
+        "run": survey.folder,
+        "pooling": "none",
+        "views": "one",
+    }
     if cut == HEAD:
         return Neural.model_validate({**given, "epochs": HEAD_EPOCHS})
     whole = cut == get_backbone(survey.settings.backbone).trainable[0].name

@@ -120,8 +120,9 @@ class Survey(Sampled):
 
     @cached_property
     def images_per_second(self) -> float:
-        """The speed at which the feature set was made."""
-        return len(self.features.ids) / max(0.1, float(self.features.attributes["seconds"]))
+        """The speed at which the network ran on one view of the images as the feature set was made."""
+        seconds = float(self.features.attributes["seconds"]) / self.settings.num_views
+        return len(self.features.ids) / max(0.1, seconds)
 
     def mask_of(self, rows: np.ndarray) -> np.ndarray:
         """Return (N,) bool that holds at the `rows` (n,) of the feature set, as its readers take them."""

@@ -96,11 +96,11 @@ def _curve(advice: Advice) -> str:
 
 
 def _candidates(console: Console, candidates: Sequence[Candidate], recommended: Candidate) -> Table:
-    numbers = ("Pixels", escape("Expected % [interval]"), "Time")
-    table = _table(console, "Strategy", "Network", "From layer", "Transform", numbers=numbers)
+    numbers = (escape("Expected % [interval]"), "Time")
+    table = _table(console, "Strategy", "Feature set", "From layer", numbers=numbers)
     for candidate in sorted(candidates, key=lambda c: -c.accuracy):
-        network, layers = candidate.backbone, _layers_with_poolings(candidate)
-        cells = (candidate.strategy, network, layers, candidate.transform, str(candidate.image_size))
+        strategy = candidate.strategy + (", sqrt" if candidate.transform == "sqrt" else "")
+        cells = (strategy, candidate.features, _layers_with_poolings(candidate))
         expected = with_interval(candidate.accuracy, candidate.accuracy_interval)
         style = "bold green" if candidate is recommended else ""
         table.add_row(*cells, expected, _minutes(candidate.minutes), style=style)

@@ -20,8 +20,7 @@ from thaw.features.processor import num_cores
 from thaw.pipeline.commands import running_command
 from thaw.pipeline.config import Export
 from thaw.pipeline.export.bundle import write_bundle
-from thaw.pipeline.export.onnx_features import INPUT
-from thaw.pipeline.export.onnx_model import onnx_classifier
+from thaw.pipeline.export.onnx_model import INPUT, onnx_classifier
 from thaw.pipeline.formatting import size
 from thaw.pipeline.inference.classifier import Classifier
 from thaw.pipeline.inference.loading import load_classifier

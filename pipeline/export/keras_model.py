@@ -10,8 +10,7 @@ from thaw.features.foreign.extractors import is_foreign, trainable_backbone
 from thaw.features.pooling import resolve_pooling
 from thaw.models.neural.probe import from_fitted
 from thaw.pipeline.export.keras_images import RESIZES, prepared
-from thaw.pipeline.export.onnx_features import INPUT
-from thaw.pipeline.export.onnx_model import OUTPUT
+from thaw.pipeline.export.onnx_model import INPUT, OUTPUT
 from thaw.pipeline.inference.classifier import Classifier, LinearClassifier, NeuralClassifier
 from thaw.pipeline.inference.ensemble import EnsembleClassifier
 

@@ -25,6 +25,7 @@ from thaw.pipeline.formatting import duration
 from thaw.pipeline.memory import check_image_memory
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.data.dataset import dataset_of, readable_dataset
+from thaw.pipeline.run.data.images_csv import write_images
 from thaw.pipeline.run.data.skipped_csv import write_skipped
 from thaw.pipeline.run.run_json import check_agrees, read_run, shared_settings, write_run
 from thaw.pipeline.terminal import console_for, say
@@ -152,6 +153,7 @@ def begin_run(settings: Shared, dataset: Dataset, with_set: bool = True) -> np.n
         write_run(settings, with_set)
         if is_new:
             write_skipped(run / "skipped.csv", dict(dataset.skipped))
+            write_images(run, dataset)
     for note in dataset.notes:
         log.info("%s", note)
     for gap in split_csv.gaps(dataset, split):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from thaw.pipeline.advice.forecast import START_MINUTES
 from thaw.pipeline.config import SET_FIELDS, Finetune, FitSettings, Linear
 from thaw.pipeline.fit.clock import Clock
 from thaw.pipeline.formatting import duration
@@ -17,6 +18,8 @@ from thaw.pipeline.training import train_linear, train_network
 log = logging.getLogger("thaw")
 
 LAST_SECONDS, LAST_SHARE = 15.0, 0.06  # kept for the ensemble and the comparison; the share is of all minutes
+NUM_CHOICES = 6  # of layers and transforms: about so many times what the path of one takes
+CHOOSING_SHARE = 0.35  # of the time that is left, for one strategy
 START_SECONDS = 12.0  # before the extraction of another network or size: loading it, and comparing its engine
 LINEAR = ("logreg", "svm")
 FINE_TUNING_SHARE = 0.8  # of the time that is left
@@ -54,12 +57,26 @@ class FitSteps:
 
     def train_on_first_set(self) -> None:
         """Train the linear classifiers on the feature set that the advice extracted; one of them in any case."""
-        first, *others = LINEAR
-        options = self._options_of(self.advice.first)
-        self.reports.append(self._train(options, first))
-        for strategy in others:
-            if self._enough_time(FitStep(f"{strategy} on {self.advice.first.features}", self._usual_fit())):
-                self.reports.append(self._train(options, strategy))
+        tried = self.advice.first
+        for strategy in LINEAR:
+            narrowed, seconds = self._narrowed(strategy)
+            if not self.reports or self._enough_time(FitStep(f"{strategy} on {tried.features}", seconds)):
+                self.reports.append(self._train({**self._options_of(tried), **narrowed}, strategy))
+
+    def _narrowed(self, strategy: str) -> tuple[dict[str, Any], float]:
+        """Return options that leave less to choose if the time is short, and about how many seconds the rest takes.
+
+        What the advice found is taken then: layers and transform if all of them take more than a share of the time
+        that is left, and C too if all its values do.
+        """
+        found = next((one for one in self.advice.candidates if one.strategy == strategy), self.advice.candidates[0])
+        path, left = 60 * max(0.0, found.minutes - START_MINUTES), max(0.0, self.clock.seconds_left)
+        if path * NUM_CHOICES < CHOOSING_SHARE * left:
+            return {}, path * NUM_CHOICES
+        options = {"layer": found.layer, "transform": found.transform}
+        if path < CHOOSING_SHARE * left or found.value is None:
+            return options, path
+        return {**options, "values": f"{found.value:g}"}, path / 2
 
     def train_on_further_sets(self) -> None:
         """Extract the other networks and sizes that there is time for, and train the better classifier on each."""
@@ -83,7 +100,8 @@ class FitSteps:
             log.info("%s is there already", name)
             return
         minutes = max(0.1, FINE_TUNING_SHARE * self.clock.seconds_left / 60)
-        options: dict[str, Any] = {"features": candidate.features, "unfreeze_from": candidate.layer, "name": name}
+        options: dict[str, Any] = {"unfreeze_from": candidate.layer, "name": name, "views": "one"}
+        options |= {"backbone": candidate.backbone, "image_size": candidate.image_size}
         given = Finetune(run=self.settings.run_folder, max_minutes=minutes, **self._machine(), **options)
         train_network.main(with_feature_set(given), "finetune")
 

@@ -89,7 +89,7 @@ class Classifier(ABC):
 
     def views(self, inputs: np.ndarray) -> list[np.ndarray]:
         """Return what the model takes for each view of the images: themselves, and their mirrors if it learned both."""
-        mirrors = [inputs[:, :, ::-1]] if self.record.get("views") == 2 else []  # of a network alone
+        mirrors = [inputs[:, :, ::-1]] if self.record.get("views") == 2 else []  # joined sets have one view
         return [self.activations(view) for view in (inputs, *mirrors)]
 
     def average(self, views: list[np.ndarray]) -> np.ndarray:
@@ -142,7 +142,7 @@ class LinearClassifier(Classifier):
         return dict(fitted.steps)
 
     def activations(self, inputs: np.ndarray) -> np.ndarray:
-        """Return features (n, D) float32, averaged over the views and rounded as the run's feature files have them."""
+        """Return features (n, D) float32, rounded as the run's feature file has them."""
         return self.features(self.networks(inputs))
 
     def features(self, outputs: Outputs) -> np.ndarray:

@@ -18,12 +18,10 @@ from thaw.pipeline.inference.frozen_network import start_engine
 PREPARED_BY = ("image_size", "resize", "aspect", "normalize")
 OF_NETWORK = ("backbone", "weights", "weights_sha256", "seed", *PREPARED_BY, "engine", "engine_precision")
 """The fields of a model's record that make a network what it is; two sets with equal ones share it."""
-BOTH_VIEWS = "flip"  # the features are the mean over an image and its mirror
 
 Key = tuple[Any, ...]
 Outputs = Mapping[Key, Sequence[Mapping[str, np.ndarray]]]
-"""Of each network the activations (n, H, W, C) by the name of the layer: of the images, and if a set takes the mean of
-both views also of their mirrors."""
+"""The activations (n, H, W, C) of each network for each view of the images, by the name of the layer."""
 
 
 def key_of(record: Mapping[str, Any]) -> Key:
@@ -31,17 +29,10 @@ def key_of(record: Mapping[str, Any]) -> Key:
     return tuple(record[name] for name in OF_NETWORK)
 
 
-def feature_views(record: Mapping[str, Any]) -> str:
-    """Return the views, one or flip, whose mean a record's features are; one if it is of a version without the field.
-
-    A record of joined sets has them for each set.
-    """
-    return str(record.get("feature_views", "one"))
-
-
 def preprocessing_of(record: Mapping[str, Any]) -> Preprocessing:
     """Return how an image becomes the input of a record's network."""
-    return Preprocessing(**{name: record[name] for name in PREPARED_BY}, views=feature_views(record))
+    own = {name: record[name] for name in PREPARED_BY}
+    return Preprocessing(**own, views=record.get("feature_views", "one"))
 
 
 def layers_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -50,20 +41,22 @@ def layers_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def features_of(record: Mapping[str, Any], outputs: Outputs) -> np.ndarray:
-    """Return features (n, D) float32 of a record's layers side by side, as its feature file has them.
+    """Return features (n, D) float32 of a record's layers side by side.
 
-    They are the mean over the record's views, rounded to its number type; of several views and one that is taken, the
-    first is the images'.
+    They are averaged over the record's views, and rounded as its feature file has them.
     """
-    images, *mirrors = outputs[key_of(record)]
-    views = [images, *mirrors] if feature_views(record) == BOTH_VIEWS else [images]
-    rows = mean_over_views([_pooled(record, view) for view in views])
-    return rows.astype(record["dtype"]).astype(np.float32)
+    views = outputs[key_of(record)][: num_views(record)]
+    features = mean_over_views([_side_by_side(view, layers_of(record)) for view in views])
+    return features.astype(record["dtype"]).astype(np.float32)
 
 
-def _pooled(record: Mapping[str, Any], activations: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the features (n, D) of a record's layers side by side, of one view."""
-    pooled = [pool(activations[layer], pooling) for layer, pooling in layers_of(record)]
+def num_views(record: Mapping[str, Any]) -> int:
+    """Return how many views of an image a record's features are the mean of: itself, and its mirror."""
+    return 2 if preprocessing_of(record).views == "flip" else 1
+
+
+def _side_by_side(given: Mapping[str, np.ndarray], layers: Sequence[tuple[str, str]]) -> np.ndarray:
+    pooled = [pool(given[layer], pooling) for layer, pooling in layers]
     return np.hstack([part.reshape(len(part), -1) for part in pooled])
 
 
@@ -76,7 +69,7 @@ class FrozenNetworks:
 
     Attributes:
         records: of each network, by `key_of`: the record of a set, with the `engine_layers` of all its sets, and with
-            the `feature_views` flip if one of its sets has them.
+            the views `flip` if one of them has these.
         engines: by the same keys; none if the model is loaded for itself alone.
     """
 
@@ -90,7 +83,9 @@ class FrozenNetworks:
         for one in sets:
             known = records.get(key_of(one), {"engine_layers": []})
             layers = list(dict.fromkeys([*known["engine_layers"], *one["engine_layers"]]))
-            views = BOTH_VIEWS if BOTH_VIEWS in (feature_views(known), feature_views(one)) else "one"
+            views = max(one, known, key=lambda record: record.get("feature_views") == "flip").get(
+                "feature_views", "one"
+            )
             records[key_of(one)] = {**one, "engine_layers": layers, "feature_views": views}
         return cls(records, {})
 
@@ -139,13 +134,13 @@ class FrozenNetworks:
     def __call__(self, inputs: np.ndarray) -> Outputs:
         """Return the activations of some images by their network input, (n, S, S, 3), or (n, V) of several networks.
 
-        A network runs once on the images, and once on their mirrors if a set takes the mean over both.
+        A network also runs on the mirrors if one of its sets has the views `flip`.
         """
         if not self.engines:
             raise RuntimeError("the classifier was loaded for its model alone")
-        ways = self.preprocessings
+        prepared = self.preprocessings
         return {
-            key: [self.engines[key](view) for view in ways[key].views_of(part)]
+            key: [self.engines[key](view) for view in prepared[key].views_of(part)]
             for key, part in self._divided(inputs).items()
         }
 

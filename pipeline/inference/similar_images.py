@@ -15,7 +15,7 @@ from thaw.pipeline.config import FORMER
 from thaw.pipeline.extraction.feature_files import open_features
 from thaw.pipeline.inference.classifier import Classifier, LinearClassifier, NeuralClassifier
 from thaw.pipeline.inference.ensemble import EnsembleClassifier
-from thaw.pipeline.inference.networks import feature_views
+from thaw.pipeline.inference.networks import preprocessing_of
 from thaw.pipeline.run.run_json import read_run
 from thaw.pipeline.thumbnails import Pictures, open_pictures
 
@@ -82,9 +82,10 @@ def _check(features: FeatureFile, classifier: Classifier) -> None:
     if isinstance(classifier, LinearClassifier):
         compared, records = (*SETTINGS_COMPARED, "pooling"), list(classifier.sets)
     files = list(features.files.values()) if isinstance(features, JoinedFeatures) else [features]
-    pairs = [({**FORMER, **one.attributes}, record) for one, record in zip(files, records, strict=True)]
-    differing = [name for name in compared if any(given.get(name) != record[name] for given, record in pairs)]
-    differing += ["views"] if any(given["views"] != feature_views(record) for given, record in pairs) else []
+    given = [{**FORMER, **one.attributes} for one in files]
+    pairs = list(zip(given, records, strict=True))
+    differing = [name for name in compared if any(one.get(name) != record[name] for one, record in pairs)]
+    differing += ["views"] if any(one["views"] != preprocessing_of(record).views for one, record in pairs) else []
     if differing or features.class_names != tuple(classifier.class_names):
         raise InputError(f"{features.path} was made otherwise than the model ({', '.join(differing) or 'classes'})")
     if isinstance(classifier, NeuralClassifier):

@@ -15,6 +15,7 @@ from thaw.pipeline.run.export_json import export_rows
 from thaw.pipeline.run.report_json import Report
 from thaw.pipeline.run.results import Entry
 from thaw.pipeline.run.run_json import RunRecord, read_run
+from thaw.pipeline.run.split_csv import unseen_classes
 from thaw.pipeline.thumbnails import Pictures, open_pictures
 
 log = logging.getLogger("thaw")
@@ -48,6 +49,15 @@ class ReportInputs:
     def hindsight(self) -> str | None:
         """One line on how good the advice was, None without advice."""
         return sentence(self.judged[0], self.reports[0]) if self.judged else None
+
+    @cached_property
+    def unseen(self) -> str | None:
+        """One line on test images of classes without training images; None if there are none or split.csv is gone."""
+        try:
+            return unseen_classes(self.folder / "split.csv")
+        except InputError as error:
+            log.warning("%s", error)
+            return None
 
     @cached_property
     def record(self) -> RunRecord | None:

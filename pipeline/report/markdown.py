@@ -18,6 +18,8 @@ def markdown(inputs: ReportInputs) -> Iterator[str]:
     reports, comparisons = inputs.reports, inputs.comparisons
     yield f"# {escape_markdown(reports[0].dataset)}: {len(reports)} strategies compared\n"
     yield f"{escape_markdown(conclusion(reports, comparisons))}\n"
+    if inputs.unseen:
+        yield f"{escape_markdown(inputs.unseen)}\n"
     if inputs.hindsight:
         yield f"{escape_markdown(inputs.hindsight)}\n"
     yield f"{escape_markdown(facts(reports))} (split.csv's sha256: `{reports[0].split_sha256}`).\n"

@@ -94,6 +94,8 @@ def _print(console: Console, inputs: ReportInputs) -> None:
         say(console, notes(len(inputs.comparisons)), "dim")
         console.print()
     say(console, conclusion(reports, inputs.comparisons), "bold green")
+    if inputs.unseen:
+        say(console, inputs.unseen, "bold red")
     if inputs.hindsight:
         say(console, as_typed(inputs.hindsight))
 

@@ -158,7 +158,7 @@ class Candidate(Strict):
 
     `features` is the feature set, which the run may not have yet. `minutes` is the time of the command on this
     machine, with the features that it has yet to extract. An `ensemble`, which `fit` alone recommends, has the
-    networks, sizes and layers of its members joined by +.
+    networks, sizes and layers of its members joined by +. `value` is the C of a linear classifier's probe.
     """
 
     strategy: Literal["svm", "logreg", "head", "finetune", "ensemble"]
@@ -172,6 +172,7 @@ class Candidate(Strict):
     accuracy: Fraction
     accuracy_interval: Interval
     minutes: Amount
+    value: Amount | None = None
 
 
 class RuleOfThumb(Strict):

@@ -3,6 +3,7 @@
 import csv
 import math
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,27 @@ def _write(path: Path, dataset: Dataset, split: np.ndarray) -> None:
         writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
         writer.writerow(HEADER)
         writer.writerows([*cells, SPLITS[index]] for cells, index in zip(_columns(dataset), split, strict=True))
+
+
+def unseen_classes(path: Path) -> str | None:
+    """Return in one line the classes with test images and no training images in `path`; None if there are none.
+
+    None too without the file. Raises InputError if it is damaged.
+    """
+    if not path.exists():
+        return None
+    rows = read_table(path)
+    seen = {label for _, label, split in rows if split != "test"}
+    counts = Counter(label for _, label, split in rows if split == "test" and label not in seen)
+    if not counts:
+        return None
+    listed = ", ".join(f"{shown(label)} ({count})" for label, count in sorted(counts.items())[:5])
+    more = f" and {len(counts) - 5} more classes" if len(counts) > 5 else ""
+    return (
+        f"{sum(counts.values())} test image(s) are of classes without training images, {listed}{more}: every strategy "
+        "is "
+        "wrong on them, and they count as mistakes."
+    )
 
 
 def read_table(path: Path) -> list[list[str]]:

@@ -87,10 +87,35 @@ def _folders() -> Iterator[Case]:
     yield "folder with a pipe", _folder(*two, then=lambda f: os.mkfifo(f / "ant" / "pipe.png")), READ
     raw = lambda f: (Path(os.fsdecode(os.fsencode(f) + b"/ant/\xff\xfe.png"))).write_bytes(PNG)  # noqa: E731
     yield "folder with a name that is not UTF-8", _folder(*two, then=raw), REFUSED
+    yield from _layouts()
     yield "path that is not there", lambda folder: f"folder:{folder / 'gone'}", REFUSED
     yield "path with a NUL", lambda folder: f"folder:{folder}\0x", REFUSED
     yield "device in place of a folder", lambda folder: "folder:/dev/zero", REFUSED
     yield "word that is none", lambda folder: "imagenet; rm -rf", REFUSED
+
+
+def _layouts() -> Iterator[Case]:
+    """Yield folders as people have them."""
+    two = ("ant/1.png", "bee/1.png")
+    yield "folder with a run in it", _folder(*two, "runs/x/plot.png", then=_begun), READ
+    yield "folder of classes that differ in case alone", _folder("Ant/1.png", "ant/1.png", "bee/1.png"), REFUSED
+    yield "folder of classes in two Unicode forms", _folder("\u00e9/1.png", "e\u0301/1.png", "bee/1.png"), REFUSED
+    yield "folder of parts with the same classes", _folder(*(f"{p}/{name}" for p in "pq" for name in two)), REFUSED
+    yield "folder 30 levels too deep", _folder(*("x/" * 30 + name for name in two)), READ
+    yield "folder of splits in classes", _folder("ant/train/1.png", "bee/train/1.png", "ant/test/1.png"), READ
+    yield "folder with an image of a class called Icon and a carriage return", _folder(*two, "ant/Icon\r"), READ
+    yield "folder with a carriage return in a class", _folder("a\rb/1.png", "bee/1.png"), READ
+    yield "folder of a system's thumbnails", _folder(*two, "ant/@eaDir/1.png/thumb.jpg"), READ
+    yield "folder with a text file in a class", _folder(*two, then=lambda f: (f / "ant/x.txt").write_text("x")), READ
+    yield "folder with a text file that claims to be an image", _folder(*two, then=_text_as_image), REFUSED
+
+
+def _begun(folder: Path) -> None:
+    (folder / "runs/x/run.json").write_text("{}")
+
+
+def _text_as_image(folder: Path) -> None:
+    (folder / "ant/x.png").write_text("x")
 
 
 def _zip(fill: Callable[[zipfile.ZipFile], object]) -> Make:
@@ -140,8 +165,38 @@ def _zips() -> Iterator[Case]:
     yield "zip whose members share their bytes", _zip(_shared), REFUSED
     for what, name in (("a line break", "ant/a\nb.png"), ("HTML", "ant/<img src=x onerror=alert(1)>.png")):
         yield f"zip with {what} in a name", _zip(lambda a, name=name: a.writestr(name, PNG)), READ
-    yield "zip with a zip in it", _zip(lambda a: a.writestr("ant/2.zip", b"PK\x05\x06" + bytes(18))), REFUSED
-    yield "zip of 20,000 empty folders", _zip(lambda a: [a.writestr(f"x{i}/", b"") for i in range(20_000)]), REFUSED
+    yield "zip with a zip in it", _zip(lambda a: a.writestr("ant/2.zip", b"PK\x05\x06" + bytes(18))), READ
+    yield "zip of 20,000 empty folders", _zip(lambda a: [a.writestr(f"x{i}/", b"") for i in range(20_000)]), READ
+    yield from _zip_names()
+
+
+def _zip_names() -> Iterator[Case]:
+    """Yield zips with names that are not marked as UTF-8, in an encoding and in none."""
+    for what, letters, expected in (
+        ("GBK", "猫咪".encode("gbk"), READ),
+        ("Shift JIS", "ねこ".encode("shift_jis"), READ),
+        ("no encoding", b"\xb0 \xff\xb1 ", REFUSED),
+        ("bytes that end in half a letter", "猫咪".encode("gbk")[:3] + b"\xff", REFUSED),
+    ):
+        place = "place".ljust(len(letters) + 4, "x")
+        made = _zip(lambda archive, place=place: archive.writestr(f"{place}/1.png", PNG))
+        yield f"zip with names in {what}", _replaced(made, place.encode(), letters.ljust(len(place), b"y")), expected
+    climbing = _zip(lambda archive: archive.writestr("place/place/1.png", PNG))
+    yield (
+        "zip with names that climb, in another encoding",
+        _replaced(climbing, b"place/place", b"\xc3\xa8/../x/y"),
+        REFUSED,
+    )
+
+
+def _replaced(make: Make, old: bytes, new: bytes) -> Make:
+    def made(folder: Path) -> str:
+        word = make(folder)
+        path = folder / "pictures.zip"
+        path.write_bytes(path.read_bytes().replace(old, new))
+        return word
+
+    return made
 
 
 def _twice(archive: zipfile.ZipFile) -> None:
@@ -205,7 +260,21 @@ def _tables() -> Iterator[Case]:
     yield "table with a column twice", _table("path,label,label", "1.png,ant,x", "2.png,bee,y"), REFUSED
     yield "table without lines", _table("path,label"), REFUSED
     yield "table that is empty", _table(), REFUSED
-    yield "table in UTF-16", _table("path,label", *good, encoding="utf-16"), REFUSED
+    yield "table in half of UTF-16", _table("path,label", *good, encoding="utf-16"), REFUSED
+    yield "table in UTF-16", _table("path,label", *good, "", encoding="utf-16-le"), REFUSED
+    yield "table with semicolons", _table("path;label", "1.png;ant", "2.png;bee", ";", ";;"), READ
+    yield (
+        "table with tabs and columns by other names",
+        _table("x\tImage\tclass", "1\t1.png\tant", "2\t2.png\tbee"),
+        READ,
+    )
+    yield "table of one-hot columns", _table("image,ant,bee", "1.png,1,0", "2.png,0.0,1.0"), READ
+    yield "table of columns of several classes", _table("image,ant,bee", "1.png,1,1", "2.png,0,1"), REFUSED
+    yield "table with NaN as a label", _table("path,label", *good, "sub/3.png,nan"), REFUSED
+    yield "table with labels that are equal numbers", _table("path,label", "1.png,1", "2.png,1.0"), REFUSED
+    yield "table in cp1252", _table("path,label", "1.png,\xe4", "2.png,bee", encoding="cp1252"), READ
+    yield "table with an infinite number as a label", _table("path,label", "1.png,1e999999999", "2.png,2"), READ
+    yield "table with a number of 4,000 digits as a label", _table("path,label", "1.png," + "9" * 4000, "2.png,2"), READ
     yield "table with a field of 10 MB", _table("path,label", *good, "1.png," + "x" * 10_000_000), REFUSED
     yield (
         "table of a group on two sides",

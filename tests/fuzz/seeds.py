@@ -44,7 +44,8 @@ def archives() -> list[bytes]:
             for name in names:
                 archive.writestr(name, b"" if name.endswith("/") else PNG)
         found.append(out.getvalue())
-    return found
+    written = found[1].replace(b"ant", "猫a".encode("gbk"))
+    return [*found, written.replace(b"bee", "猫b".encode("gbk"))]
 
 
 def tables() -> list[bytes]:
@@ -53,6 +54,9 @@ def tables() -> list[bytes]:
         b"path,label\n1.png,ant\n2.png,bee\n",
         b'path,label,split,group\r\n"1.png",ant,train,a\r\n2.png,"b,""ee",test,b\r\nsub/3.png,ant,,a\r\n',
         "\ufeffpath,label,split\n1.png,\u00e4\u4e2d,val\n2.png,bee,train\n".encode(),
+        b"sep=;\nImage;ant;bee\n1.png;1;0\n2.png;0.0;1.0\n;;\n",
+        "id\tclass\tsubset\n1.png\t01\tTRAIN\n2.png\t2\tUNASSIGNED\n".encode("utf-16"),
+        b"filename, category\n1.png, \xe4\n2.png, nan\n",
     ]
 
 
@@ -73,6 +77,8 @@ def arrays() -> list[bytes]:
         npz(**names, class_names=np.array(CLASSES)),
         npz(x=few[..., :1], y=np.array(["a", "b", "a", "b"])[:, np.newaxis]),
         npz(x=few[..., 0], y=labels.astype(np.uint8)),
+        npz(train_images=few / 2, train_labels=np.eye(2)[labels], extra=labels),
+        npz(images=np.zeros((4, 4, 3, 5), np.uint16) + 300, labels=np.array([b"a", b"b", b"a", b"b"])),
     ]
 
 

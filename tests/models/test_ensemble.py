@@ -44,6 +44,27 @@ def test_it_stops_if_the_log_loss_falls_no_further_and_at_the_most() -> None:
     assert select_members({"good": far[0], "far": far[1]}, LABELS).members == ("good", "far")
 
 
+def test_a_copy_of_the_best_does_not_end_the_path() -> None:
+    """A third member alone makes it worse, and a fourth that is good where the third is bad makes it better."""
+    labels = np.zeros(60, np.int64)
+
+    def given(first_half: float, second_half: float) -> np.ndarray:
+        true = np.repeat([first_half, second_half], 30)
+        return np.column_stack([true, 1 - true])
+
+    candidates = {
+        "best": given(0.6, 0.6),
+        "copy": given(0.6, 0.6),
+        "left": given(0.99, 0.27),
+        "right": given(0.27, 0.99),
+    }
+    chosen = select_members(candidates, labels)
+    path = [one["log_loss"] for one in chosen.tried if one["members"] == [*candidates][: len(one["members"])]]
+    assert path[0] == path[1] < path[2]
+    assert chosen.members == ("best", "copy", "left", "right")
+    assert chosen.log_loss == path[3] < path[0]
+
+
 def test_every_step_is_recorded() -> None:
     chosen = select_members({"a": noisy(1, 1.0), "b": noisy(2, 1.0), "c": noisy(3, 5.0)}, LABELS, least=1)
     assert [one["members"] for one in chosen.tried[:3]] == [["a"], ["b"], ["c"]]

@@ -1,11 +1,13 @@
 """List the files that a .csv names."""
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from thaw.features.datasets.class_names import is_missing
 from thaw.features.datasets.listing import ImageFiles, Listing
 from thaw.features.datasets.options import DEFAULT, ReadOptions
 from thaw.features.datasets.split_words import split_named
+from thaw.features.datasets.tables.exports import FolderTable
 from thaw.features.datasets.tables.table import Line, read_table
 from thaw.features.errors import InputError, shown
 
@@ -43,6 +45,31 @@ def list_csv(path: Path, max_pixels: int, options: ReadOptions = DEFAULT) -> Lis
     return Listing(images, tuple(rows), [line.label for line in rows.values()], splits, groups, notes=notes)
 
 
+def list_tables(root: Path, tables: Sequence[FolderTable], max_pixels: int, options: ReadOptions) -> Listing:
+    """List the images of a folder by the tables in it, or in its split folders.
+
+    Raises InputError as `list_csv` does.
+    """
+    found = [(table, list_csv(table.path, max_pixels, options)) for table in tables]
+    ids = tuple(table.prefix + name for table, listing in found for name in listing.ids)
+    splits = [table.split or split for table, listing in found for split in listing.splits]
+    names = [name for _, listing in found for name in listing.names]
+    read = ", ".join(f"{table.prefix}{table.path.name}" for table, _ in found)
+    notes = [
+        f"the folder is read by {shown(read)}",
+        *dict.fromkeys(note for _, listing in found for note in listing.notes),
+    ]
+    groups = [group for _, listing in found for group in listing.groups or ()]
+    return Listing(
+        ImageFiles(ids, max_pixels, options.white, root),
+        ids,
+        names,
+        splits,
+        groups if len(groups) == len(ids) else None,
+        notes=notes,
+    )
+
+
 def _missing(line: Line, has_group: bool) -> str:
     """Return what a line lacks, as the middle of an error, or "" if it lacks nothing."""
     for column, text in (("label", line.label), *((("group", line.group),) if has_group else ())):
@@ -70,6 +97,7 @@ class _Finder:
     def __init__(self, root: Path, follow_links: bool):
         self._root, self._follow_links = root, follow_links
         self._real = root.resolve()
+        self._folders: dict[str, Path] = {}
 
     def find(self, where: str, text: str) -> str | None:
         """Return the id of a file: its path relative to the table with "/", or absolute if it is elsewhere.
@@ -99,7 +127,15 @@ class _Finder:
         return None
 
     def _is_inside(self, name: Path) -> bool:
+        """Return whether a file, its links followed, lies below the table; the folders' links are followed once."""
         try:
-            return (self._real / name).resolve().is_relative_to(self._real)
+            folder = self._real_folder(str(name.parent))
+            file = folder / name.name
+            return (file.resolve() if file.is_symlink() else file).is_relative_to(self._real)
         except (OSError, RuntimeError):  # a loop of links
             return False
+
+    def _real_folder(self, folder: str) -> Path:
+        if folder not in self._folders:
+            self._folders[folder] = (self._real / folder).resolve()
+        return self._folders[folder]

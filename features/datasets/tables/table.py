@@ -5,10 +5,12 @@ import difflib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from thaw.features.datasets.options import ReadOptions
+from thaw.features.datasets.tables.exports import blank_rows, coco_rows, headless, json_lines, parquet_rows
 from thaw.features.errors import InputError, shown
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -17,12 +19,13 @@ COLUMNS = {
         *("path", "image", "filename", "file_name", "file", "filepath", "file_path", "image_path", "image_name"),
         *("image_id", "img", "img_path", "id"),
     ),
-    "label": ("label", "class", "category", "target", "class_name", "label_name"),
+    "label": ("label", "class", "category", "target", "class_name", "label_name", "choice"),
     "split": ("split", "subset", "set", "partition", "data_set"),
     "group": ("group", "group_id"),
 }
 """The names that a column may have, in the order in which they are looked for; in small letters."""
 
+_FORMS = {".json": "COCO", ".jsonl": "lines of JSON"}
 _EXPECTED = "expected path,label[,split][,group]"
 
 
@@ -50,9 +53,10 @@ def read_table(path: Path, options: ReadOptions) -> Table:
 
     Raises InputError if it is no text, or lacks the columns.
     """
-    text, notes = _text(path, options.encoding)
+    is_parquet = path.suffix.lower() == ".parquet"
+    text, notes = ("", []) if is_parquet else _text(path, options.encoding)
     try:
-        header, rows = _rows(text)
+        header, rows = _numbered(parquet_rows(path)) if is_parquet else _rows(path, text, notes)
         columns, said = _columns(path, header, options)
         numbered = list(_checked(path, header, rows))
     except csv.Error as error:
@@ -96,7 +100,32 @@ def _unreadable(path: Path, error: Exception) -> str:
     )
 
 
-def _rows(text: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+def _rows(path: Path, text: str, notes: list[str]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """Return the header and the numbered lines after it, however the file writes them."""
+    found = {".json": coco_rows, ".jsonl": json_lines}.get(path.suffix.lower(), _blank_rows)(path, text)
+    if found is not None:
+        notes.append(f"{shown(path.name)} is read as {_FORMS.get(path.suffix.lower(), 'a list of path and label')}")
+        return _numbered(found, 1 if path.suffix.lower() == ".jsonl" else 2)
+    header, rows = _delimited(text)
+    stated = headless(header, path.parent) if not set(_names(header)) & set(COLUMNS["path"]) else None
+    if stated is None:
+        return header, rows
+    notes.append(f"{shown(path.name)} has no header; its columns are taken as {', '.join(stated[:3])}")
+    return stated, chain([(1, header)], rows)
+
+
+def _numbered(rows: list[list[str]], first: int = 2) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """Return the header of a table and the other rows, numbered from `first`."""
+    return rows[0], iter(enumerate(rows[1:], first))
+
+
+def _blank_rows(path: Path, text: str) -> list[list[str]] | None:
+    """Return the rows of a list separated by blanks, None if its first line has another delimiter."""
+    first = text.lstrip().partition("\n")[0]
+    return None if any(mark in first for mark in DELIMITERS) else blank_rows(path, text)
+
+
+def _delimited(text: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """Return the header and the numbered lines after it, split at the delimiter that gives most known columns."""
     first, _, rest = text.partition("\n")
     stated = first.strip().lower()

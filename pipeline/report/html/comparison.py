@@ -46,6 +46,7 @@ def context(inputs: ReportInputs) -> dict[str, Any]:
         "conclusion": conclusion(reports, comparisons),
         "cost": cost(reports, comparisons),
         "hindsight": inputs.hindsight,
+        "unseen": inputs.unseen,
         "tiles": _tiles(reports, comparisons),
         "strategies": strategies,
         "strip_note": f"Intervals are drawn from {low:.0f} to {high:.0f} %.",

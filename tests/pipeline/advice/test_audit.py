@@ -197,7 +197,7 @@ def test_a_preprocessing_that_costs_accuracy_is_warned_of(tmp_path: Path, caplog
     assert caplog.messages == [
         f"a probe of {found.num_images} images is correct on {found.accuracy:.1%} with --resize article --normalize "
         f"article and on {found.standard_accuracy:.1%} with the network's own preprocessing; start another run: --run "
-        f"'{settings.run}-2' --resize bilinear --normalize caffe"
+        f"'{settings.run}-2' --dataset {settings.dataset} --resize bilinear --normalize caffe"
     ]
 
 

@@ -444,3 +444,10 @@ def test_large_confusion_matrices_are_left_out_and_absent_classes_shown(tmp_path
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "Confusions" not in text
     assert "| k20 | 0.0 | - | 0.000 | 0 |" in text
+
+
+def test_test_images_of_classes_without_training_images_are_said(run: Path) -> None:
+    (run / "split.csv").write_text("id,label,split\n1,a,train\n2,<c>,test\n")
+    said = "1 test image(s) are of classes without training images, <c> (1): every strategy is wrong on them"
+    assert said in " ".join(printed(run, 300).split())
+    assert said.replace("<c>", "&lt;c&gt;") in (run / "report.md").read_text()

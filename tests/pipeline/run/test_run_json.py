@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from thaw.features.errors import InputError
-from thaw.pipeline.config import RUN_FIELDS, SET_FIELDS, Neural, Shared
-from thaw.pipeline.run.run_json import check_agrees, read_run, shared_settings, write_run
+from thaw.pipeline.config import DATA_FIELDS, RUN_FIELDS, SET_FIELDS, Neural, Shared
+from thaw.pipeline.run.run_json import another_run, check_agrees, read_run, shared_settings, write_run
 
 from tests.builders.results import refusal
 
@@ -118,3 +118,26 @@ def test_the_batch_of_a_training_is_another_than_the_batch_of_the_extraction(
     settings = Neural.model_validate({"run": tmp_path, "features": "vgg16-48", **given})
     assert settings.training_batch_size == expected
     assert shared_settings(settings).batch_size == 16
+
+
+def test_another_run_is_of_the_same_data_read_in_the_same_way(tmp_path: Path) -> None:
+    run = tmp_path / "a b"
+    run.mkdir()
+    assert another_run(run) == f"--run '{run}-2'"
+    write_run(Shared(run=run, dataset=f"csv:{tmp_path}/it's.csv", label_column="kind", merge_classes=True))
+    word = f"""'csv:{tmp_path}/it'"'"'s.csv'"""
+    assert another_run(run) == f"--run '{run}-2' --dataset {word} --merge-classes --label-column kind"
+    (run / "run.json").write_text("[")
+    assert another_run(run) == f"--run '{run}-2'"
+
+
+def test_a_run_that_was_begun_before_an_option_of_the_data_existed_is_read(tmp_path: Path) -> None:
+    write_run(Shared(run=tmp_path))
+    content = json.loads((tmp_path / "run.json").read_text())
+    for name in DATA_FIELDS:
+        del content[name]
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    record = read_run(tmp_path)
+    assert record is not None
+    assert record.settings["no_splits"] is False
+    assert record.settings["white"] is None

@@ -218,3 +218,37 @@ def test_a_split_is_read_back_as_it_was_drawn(
         return
     np.testing.assert_array_equal(drawn, split_csv.draw_split(data, seed))
     np.testing.assert_array_equal(split_csv.main(folder, data, seed + 1), drawn)
+
+
+def test_a_class_that_a_split_lacks_is_said_with_its_count() -> None:
+    given_split = ["train"] * 6 + ["validation"] * 2 + ["test"] * 4
+    data = dataset([0, 0, 0, 1, 1, 3, 0, 1, 0, 1, 2, 2], given_split)
+    assert split_csv.gaps(data, split_csv.draw_split(data, 0)) == [
+        "no training images of c (2): no model can learn what is in test or validation alone, and these images count "
+        "as "
+        "mistakes",
+        "no validation images of d (1): the choice of settings cannot see them",
+        "no test images of d (1): the accuracy says nothing of them",
+    ]
+    whole = dataset([0, 1] * 50)
+    assert split_csv.gaps(whole, split_csv.draw_split(whole, 0)) == []
+
+
+@pytest.mark.parametrize("name", ["Icon\r", "a\rb,c", 'quoted "\r"', " lead", "line\r\nbreak", "-x", "\tb"])
+def test_any_name_survives(tmp_path: Path, name: str) -> None:
+    data = dataset([0, 1] * 50)
+    data = replace(data, ids=(*data.ids[:-1], f"b/{name}"), class_names=("a", name))
+    np.testing.assert_array_equal(split_csv.main(tmp_path, data, 0), split_csv.read_split(tmp_path / "split.csv", data))
+
+
+def test_test_images_of_classes_without_training_images_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    assert split_csv.unseen_classes(path) is None
+    path.write_text("id,label,split\n1,a,train\n2,b,validation\n3,c,test\n4,c,test\n5,a,test\n")
+    assert split_csv.unseen_classes(path) == (
+        "2 test image(s) are of classes without training images, c (2): every strategy is wrong on them, and they "
+        "count as "
+        "mistakes."
+    )
+    path.write_text("id,label,split\n1,a,train\n2,a,test\n")
+    assert split_csv.unseen_classes(path) is None

@@ -120,6 +120,33 @@ def test_a_network_that_two_members_share_runs_once(finished: Path) -> None:
     assert records[0]["engine_layers"] == ["block2_pool", "block3_pool"]
 
 
+def test_a_network_runs_once_for_sets_of_one_view_and_of_both(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, given = tmp_path / "run", ("--dataset", f"folder:{image_folder}", "--engine", "keras", *VGG, "--run")
+    for name, *options in (("one",), ("both", "--views", "flip")):
+        options += ["--features", name, "--values", "0.001", "--transform", "none", "--name", name]
+        assert thaw("logreg", *given, folder, *options) == 0
+    assert thaw("ensemble", "--run", folder, "--members", "one,both") == 0
+    classifier = load_classifier(folder / "ensemble", None)
+    [record] = classifier.networks.records.values()
+    assert record["feature_views"] == "flip"
+    dataset, own = (
+        load_dataset(f"folder:{image_folder}"),
+        read_predictions(folder / "ensemble/predictions.csv", classifier.class_names),
+    )
+    capsys.readouterr()
+    paths = [image_folder / name for name in own.ids]
+    assert thaw("predict", "--run", folder, "--strategy", "ensemble", "--format", "csv", "--", *paths) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [float(row["probability"]) for row in rows] == pytest.approx(own.probabilities.max(axis=1), abs=1e-5)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    assert thaw("export", folder, "--name", "ensemble") == 0
+    session = onnxruntime.InferenceSession(str(folder / "ensemble/model.onnx"), providers=["CPUExecutionProvider"])
+    images = np.stack([dataset.read(dataset.row_of[name]) for name in own.ids])
+    np.testing.assert_allclose(session.run(None, {"images": images})[0], own.probabilities, atol=1e-4)
+
+
 def test_onnx_gives_the_probabilities_of_predictions_csv(
     finished: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
