@@ -127,7 +127,8 @@ def _arguments(name: str, settings: Any) -> tuple[Any, ...]:
         return (settings,)
     check_begun(settings)
     complete = with_feature_set(settings, choosing=name in STRATEGIES)
-    warn_of_changes(complete)
+    if name != "features":  # which follows the changes
+        warn_of_changes(complete)
     if isinstance(settings, config.StrategySettings):
         return complete, name
     return (complete, frozenset(settings.model_fields_set)) if name == "advise" else (complete,)

@@ -16,13 +16,14 @@ from thaw.features.files.locks import held
 from thaw.features.foreign.extractors import engines_of, get_extractor
 from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import RUN_FIELDS, SET_FIELDS, Shared
+from thaw.pipeline.extraction.changed_images import is_behind, update_rows
 from thaw.pipeline.extraction.executors import ClusterExecutor, Executor, LocalExecutor
 from thaw.pipeline.extraction.feature_files import FeatureSet, check_features
 from thaw.pipeline.extraction.runs_beside import copy_from_beside
 from thaw.pipeline.memory import check_image_memory
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.data.dataset import readable_dataset
-from thaw.pipeline.run.data.images_csv import write_images
+from thaw.pipeline.run.data.images_csv import record_images
 from thaw.pipeline.run.data.skipped_csv import write_skipped
 from thaw.pipeline.run.run_json import check_agrees, read_run, write_run
 from thaw.pipeline.versions import versions
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("thaw")
 
 
-def main(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
+def main(settings: Shared, feature_set: FeatureSet | None = None, follow: bool = True) -> Path:
     """Write a feature file of all images, that of the feature set unless another is given, and return its path.
 
     A whole file of the same settings, images and weights is left as it is; finished parts of an earlier call are used.
+    If images changed since, the split follows them, and of the feature set's file the new ones alone are extracted; not
+    with another feature set, or without `follow`.
     """
     wanted = feature_set or FeatureSet(settings)
     extractor = get_extractor(settings.backbone, wanted.settings.weights)
@@ -50,9 +53,12 @@ def main(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
         if not wanted.path.exists() and client is None:  # what cannot be leaves no run behind
             asked = (wanted.settings.engine, settings.device, settings.engine_precision)
             choose_engine(*asked, engines_of(extractor))
-        split = begin_run(settings, dataset)
+        split = begin_run(settings, dataset, update=follow and feature_set is None)
         log.info("weights: %s (sha256 %s...)", network.weights.source, network.weights.sha256[:12])
-        return make_features(wanted.request(dataset, split, network), client)
+        request = wanted.request(dataset, split, network)
+        if request.path.exists():
+            update_rows(request, lambda part: _extract(part, ClusterExecutor(client) if client else LocalExecutor()))
+        return make_features(request, client)
 
 
 def ready_features(settings: Shared) -> Path:
@@ -61,8 +67,8 @@ def ready_features(settings: Shared) -> Path:
     Raises InputError if it was made from other settings or another split.
     """
     wanted = FeatureSet(settings)
-    if not wanted.path.exists():
-        return main(settings)
+    if not wanted.path.exists() or is_behind(wanted.path, settings.run_folder):
+        return main(settings, follow=False)
     expected = {**wanted.record(), "split_sha256": split_csv.digest(settings.run_folder)}
     check_features(wanted.path, expected, settings.run_folder)
     return wanted.path
@@ -111,8 +117,11 @@ def _extract(request: FeatureRequest, executor: Executor) -> dict[str, str]:
     return extraction.join({**record, "weights_source": request.network.weights.source, **used, **recorded})
 
 
-def begin_run(settings: Shared, dataset: Dataset) -> np.ndarray:
-    """Write run.json and split.csv, or check them, and return the split of each image, uint8 (N,)."""
+def begin_run(settings: Shared, dataset: Dataset, update: bool = False) -> np.ndarray:
+    """Write run.json and split.csv, or check them, and return the split of each image, uint8 (N,).
+
+    With `update` split.csv follows images that changed since it was drawn.
+    """
     run = settings.run_folder
     run.mkdir(parents=True, exist_ok=True)
     if not (run / "run.json").exists():
@@ -120,11 +129,14 @@ def begin_run(settings: Shared, dataset: Dataset) -> np.ndarray:
     with held(run / "run.json", wait=True):  # both files, since each says what the other is of
         check_agrees(settings, read_run(run), (*RUN_FIELDS, *SET_FIELDS))
         is_new = not (run / "split.csv").exists()
+        if update:
+            split_csv.update(run, dataset)
         split = split_csv.main(run, dataset, settings.seed)
         write_run(settings)
         if is_new:
             write_skipped(run / "skipped.csv", dict(dataset.skipped))
-            write_images(run, dataset)
+        if is_new or update:
+            record_images(run, dataset)
     for note in dataset.notes:
         log.info("%s", note)
     for gap in split_csv.gaps(dataset, split):
