@@ -135,8 +135,8 @@ def test_the_commands_run_one_after_the_other(
     words = thaw_words(line)
     if words is None:
         pytest.skip("it calls many programs: parsed, not run")
-    if words[0] == "advise":
-        pytest.skip("it takes a minute: tests/pipeline/advice/test_advise.py runs it")
+    if words[0] in ("advise", "fit"):
+        pytest.skip("it takes minutes: tests/pipeline/advice/test_advise.py and tests/pipeline/fit/test_fit.py run it")
     monkeypatch.chdir(beside_flowers)
     monkeypatch.setenv(CALLED_BY, "make")
     first, pipe, _ = line.rpartition("|")
