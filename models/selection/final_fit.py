@@ -72,7 +72,7 @@ def _fit_batched(
     with open_pool(blocks) as pool:
         path = linear_path(strategy.kind(), pool, labels, folds, options.class_weight)
         known = None if trial.held_out is None else trial.held_out.scores
-        if not strategy.calibration or not folds or known is None or np.isnan(known).any():
+        if not strategy.calibration or not folds or known is None:
             return path.fit(trial.value, held_out=bool(strategy.calibration and folds))
         return replace(path.fit(trial.value, held_out=False), held_out_scores=known.astype(np.float64))
 

@@ -38,8 +38,8 @@ class HeldOut:
 
     Attributes:
         correct: whether each row is labelled correctly, (n,) bool in the rows' order.
-        scores: of all N rows by the fold that leaves each out, (N, K) or (N,) float32, NaN for a row that no fold
-            leaves out; None for a classifier that is not batched.
+        scores: of all N rows by the fold that leaves each out, (N, K) or (N,) float32. None for a classifier that is
+            not batched, or if there are rows that no fold leaves out.
     """
 
     correct: np.ndarray

@@ -33,40 +33,44 @@ class Coordinates:
     combine: Callable[[np.ndarray], np.ndarray]
 
 
-def turned(gram: np.ndarray, codes: np.ndarray, held_out: np.ndarray, dtype: np.dtype, diagonal: bool) -> Coordinates:
+def turned(gram: np.ndarray, codes: np.ndarray, held_out: np.ndarray, diagonal: bool) -> Coordinates:
     """Return the coordinates of a fold.
 
     They are the rows of the Cholesky factor of the fit rows' Gram matrix, or, at ten times the cost, those along its
     eigenvectors.
 
     Args:
-        gram: the inner products of all N rows, standardised by the fold's fit rows, (N, N).
+        gram: the inner products of all N rows, standardised by the fold's fit rows, (N, N), of which the upper triangle
+            is read; the result is as precise.
         codes: the class of each row, (N,).
         held_out: which rows are held out, (N,) bool.
-        dtype: the precision of the products behind the Gram matrix, and of the result.
         diagonal: whether R^T R is to be diagonal.
     """
     fit_rows, others = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    own, beside = gram[np.ix_(fit_rows, fit_rows)], gram[np.ix_(fit_rows, others)]
-    smallest = SMALLEST[dtype] * np.trace(own)  # the Gram matrix of centred rows is singular
+    own, above = gram[np.ix_(fit_rows, fit_rows)], fit_rows[:, None] < others
+    beside = np.where(above, gram[np.ix_(fit_rows, others)], gram[np.ix_(others, fit_rows)].T)
+    dtype = gram.dtype
+    smallest = np.asarray(
+        SMALLEST[dtype] * np.trace(own, dtype=np.float64), dtype
+    )  # the Gram matrix of centred rows is singular
     own[np.diag_indices_from(own)] += smallest
     if diagonal:
-        squares, vectors = eigh(own.astype(dtype, copy=False), driver="evd", overwrite_a=True)
-        squares = np.maximum(squares.astype(np.float64), smallest)
+        squares, vectors = eigh(own, lower=False, driver="evd", overwrite_a=True, check_finite=False)
+        squares = np.maximum(squares, smallest)
         lengths = np.sqrt(squares)
-        root, back = vectors * lengths, vectors / lengths
+        back = vectors / lengths
         return Coordinates(
-            _rows(root.astype(dtype), codes[fit_rows]),
-            (beside.T @ back).astype(dtype),
+            _rows(vectors * lengths, codes[fit_rows]),
+            beside.T @ back,
             fit_rows,
             others,
             squares,
             lambda unknowns: unknowns @ back.T,
         )
-    factor = cholesky(own, lower=True, overwrite_a=True)
+    factor = cholesky(own.astype(np.float64), overwrite_a=True, check_finite=False).T
     return Coordinates(
         _rows(factor.astype(dtype), codes[fit_rows]),
-        solve_triangular(factor, beside, lower=True).T.astype(dtype),
+        solve_triangular(factor, beside, lower=True, check_finite=False).T.astype(dtype),
         fit_rows,
         others,
         None,

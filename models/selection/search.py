@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -141,7 +141,8 @@ def _paths(
         with open_pool(blocks) as pool:
             path = linear_path(strategy.kind(), pool, labels, folds, options.class_weight)
             for scores in path.held_out_scores(strategy.values):
-                yield HeldOut(path.judge(scores)[path.held_out], scores.astype(np.float32))
+                known = scores.astype(np.float32) if path.held_out.all() else None
+                yield HeldOut(path.judge(scores)[path.held_out], known)
         return
     order = np.argsort(np.concatenate([held_out for _, held_out in folds]))
     if isinstance(blocks, ClusterBlocks):
@@ -181,6 +182,11 @@ def _whole_path(*arguments: Any) -> list[np.ndarray]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return list(_path(*arguments))
+
+
+def without_scores(trial: Trial) -> Trial:
+    """Return the trial without its scores, which take the memory of as many numbers as rows and classes."""
+    return trial if trial.held_out is None else replace(trial, held_out=HeldOut(trial.held_out.correct))
 
 
 def highest_trial(trials: Sequence[Trial]) -> Trial:

@@ -22,7 +22,7 @@ from thaw.pipeline.advice.forecast import (
 )
 from thaw.pipeline.advice.layer_profile import profile
 from thaw.pipeline.advice.linear_probes import best_probes, learning_curve
-from thaw.pipeline.advice.network_search import Found, arm_optimism, chosen_arm, search
+from thaw.pipeline.advice.network_search import Found, arm_optimism, chosen_arm, mirrors_help, search
 from thaw.pipeline.advice.rule_of_thumb import data_size, recommend, rule_of_thumb, similarity
 from thaw.pipeline.advice.sample import Sampled, Survey
 from thaw.pipeline.advice.tables import plan_of, show, show_plan
@@ -47,6 +47,7 @@ log = logging.getLogger("thaw")
 
 PROFILE_ROWS, FEWEST_ROWS, RANDOM_ROWS = 2000, 300, 800
 PROFILE_SHARE, SEARCH_SHARE, TRIAL_SHARE = 0.1, 0.55, 0.3  # of the budget
+VIEWS_SHARE = 0.2  # of the budget, that mirrors may take at most
 NO_LIMIT = float("inf")
 
 
@@ -95,7 +96,7 @@ def measure(
         closing.enter_context(held(settings.run_folder / "advice.json"))
         found, missing = _search(images, settings.budget, most_seconds, console)
         chosen = chosen_arm(found)
-        own = set_of(chosen)
+        own = _with_views(images, chosen, settings.budget, most_seconds)
         log.info("chosen on the samples: %s at %d pixels", own.backbone, own.image_size)
         features = closing.enter_context(FeatureFile(extract.ready_features(_named(own))))
         outcome.write_chance(_named(own), features)
@@ -106,6 +107,17 @@ def measure(
         survey.clear()
     show(console, advice)
     return advice
+
+
+def _with_views(images: Sampled, arm: Arm, budget: float, most_seconds: float) -> Shared:
+    """Return the feature set of the chosen arm: with the mirrors if they help, and there is time for twice the work."""
+    own = set_of(arm)
+    twice = 2 * arm.seconds_per_image
+    if "views" in images.given or twice * len(arm.rows) > VIEWS_SHARE * 60 * budget:
+        return own
+    if twice * len(images.dataset.ids) > most_seconds or not mirrors_help(images, arm):
+        return own
+    return own.model_copy(update={"views": "flip"})
 
 
 def _named(own: Shared) -> Shared:
@@ -144,7 +156,7 @@ def _advise(survey: Survey, found: Found, chosen: Arm, budget: float, began: flo
         features_sha256=str(features.attributes["values_sha256"]),
         size=size,
         similarity=near,
-        networks=_networks(survey, found),
+        networks=_networks(survey, found, chosen),
         layers=layers,
         learning_curve=curve,
         configurations=found.tried,
@@ -160,15 +172,15 @@ def _advise(survey: Survey, found: Found, chosen: Arm, budget: float, began: flo
     )
 
 
-def _networks(survey: Survey, found: Found) -> list[NetworkTried]:
+def _networks(survey: Survey, found: Found, chosen: Arm) -> list[NetworkTried]:
     """Return what each network and size was measured to give, the best of the last round first."""
     rest = [arm for arm in found.arms if arm not in found.best]
     rest.sort(key=lambda arm: (-arm.round, -arm.accuracy))
     num_images = len(survey.features.ids)
     return [
         NetworkTried(
-            **set_of(arm).model_dump(include={"backbone", "image_size"}),
-            features=set_of(arm).feature_set,
+            **arm.shared.model_dump(include={"backbone", "image_size"}),
+            features=survey.settings.feature_set if arm is chosen else set_of(arm).feature_set,
             layer=arm.best.layer,
             pooling=arm.best.pooling,
             num_images=len(arm.rows),

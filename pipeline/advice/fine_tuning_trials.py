@@ -107,7 +107,7 @@ def run_trials(survey: Survey, best: LinearProbe, num_images: int, cuts: Sequenc
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it thinks that one network is built again and again
     rows, split = draw_trial(survey, num_images)
-    path = survey.sample(f"trials-{num_images}", rows, _input_layers(survey, cuts), split, pooling="none")
+    path = survey.sample(f"trials-{num_images}", rows, _input_layers(survey, cuts), split, pooling="none", views="one")
     fitted = np.sort(rows[split != 2])
     value = probe_rows(survey, "logreg", transformed(read(survey, best.layer, fitted), best.transform), fitted).value
     device = resolve_device(survey.settings.device)
@@ -174,7 +174,13 @@ def _run_trial(
 
 
 def _settings(survey: Survey, cut: str) -> Neural:
-    given = {**survey.settings.model_dump(), "batch_size": None, "run": survey.folder, "pooling": "none"}
+    given = {
+        **survey.settings.model_dump(),
+        "batch_size": None,
+        "run": survey.folder,
+        "pooling": "none",
+        "views": "one",
+    }
     if cut == HEAD:
         return Neural.model_validate({**given, "epochs": HEAD_EPOCHS})
     whole = cut == get_backbone(survey.settings.backbone).trainable[0].name

@@ -206,8 +206,12 @@ def _minutes(survey: Survey, trial: FineTuningTrial, num_train: int) -> float:
 
 
 def fine_tuned_candidate(settings: Shared, forecast: FineTuningForecast) -> Candidate:
-    """Return the candidate that trains a network as a trial did."""
+    """Return the candidate that trains a network as a trial did, on images as they are."""
     cut, backbone = forecast.unfreeze_from, get_backbone(settings.backbone)
+    as_they_are: dict[str, Any] = {}
+    if settings.views != "one":
+        settings = settings.model_copy(update={"views": "one", "features": "auto"})
+        as_they_are = {"views": "one"}
     strategy, layer, options = "finetune", cut, {"unfreeze_from": cut}
     if cut == HEAD:
         strategy, layer, options = HEAD, backbone.layers[-1].name, {}
@@ -219,7 +223,7 @@ def fine_tuned_candidate(settings: Shared, forecast: FineTuningForecast) -> Cand
         layer=layer,
         pooling="none",
         transform="none",
-        command=command(settings, strategy, {**_set_options(settings), **options}),
+        command=command(settings, strategy, {**_set_options(settings), **as_they_are, **options}),
         accuracy=forecast.expected_accuracy,
         accuracy_interval=forecast.expected_interval,
         minutes=forecast.minutes,

@@ -32,8 +32,8 @@ def profile(survey: Survey, num_rows: int, num_random: int) -> list[LayerProfile
     rows = survey.order[:num_rows]
     averaged = [f"{name}:avg" for name in survey.pools]
     auto = get_backbone(survey.settings.backbone).pooling("auto")
-    path = survey.sample(f"profile-{num_rows}", rows, [*survey.pools, *averaged], pooling=auto)
-    random_path = survey.sample(f"random-{num_random}", rows[:num_random], averaged, weights="random")
+    path = survey.sample(f"profile-{num_rows}", rows, [*survey.pools, *averaged], pooling=auto, views="one")
+    random_path = survey.sample(f"random-{num_random}", rows[:num_random], averaged, weights="random", views="one")
     with FeatureFile(path) as features, FeatureFile(random_path) as random:
         return [_profile_layer(survey, features, random, i, name) for i, name in enumerate(survey.pools, start=1)]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile
-from thaw.models.selection.probing import linear_probe, optimism, paired_error, screening
+from thaw.models.selection.probing import linear_probe, optimism, paired_error, screening, transformed
 from thaw.models.strategies import STRATEGIES
 from thaw.pipeline.advice.arms import WORTHWHILE_GAIN, Arm, Setting
 from thaw.pipeline.advice.sample import Sampled
@@ -195,6 +195,27 @@ def chosen_arm(found: Found) -> Arm:
     """Return the arm that takes the least time of those within half a point of the best."""
     most = found.best[0].accuracy
     return min((arm for arm in found.best if arm.accuracy >= most - WORTHWHILE_GAIN), key=lambda a: a.seconds_per_image)
+
+
+def mirrors_help(images: Sampled, arm: Arm) -> bool:
+    """Return whether the mean features of image and mirror classify the arm's sample better, by more than the error.
+
+    They do not if mirrored images are another class (digits, text).
+    """
+    setting, had = arm.best, arm.accuracy
+    name = f"{arm.name}-flip-{len(arm.rows)}"
+    path = images.sample(name, arm.rows, sorted(setting.names), of=arm.shared, views="flip")
+    with FeatureFile(path) as features:
+        rows = np.array([images.dataset.row_of[name] for name in features.ids], np.int64)
+        values = features.read(setting.names, np.ones(len(rows), bool))
+    order = np.argsort(np.argsort(arm.rows))  # the file's rows ascend
+    values = transformed(values[order], setting.transform)
+    labels, folds = images.labels[arm.rows], images.folds(arm.rows)
+    probed = linear_probe(STRATEGIES["logreg"], values, labels, folds, screening(values.shape[1]))
+    gain, error = probed.accuracy - had, paired_error(probed.correct, arm.correct)
+    log.info("with the mirrors of the images: %.1f %% (%+.1f points, standard error %.1f)",
+             100 * probed.accuracy, 100 * gain, 100 * error)  # fmt: skip
+    return gain > error
 
 
 def arm_optimism(images: Sampled, found: Found) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from thaw.pipeline.advice.forecast import START_MINUTES
 from thaw.pipeline.config import SET_FIELDS, Finetune, FitSettings, Linear
 from thaw.pipeline.fit.clock import Clock
 from thaw.pipeline.formatting import duration
@@ -69,7 +70,7 @@ class FitSteps:
         that is left, and C too if all its values do.
         """
         found = next((one for one in self.advice.candidates if one.strategy == strategy), self.advice.candidates[0])
-        path, left = 60 * found.minutes, max(0.0, self.clock.seconds_left)
+        path, left = 60 * max(0.0, found.minutes - START_MINUTES), max(0.0, self.clock.seconds_left)
         if path * NUM_CHOICES < CHOOSING_SHARE * left:
             return {}, path * NUM_CHOICES
         options = {"layer": found.layer, "transform": found.transform}
@@ -99,7 +100,8 @@ class FitSteps:
             log.info("%s is there already", name)
             return
         minutes = max(0.1, FINE_TUNING_SHARE * self.clock.seconds_left / 60)
-        options: dict[str, Any] = {"features": candidate.features, "unfreeze_from": candidate.layer, "name": name}
+        options: dict[str, Any] = {"unfreeze_from": candidate.layer, "name": name, "views": "one"}
+        options |= {"backbone": candidate.backbone, "image_size": candidate.image_size}
         given = Finetune(run=self.settings.run_folder, max_minutes=minutes, **self._machine(), **options)
         train_network.main(with_feature_set(given), "finetune")
 

@@ -23,6 +23,7 @@ from thaw.models.selection.search import (
     highest_trial,
     make_folds,
     try_candidate,
+    without_scores,
 )
 from thaw.models.solver.blocks import Blocks
 from thaw.models.strategies import Strategy, find_strategy
@@ -224,8 +225,8 @@ def try_all(rows: Rows, strategy: Strategy, choices: Mapping[str, Sequence[str]]
             del blocks
             values = strategy.values[: len(path)]
             tried = [Trial(layer, transform, value, one.accuracy, one) for value, one in zip(values, path, strict=True)]
-            trials += tried
             best = best_trial(tried)
+            trials += [one if one is best else without_scores(one) for one in tried]
             log.info(
                 "%s, transform %s: %.4f by %s at %s %g",
                 *(layer, transform, best.accuracy, judged_by, strategy.parameter, best.value),

@@ -16,6 +16,7 @@ from thaw.models.selection.search import (
     highest_trial,
     make_folds,
     try_candidate,
+    without_scores,
 )
 from thaw.models.solver.blocks import ArrayBlocks, SquareRoots
 from thaw.models.strategies import EXACT_RBF, NYSTROEM_RBF, STRATEGIES, find_strategy
@@ -120,6 +121,17 @@ def test_the_highest_trial_is_the_first_of_equals() -> None:
     assert best_trial(trials) == trials[1]  # as read from a report
 
 
+def test_a_trial_without_scores_is_chosen_alike() -> None:
+    correct, scores = np.ones(10, bool), np.zeros((10, 3), np.float32)
+    trial = Trial("a", "none", 0.1, 1.0, HeldOut(correct, scores))
+    less = without_scores(trial)
+    assert less == trial
+    assert less.held_out is not None
+    assert less.held_out.scores is None
+    assert best_trial([less]) is less
+    assert without_scores(Trial("a", "none", 0.1, 1.0)).held_out is None
+
+
 def test_the_best_trial_is_the_smoothest_within_an_error_of_the_highest_one_of_its_layer() -> None:
     def trial(layer: str, value: float, num_wrong: int) -> Trial:
         correct = np.arange(1000) >= num_wrong
@@ -173,6 +185,7 @@ def test_calibration_takes_the_scores_that_the_setting_was_chosen_by(
     assert reused.temperature == pytest.approx(alone.temperature, rel=0.05)
     some = try_candidate(strategy, ArrayBlocks(X), y, folds[:1], OPTIONS)[0]
     final_fit(strategy, Trial("x", "none", 0.01, 0.9, some), ArrayBlocks(X), y, folds, OPTIONS)
+    assert some.scores is None
     assert asked == [False, True]
 
 
