@@ -10,6 +10,7 @@ from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.advice_json import read_advice
+from thaw.pipeline.run.data.images_csv import is_of_run
 from thaw.pipeline.run.report_json import read_report, remedy
 from thaw.pipeline.run.results import load_entry
 from thaw.pipeline.run.run_json import RunRecord, features_command, features_path, read_run
@@ -80,7 +81,8 @@ def _check_features(run: Path, record: RunRecord, name: str, path: Path) -> None
     settings = {**record.settings, **record.feature_sets[name]}
     own = ("pooling", "dtype") if path == features_path(run, name) else ()  # activations have others
     for option in ("dataset", "backbone", "image_size", "resize", "aspect", "normalize", *own):
-        if given[option] != settings[option]:
+        moved = option == "dataset" and is_of_run(run, given["dataset_sha256"])
+        if given[option] != settings[option] and not moved:
             raise InputError(
                 f"{path} was made with {option} {given[option]}, and run.json says {settings[option]}; remove the one "
                 f"that is wrong and type: {features_command(run, name)}"
