@@ -47,7 +47,7 @@ def finished(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def test_the_run_directory_is_the_contracts(finished: Path) -> None:
     assert {path.name for path in finished.iterdir() if not path.name.startswith(".")} == {
-        *("run.json", "split.csv", "features", "svm", "logreg", "random", "chance")
+        *("run.json", "split.csv", "images.csv", "features", "svm", "logreg", "random", "chance")
     }
     assert {path.name for path in (finished / "svm").iterdir()} == {
         *("model.skops", "report.json", "predictions.csv", "SHA256SUMS"),

@@ -17,7 +17,7 @@ from thaw.pipeline.run.data.images_csv import read_images
 
 log = logging.getLogger("thaw")
 
-FOLLOWS = frozenset({"dataset_sha256", "split_sha256"})  # what differs if images changed since
+FOLLOWS = frozenset({"dataset", "dataset_sha256", "split_sha256"})  # what differs if images changed or moved since
 
 
 def update_rows(request: FeatureRequest, extract: Callable[[FeatureRequest], object]) -> None:

@@ -65,6 +65,12 @@ def record_images(run: Path, dataset: Dataset) -> None:
         writer.writerows([HEADER, ["", " ".join(digests), archive, 0], *rows])
 
 
+def is_of_run(run: Path, dataset_sha256: object) -> bool:
+    """Return whether a digest is of the images of a run, as they are or were, wherever they lie."""
+    record = read_images(run / "images.csv")
+    return record is not None and dataset_sha256 in record.digests
+
+
 def warn_of_changes(settings: Common) -> None:
     """Say in one line what has changed of a run's images since: names, sizes, times and classes are looked at.
 

@@ -77,3 +77,6 @@ def test_new_images_alone_are_extracted(pictures: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(Network, "start", start)
     (pictures / "grass" / "03.png").unlink()
     assert len(features(tmp_path / "runs/r", pictures)) == 71
+    pictures.rename(tmp_path / "elsewhere")
+    assert len(features(tmp_path / "runs/r", tmp_path / "elsewhere")) == 71
+    assert run(["verify", str(tmp_path / "runs/r")]) == 1  # its results are of the former split
