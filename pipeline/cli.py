@@ -130,7 +130,8 @@ def _arguments(name: str, settings: Any) -> tuple[Any, ...]:
     check_begun(settings)
     searching = isinstance(settings, config.Advise | config.FitSettings)
     complete = with_feature_set(settings, choosing=name in STRATEGIES, searching=searching)
-    warn_of_changes(complete)
+    if name != "features":  # which follows the changes
+        warn_of_changes(complete)
     if isinstance(settings, config.StrategySettings):
         return complete, name
     return (complete, frozenset(settings.model_fields_set)) if searching else (complete,)

@@ -98,7 +98,11 @@ class Dataset:
         return replace(kept, labels=labels, class_names=left, notes=(*self.notes, *notes), skipped=skipped)
 
     def digest(self) -> str:
-        """Return a sha256 in hex over each image's id, class, given split, group and content."""
+        """Return a sha256 in hex over each image's id, class, given split, group and content; computed once."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         total = hashlib.sha256(b"thaw dataset 1")
         for text in (str(len(self.ids)), str(len(self.class_names)), *self.class_names):
             total.update(_framed(text.encode()))

@@ -103,7 +103,7 @@ class Extraction:
         if len(rows) == 0:
             raise InputError(f"none of the {len(skipped)} images of {dataset.name} can be read")
         recorded = {**attributes, "decoding": DECODING, "seconds": sum(record["seconds"] for record in records)}
-        self._write(rows, recorded, lambda file: self._copy_parts(file, rows))
+        self.write_rows(rows, recorded, lambda file: self._copy_parts(file, rows))
         self._remove_parts()
         return skipped
 
@@ -121,9 +121,9 @@ class Extraction:
                     layer[rows] = made.read_rows(name, np.arange(rows.start, rows.stop))
 
         same = {name: value for name, value in made.attributes.items() if name not in DIGESTS}
-        self._write(np.arange(self.num_images), {**same, **attributes}, fill)
+        self.write_rows(np.arange(self.num_images), {**same, **attributes}, fill)
 
-    def _write(self, rows: np.ndarray, attributes: Mapping[str, Any], fill: Callable[[h5py.File], None]) -> None:
+    def write_rows(self, rows: np.ndarray, attributes: Mapping[str, Any], fill: Callable[[h5py.File], None]) -> None:
         """Write the feature file of the images at `rows` (N,) whole; `fill` writes the layers' values into it."""
         layers = self.request.layers
         shapes = {name: (len(rows), *shape) for name, shape in layers.shapes.items()}

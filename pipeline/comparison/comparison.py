@@ -10,6 +10,7 @@ from typing import NamedTuple
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import file_digest
 from thaw.models.metrics import compare, holm
+from thaw.pipeline.run.data.images_csv import read_images
 from thaw.pipeline.run.report_json import Report, read_report, remedy
 from thaw.pipeline.run.results import Entry, load_entry
 
@@ -47,12 +48,38 @@ def load_run(run: Path) -> list[Entry]:
     if not paths:
         expected = f"expected at least one {run}/<name>/report.json"
         raise InputError(f"no report in {run}; {expected}; type: {remedy(run / 'svm' / 'report.json')}")
-    reports = [(path, read_report(path)) for path in paths]
+    reports = _without_stale(run, [(path, read_report(path)) for path in paths])
     _check_splits(run, reports)
     entries = [load_entry(path, report) for path, report in reports]
     for entry in entries[1:]:
         _check_same_images(entries[0], entry)
     return sorted(entries, key=lambda e: (-e.report.accuracy, e.report.log_loss, e.report.name))
+
+
+def _without_stale(run: Path, reports: Sequence[tuple[Path, Report]]) -> Sequence[tuple[Path, Report]]:
+    """Return the results that were made since the images of the run last changed, and say which are left out.
+
+    Raises InputError if none was.
+    """
+    record, file = read_images(run / "images.csv"), run / "split.csv"
+    if record is None or len(record.digests) < 2 or not file.exists():
+        return reports
+    digest = file_digest(file)
+    current = [(path, report) for path, report in reports if report.split_sha256 == digest]
+    stale = [path.parent.name for path, report in reports if report.split_sha256 != digest]
+    if not current:
+        raise InputError(
+            f"all results of {run} are stale ({', '.join(stale)}): its images changed since; type: "
+            f"{remedy(*_named(reports[0]))}"
+        )
+    if stale:
+        log.warning("stale, and left out, since the images changed after they were made: %s", ", ".join(stale))
+    return current
+
+
+def _named(result: tuple[Path, Report]) -> tuple[Path, str]:
+    path, report = result
+    return path, report.strategy
 
 
 def _check_splits(run: Path, reports: Sequence[tuple[Path, Report]]) -> None:

@@ -18,6 +18,7 @@ from thaw.features.files.locks import held
 from thaw.features.foreign.extractors import engines_of, get_extractor, is_foreign
 from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import RUN_FIELDS, SET_FIELDS, Features, Shared
+from thaw.pipeline.extraction.changed_images import is_behind, update_rows
 from thaw.pipeline.extraction.executors import ClusterExecutor, Executor, LocalExecutor
 from thaw.pipeline.extraction.feature_files import FeatureSet, check_features, megabytes_of
 from thaw.pipeline.extraction.runs_beside import copy_from_beside
@@ -25,7 +26,7 @@ from thaw.pipeline.formatting import duration
 from thaw.pipeline.memory import check_image_memory
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.data.dataset import dataset_of, readable_dataset
-from thaw.pipeline.run.data.images_csv import write_images
+from thaw.pipeline.run.data.images_csv import record_images
 from thaw.pipeline.run.data.skipped_csv import write_skipped
 from thaw.pipeline.run.run_json import check_agrees, read_run, shared_settings, write_run
 from thaw.pipeline.terminal import console_for, say
@@ -56,10 +57,12 @@ def main(settings: Features) -> Path | None:
     return None
 
 
-def extract(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
+def extract(settings: Shared, feature_set: FeatureSet | None = None, follow: bool = True) -> Path:
     """Write a feature file of all images, that of the feature set unless another is given, and return its path.
 
     A whole file of the same settings, images and weights is left as it is; finished parts of an earlier call are used.
+    If images changed since, the split follows them, and of the feature set's file the new ones alone are extracted; not
+    with another feature set, or without `follow`.
     """
     wanted = feature_set or FeatureSet(settings)
     extractor = get_extractor(settings.backbone, wanted.settings.weights)
@@ -73,9 +76,12 @@ def extract(settings: Shared, feature_set: FeatureSet | None = None) -> Path:
         if not wanted.path.exists() and client is None:  # what cannot be leaves no run behind
             asked = (wanted.settings.engine, settings.device, settings.engine_precision)
             choose_engine(*asked, engines_of(extractor))
-        split = begin_run(settings, dataset)
+        split = begin_run(settings, dataset, update=follow and feature_set is None)
         log.info("weights: %s (sha256 %s...)", network.weights.source, network.weights.sha256[:12])
-        return make_features(wanted.request(dataset, split, network), client)
+        request = wanted.request(dataset, split, network)
+        if request.path.exists():
+            update_rows(request, lambda part: _extract(part, ClusterExecutor(client) if client else LocalExecutor()))
+        return make_features(request, client)
 
 
 def ready_features(settings: Shared) -> Path:
@@ -84,8 +90,8 @@ def ready_features(settings: Shared) -> Path:
     Raises InputError if it was made from other settings or another split.
     """
     wanted = FeatureSet(settings)
-    if not wanted.path.exists():
-        return extract(settings)
+    if not wanted.path.exists() or is_behind(wanted.path, settings.run_folder):
+        return extract(settings, follow=False)
     expected = {**wanted.record(), "split_sha256": split_csv.digest(settings.run_folder)}
     check_features(wanted.path, expected, settings.run_folder)
     return wanted.path
@@ -134,13 +140,14 @@ def _extract(request: FeatureRequest, executor: Executor) -> dict[str, str]:
     return extraction.join({**record, "weights_source": request.network.weights.source, **used, **recorded})
 
 
-def begin_run(settings: Shared, dataset: Dataset, with_set: bool = True) -> np.ndarray:
+def begin_run(settings: Shared, dataset: Dataset, with_set: bool = True, update: bool = False) -> np.ndarray:
     """Write run.json and split.csv, or check them, and return the split of each image, uint8 (N,).
 
     Args:
         settings: of the run and of a feature set.
         dataset: the images.
         with_set: whether run.json gets the feature set too.
+        update: whether split.csv follows images that changed since it was drawn.
     """
     run = settings.run_folder
     run.mkdir(parents=True, exist_ok=True)
@@ -149,11 +156,14 @@ def begin_run(settings: Shared, dataset: Dataset, with_set: bool = True) -> np.n
     with held(run / "run.json", wait=True):  # both files, since each says what the other is of
         check_agrees(settings, read_run(run), (*RUN_FIELDS, *(SET_FIELDS if with_set else ())))
         is_new = not (run / "split.csv").exists()
+        if update:
+            split_csv.update(run, dataset)
         split = split_csv.main(run, dataset, settings.seed)
         write_run(settings, with_set)
         if is_new:
             write_skipped(run / "skipped.csv", dict(dataset.skipped))
-            write_images(run, dataset)
+        if is_new or update:
+            record_images(run, dataset)
     for note in dataset.notes:
         log.info("%s", note)
     for gap in split_csv.gaps(dataset, split):

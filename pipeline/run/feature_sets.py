@@ -9,6 +9,7 @@ from thaw.features.foreign.extractors import get_extractor, is_foreign
 from thaw.pipeline.config import SET_FIELDS, Common, Linear
 from thaw.pipeline.run.data.dataset import dataset_of
 from thaw.pipeline.run.data.image_size import image_size_of
+from thaw.pipeline.run.data.moved import follow_move
 from thaw.pipeline.run.data.value_range import white_of_images
 from thaw.pipeline.run.run_json import RunRecord, check_agrees, features_path, read_run
 
@@ -29,7 +30,7 @@ def with_feature_set(settings: Settings, choosing: bool = False, searching: bool
 
     Raises InputError if the command line contradicts run.json.
     """
-    stored, given = read_run(settings.run_folder), settings.model_fields_set
+    stored, given = follow_move(settings, read_run(settings.run_folder)), settings.model_fields_set
     check_agrees(settings, stored, given)
     asked = {name: getattr(settings, name) for name in SET_FIELDS if name in given}
     if stored and choosing and (joined := joined_names(stored, settings.features)):

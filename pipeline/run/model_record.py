@@ -80,7 +80,7 @@ class Member(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+    name: str = Field(pattern=r"^[^/\\.\x00][^/\\\x00]*$")  # of a folder beside the ensemble's
     features: Name
     layer: Name
     model: Literal["model.skops"]

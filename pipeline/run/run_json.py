@@ -191,5 +191,10 @@ def write_run(settings: Shared, with_set: bool = True) -> None:
     sets = {**(stored.feature_sets if stored else {}), **added}
     record = RunRecord({name: values[name] for name in OF_RUN}, sets)
     if record != stored:
-        with write_whole(settings.run_folder / "run.json") as file:
-            file.write(json.dumps({**record.settings, "feature_sets": sets}, indent=2) + "\n")
+        write_record(settings.run_folder, record)
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write run.json; call it with the lock of run.json held."""
+    with write_whole(folder / "run.json") as file:
+        file.write(json.dumps({**record.settings, "feature_sets": record.feature_sets}, indent=2) + "\n")

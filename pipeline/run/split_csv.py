@@ -1,6 +1,7 @@
 """`split.csv`: which image is for training, validation and test; drawn once, kept, and read back checked."""
 
 import csv
+import logging
 import math
 import warnings
 from collections import Counter
@@ -14,6 +15,8 @@ from thaw.features.errors import InputError, shown
 from thaw.features.files.atomic import file_digest, write_whole
 from thaw.features.store import SPLITS
 from thaw.pipeline.run.run_json import another_run
+
+log = logging.getLogger("thaw")
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
@@ -31,10 +34,43 @@ def main(folder: Path, dataset: Dataset, seed: int) -> np.ndarray:
         try:
             return read_split(path, dataset)
         except InputError:
-            if any(folder.glob("features/*.h5")) or any(folder.glob("*/report.json")):
+            if _is_used(folder):
                 raise
     _write(path, dataset, draw_split(dataset, seed))
     return read_split(path, dataset)
+
+
+def _is_used(folder: Path) -> bool:
+    """Return whether anything was made by the split.csv of a run."""
+    return any(folder.glob("features/*.h5")) or any(folder.glob("*/report.json"))
+
+
+def update(folder: Path, dataset: Dataset) -> None:
+    """Write split.csv for images that changed since: new ones join the training split, or their group's split.
+
+    Those that came with a split keep it, those that are gone leave, and labels are the dataset's. Nothing is written if
+    nothing changed, or if nothing was made by split.csv, which is drawn again then.
+    """
+    path = folder / "split.csv"
+    if not path.exists() or not _is_used(folder):
+        return
+    then = read_table(path)
+    if [row[:2] for row in then] == _columns(dataset):
+        return
+    known = {row[0]: SPLITS.index(row[2]) for row in then}
+    of_group = (
+        {}
+        if dataset.groups is None
+        else {group: known[name] for group, name in zip(dataset.groups, dataset.ids, strict=True) if name in known}
+    )
+    split = []
+    for row, name in enumerate(dataset.ids):
+        own = SPLITS.index(dataset.given_split[row] or "train")
+        split.append(known.get(name, own if dataset.groups is None else of_group.get(dataset.groups[row], own)))
+    _write(path, dataset, np.array(split, np.uint8))
+    num_new = sum(name not in known for name in dataset.ids)
+    gone = len(known) - len(dataset.ids) + num_new
+    log.info("%s: %d image(s) joined, the training split if no other was given, and %d left", path, num_new, gone)
 
 
 def digest(folder: Path) -> str:

@@ -15,7 +15,7 @@ from thaw.models.neural.network import Architecture
 from thaw.models.neural.optimizers import compile_model
 from thaw.models.neural.recipes import Recipe, find_recipe
 from thaw.pipeline.config import Finetune, Neural
-from thaw.pipeline.training.train_linear import check_two_classes
+from thaw.pipeline.training.linear_choice import check_two_classes
 from thaw.pipeline.training.warm_start import WarmStart
 
 

@@ -21,7 +21,7 @@ from thaw.models.strategies import STRATEGIES
 from thaw.pipeline.config import Finetune, Linear
 from thaw.pipeline.run.report_json import Report, read_report
 from thaw.pipeline.run.run_json import shared_settings
-from thaw.pipeline.training.train_linear import Rows, try_all, validation_fold
+from thaw.pipeline.training.linear_choice import Rows, try_all, validation_fold
 
 log = logging.getLogger("thaw")
 

@@ -12,6 +12,7 @@ from thaw.pipeline.config import FORMER
 from thaw.pipeline.inference.ensemble import EnsembleClassifier, check_members, read_record
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.advice_json import read_advice
+from thaw.pipeline.run.data.images_csv import is_of_run
 from thaw.pipeline.run.report_json import ENSEMBLE, read_report, remedy
 from thaw.pipeline.run.results import load_entry
 from thaw.pipeline.run.run_json import RunRecord, features_command, features_path, read_run
@@ -82,7 +83,8 @@ def _check_features(run: Path, record: RunRecord, name: str, path: Path) -> None
     settings = {**record.settings, **record.feature_sets[name]}
     own = ("pooling", "views", "dtype") if path == features_path(run, name) else ()  # activations have others
     for option in ("dataset", "backbone", "image_size", "resize", "aspect", "normalize", *own):
-        if given[option] != settings[option]:
+        moved = option == "dataset" and is_of_run(run, given["dataset_sha256"])
+        if given[option] != settings[option] and not moved:
             raise InputError(
                 f"{path} was made with {option} {given[option]}, and run.json says {settings[option]}; remove the one "
                 f"that is wrong and type: {features_command(run, name)}"

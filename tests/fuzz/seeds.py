@@ -60,6 +60,34 @@ def tables() -> list[bytes]:
     ]
 
 
+def coco() -> list[bytes]:
+    """Return COCO files of one category an image, and of several."""
+    images = [{"id": number, "file_name": f"{number}.png"} for number in (1, 2)]
+    categories = [{"id": 5, "name": "ant"}, {"id": 6, "name": "bee"}]
+    found = []
+    for pairs in (((1, 5), (2, 6)), ((1, 5), (2, 5), (2, 6))):
+        annotations = [{"image_id": image, "category_id": category} for image, category in pairs]
+        found.append(json.dumps({"images": images, "annotations": annotations, "categories": categories}).encode())
+    return found
+
+
+def json_lines() -> list[bytes]:
+    """Return lines of JSON with the images beside the table."""
+    return [
+        b'{"file_name": "1.png", "label": "ant"}\n{"file_name": "2.png", "label": 7, "split": "train"}\n',
+        b'{"image": "1.png", "class": null}\n\n{"image": "2.png", "class": true, "x": [1, {}]}\n',
+    ]
+
+
+def lists() -> list[bytes]:
+    """Return lists of path and label that blanks separate, and tables without a header."""
+    return [
+        b"1.png 0\n2.png 1\nsub/3.png  1\n",
+        b"TRAIN,1.png,ant\nUNASSIGNED,2.png,bee,0,1\n",
+        b"1.png,ant\n2.png,bee\n",
+    ]
+
+
 def npz(**arrays: object) -> bytes:
     """Return the bytes of an .npz."""
     out = io.BytesIO()

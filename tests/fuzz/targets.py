@@ -50,12 +50,17 @@ def file_target(name: str, path: Path, read: Callable[[], object], content: list
 def data_targets(folder: Path) -> Iterator[Target]:
     """Yield those of images and data sets; files are written into `folder`."""
     yield Target("image", _image, seeds.images(), 80, most_bytes=8192)
+    (folder / "table").mkdir()
+    (folder / "table" / "labels.txt").write_text("ant\nbee\n")
     for name in ("1.png", "2.png", "sub/3.png"):
         (folder / "table" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "table" / name).write_bytes(seeds.PNG)
     for kind, path, content, share in (
         ("folder", folder / "pictures.zip", seeds.archives(), 25),
         ("csv", folder / "table" / "table.csv", seeds.tables(), 120),
+        ("csv", folder / "table" / "coco.json", seeds.coco(), 60),
+        ("csv", folder / "table" / "lines.jsonl", seeds.json_lines(), 60),
+        ("csv", folder / "table" / "list.txt", seeds.lists(), 60),
         ("npz", folder / "arrays.npz", seeds.arrays(), 25),
     ):
         yield file_target(path.name, path, _dataset(f"{kind}:{path}"), content, share)

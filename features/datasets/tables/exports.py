@@ -137,8 +137,10 @@ def _names_of_numbers(folder: Path) -> dict[int, str]:
 
 
 def headless(row: Sequence[str], root: Path) -> list[str] | None:
-    """Return the header that a table's first line lacks, None if it is one: Google's `TRAIN,path,label`, or "
-    "`path,label`."""
+    """Return the header that a table's first line lacks, None if it is one.
+
+    It is Google's `TRAIN,path,label`, or `path,label` if there is such a file in the folder `root`.
+    """
     first = row[0].strip() if row else ""
     if len(row) >= 3 and (first == "UNASSIGNED" or (first.isupper() and split_named(first))):
         return ["split", "path", "label", *(f"column {number}" for number in range(4, len(row) + 1))]

@@ -304,3 +304,24 @@ def test_thousands_of_images_are_labelled_batch_by_batch(
 
 def test_loading_a_model_trusts_our_own_types_only() -> None:
     assert all(name.startswith("thaw.models.") for name in artifacts.TRUSTED)
+
+
+def test_images_of_12_bits_are_scaled_as_in_training_and_heic_is_a_line(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for number in range(24):
+        path = tmp_path / "data" / "ab"[number % 2] / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = generator.integers(0, 4000, (40, 40)) // (1 if number % 2 else 4)
+        Image.fromarray(values.astype(np.uint16)).save(path)
+    assert thaw("svm", "--dataset", f"folder:{tmp_path / 'data'}", "--run", tmp_path / "r", *FAST, "--folds", 2) == 0
+    record = artifacts.load_record(tmp_path / "r" / "svm" / "model.skops")
+    assert record["white"] == 4095
+    with (tmp_path / "r/svm/predictions.csv").open(newline="") as file:
+        expected = {row["id"]: row for row in csv.DictReader(file)}
+    (tmp_path / "x.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    *found, heic = answers(tmp_path / "r", *(tmp_path / "data" / name for name in expected), tmp_path / "x.heic")
+    assert [row["label"] for row in found] == [row["predicted"] for row in expected.values()]
+    for row, trained in zip(found, expected.values(), strict=True):
+        assert abs(float(row["probability"]) - float(trained[f"p_{row['label']}"])) < 1e-3
+    assert (heic["status"], heic["label"]) == ("error", "")
+    assert "is a HEIC image, which needs the package pi-heif" in heic["error"] or "damaged" in heic["error"]

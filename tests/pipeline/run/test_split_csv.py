@@ -252,3 +252,30 @@ def test_test_images_of_classes_without_training_images_are_counted(tmp_path: Pa
     )
     path.write_text("id,label,split\n1,a,train\n2,a,test\n")
     assert split_csv.unseen_classes(path) is None
+
+
+def test_a_split_follows_images_that_changed(tmp_path: Path) -> None:
+    old = dataset([0, 1] * 50, groups=[f"g{i // 2}" for i in range(100)])
+    split_csv.main(tmp_path, old, 0)
+    before = {row[0]: row[2] for row in split_csv.read_table(tmp_path / "split.csv")}
+    path = features_of(tmp_path)
+    path.parent.mkdir()
+    path.touch()
+    in_test = next(name for name, split in before.items() if split == "test" and name > "001")
+    assert old.groups is not None
+    group = old.groups[int(in_test)]
+    ids = (*old.ids[1:], "new", "newer")
+    new = replace(
+        old,
+        ids=ids,
+        labels=np.array([*old.labels[1:], 0, 1]),
+        given_split=("",) * 101,
+        groups=(*old.groups[1:], group, "another"),
+    )
+    split_csv.update(tmp_path, new)
+    after = {row[0]: row[2] for row in split_csv.read_table(tmp_path / "split.csv")}
+    assert after["new"] == "test"  # as its group
+    assert after["newer"] == "train"
+    assert "000" not in after
+    assert all(after[name] == before[name] for name in ids[:-2])
+    assert len(split_csv.main(tmp_path, new, 0)) == 101

@@ -21,7 +21,7 @@ from thaw.pipeline.run.feature_sets import joined_names
 from thaw.pipeline.run.predictions_csv import read_predictions
 from thaw.pipeline.run.report_json import read_report
 from thaw.pipeline.run.run_json import RunRecord, features_path
-from thaw.pipeline.training import train_linear
+from thaw.pipeline.training import joined_sets
 
 VGG = ["--image-size", "32", "--weights", "random", "--layers", "block2_pool,block3_pool", "--pooling", "avg"]
 LITE = ["--backbone", "efficientnet_lite0", "--image-size", "64", "--weights", "random"]
@@ -137,7 +137,7 @@ def test_auto_tries_the_two_best_sets_side_by_side(
     finished: Path, monkeypatch: pytest.MonkeyPatch, better: bool
 ) -> None:
     """What they have to be better by is tested below; here the verdict is given."""
-    monkeypatch.setattr(train_linear, "_is_better", lambda one, other: better)
+    monkeypatch.setattr(joined_sets, "_is_better", lambda one, other: better)
     name = f"auto-{better}"
     assert thaw("logreg", "--run", finished, "--values", "0.001,0.1", "--transform", "none", "--name", name) == 0
     report = read_report(finished / name / "report.json")
@@ -162,7 +162,7 @@ def test_better_means_by_more_than_the_standard_error(only_joined: int, only_sin
     correct[1, :only_joined] = False
     correct[0, 100 : 100 + only_single] = False
     joined, single = (Trial("x", "none", 1.0, float(row.mean()), HeldOut(row)) for row in correct)
-    assert train_linear._is_better(joined, single) is better
+    assert joined_sets._is_better(joined, single) is better
 
 
 def test_training_images_are_nearest_to_themselves(finished: Path, image_folder: Path) -> None:

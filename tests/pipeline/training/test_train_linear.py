@@ -61,7 +61,7 @@ def test_features_that_do_not_fit_are_read_from_the_file(
     options = ["--run", started, "--layer", "block2_pool+block3_pool", "--transform", transform, "--values", "0.01,0.1"]
     assert thaw(stage, *options, "--name", "in-memory") == 0
     assert "read from the file" not in caplog.text
-    monkeypatch.setattr("thaw.pipeline.training.train_linear.MEMORY_SHARE", 1e5)
+    monkeypatch.setattr("thaw.pipeline.training.linear_choice.MEMORY_SHARE", 1e5)
     monkeypatch.setattr("thaw.models.solver.blocks.BLOCK_ROWS", 10)
     assert thaw(stage, *options, "--name", "in-blocks", "--memory", "100") == 0
     assert "training on block2_pool+block3_pool takes about" in caplog.text

@@ -7,10 +7,11 @@ import zipfile
 import numpy as np
 import pytest
 
+from thaw.features.errors import InputError
 from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction.extract import begin_run
 from thaw.pipeline.run.data.dataset import dataset_of
-from thaw.pipeline.run.data.images_csv import changes, warn_of_changes
+from thaw.pipeline.run.data.images_csv import changes, read_images, record_images, warn_of_changes
 
 from tests.builders.images import folder, png
 
@@ -43,11 +44,11 @@ def test_added_removed_changed_and_moved_images_are_named(begun, tmp_path, caplo
     (data / "a/2.png").write_bytes(png(77))
     os.utime(data / "a/2.png", (1, 1))
     assert said(begun, caplog) == [
-        f"the data changed since {tmp_path}/run began: 2 added (a/new.png, b/moved.png), 2 removed (a/1.png, "
+        f"the data changed since {tmp_path}/run was made: 2 added (a/new.png, b/moved.png), 2 removed (a/1.png, "
         "b/0.png), 1 "
-        "changed (a/2.png); what was extracted before is used: put the images back, or start another run to use them "
-        "as "
-        "they are now"
+        f"changed (a/2.png); what was extracted before is used: type make features RUN={tmp_path}/run, which extracts "
+        "the new "
+        "ones alone, or put the images back"
     ]
 
 
@@ -65,7 +66,7 @@ def test_another_label_in_a_table_is_said(tmp_path, caplog):
     begin_run(settings, dataset_of(settings))
     table.write_text(table.read_text().replace("3.png,b", "3.png,a"))
     [line] = said(settings, caplog)
-    assert "began: 1 of another class (3.png); what" in line
+    assert "made: 1 of another class (3.png); what" in line
 
 
 @pytest.mark.parametrize("kind", ["npz", "zip"])
@@ -94,3 +95,31 @@ def test_changes_in_words():
     seen = {"a": ("x", "1"), "b": ("x", "1"), "c": ("y", "1"), "d": ("y", "1")}
     assert changes(seen, seen) == ""
     assert changes({}, seen) == "4 added (a, b and so on)"
+
+
+def test_each_change_is_kept_so_that_every_feature_set_can_follow(begun, tmp_path):
+    path, data = tmp_path / "run/images.csv", tmp_path / "data"
+    first = read_images(path)
+    assert first is not None
+    (data / "a/1.png").write_bytes(png(91))
+    record_images(tmp_path / "run", dataset_of(begun))
+    (data / "b/2.png").write_bytes(png(92))
+    record_images(tmp_path / "run", dataset_of(begun))
+    last = read_images(path)
+    assert last is not None
+    assert len(last.digests) == 3
+    assert last.changed_since(first.digests[0]) == {"a/1.png", "b/2.png"}
+    assert last.changed_since(last.digests[1]) == {"b/2.png"}
+    assert last.changed_since(last.digests[2]) == set()
+    assert last.changed_since("another") is None
+    os.utime(data / "a/3.png", (1, 1))
+    record_images(tmp_path / "run", dataset_of(begun))
+    touched = read_images(path)
+    assert touched is not None
+    assert (touched.digests, touched.since) == (last.digests, last.since)
+
+
+def test_a_damaged_record_is_refused(begun, tmp_path):
+    (tmp_path / "run/images.csv").write_text("id,label\n")
+    with pytest.raises(InputError, match="images.csv is damaged"):
+        warn_of_changes(begun)
