@@ -153,7 +153,8 @@ def check_options(settings: Neural, strategy: str) -> None:
     if settings.views == "flip":
         raise InputError(
             f"{settings.feature_set} holds the mean features of images and their mirrors (--views flip), and "
-            f"{strategy} learns from images as they are; add --views one, and --augment flip to learn from mirrors too"
+            f"{strategy} learns from images as they are; type --backbone {settings.backbone} --image-size "
+            f"{settings.image_size} --views one in place of --features, and --augment flip to learn from mirrors too"
         )
     find_cut(settings, strategy)
 
