@@ -163,7 +163,8 @@ def test_strategies_that_train_a_network_refuse_it(
     [line] = capsys.readouterr().err.strip().splitlines()
     assert line == (
         "error: flip-random holds the mean features of images and their mirrors (--views flip), and "
-        f"{strategy} learns from images as they are; add --views one, and --augment flip to learn from mirrors too"
+        f"{strategy} learns from images as they are; type --backbone vgg16 --image-size 32 --views one in place of "
+        "--features, and --augment flip to learn from mirrors too"
     )
     assert not (trained / strategy).exists()
 
