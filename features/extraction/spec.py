@@ -24,6 +24,7 @@ class Preprocessing:
     """How an image becomes network input, float32 (S, S, 3); `flip` if its mirror does.
 
     The border of `pad` becomes zero, which is also what the network's convolutions see beyond the edge of an image.
+    `white` is the value that becomes white in new grey images of more than 8 bits; a dataset knows its own.
     """
 
     image_size: int
@@ -31,6 +32,7 @@ class Preprocessing:
     aspect: str
     normalize: str
     flip: bool = False
+    white: float | None = None
 
     @property
     def least_side(self) -> LeastSide | None:

@@ -75,11 +75,6 @@ class Classifier(ABC):
         return list(self.record["class_names"])
 
     @property
-    def white(self) -> float | None:
-        """The value that becomes white in grey images of more than 8 bits, None if it is the type's highest."""
-        return self.record.get("white")
-
-    @property
     def batch_size(self) -> int:
         """How many images are labelled at once; an engine's numbers differ a little with it."""
         return int(self.record["batch_size"])
@@ -87,7 +82,8 @@ class Classifier(ABC):
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """How an image becomes network input."""
-        return Preprocessing(*(self.record[name] for name in ("image_size", "resize", "aspect", "normalize")))
+        own = {name: self.record[name] for name in ("image_size", "resize", "aspect", "normalize")}
+        return Preprocessing(**own, white=self.record.get("white"))
 
     def views(self, inputs: np.ndarray) -> list[np.ndarray]:
         """Return what the model takes for each view of the images: themselves, and their mirrors if it learned both."""

@@ -79,7 +79,7 @@ def _batches(classifier: Classifier, paths: Iterator[Path], max_pixels: int) -> 
         inputs, errors = [], {}
         for index, path in enumerate(batch):
             try:
-                image = decode(path, str(path), max_pixels, preprocessing.least_side, classifier.white)
+                image = decode(path, str(path), max_pixels, preprocessing.least_side, preprocessing.white)
                 inputs.append(preprocessing.prepare(image))
             except InputError as error:
                 errors[index] = str(error).removesuffix(", or leave it out by --skip-bad")

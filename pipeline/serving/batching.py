@@ -71,7 +71,7 @@ class Labeller:
         """Return network input (S, S, 3); errors are freed of options that the sender of the image does not have."""
         preprocessing = self._classifier.preprocessing
         try:
-            image = decode(body, IMAGE_NAME, self._max_pixels, preprocessing.least_side, self._classifier.white)
+            image = decode(body, IMAGE_NAME, self._max_pixels, preprocessing.least_side, preprocessing.white)
         except InputError as error:
             raise InputError(str(error).rpartition(";")[0].removesuffix("; remove it")) from None
         return preprocessing.prepare(image)

@@ -42,7 +42,7 @@ def _application(folder: Path) -> Any:
     report = Report.model_validate(fields("svm", probabilities_with([0]), CLASSES))
     stub = SimpleNamespace(
         report=report, class_names=CLASSES, record={"image_size": 8}, batch_size=4,
-        preprocessing=SimpleNamespace(least_side=None, prepare=lambda image: np.zeros((8, 8, 3), np.float32)),
+        preprocessing=SimpleNamespace(least_side=None, white=None, prepare=lambda image: np.zeros((8, 8, 3), np.float32)),
         views=lambda inputs: [inputs],
         average=lambda views: np.full((len(views[0]), 3), 1 / 3),
     )  # fmt: skip
