@@ -40,9 +40,11 @@ def web_targets(folder: Path) -> Iterator[Target]:
 
 def _application(folder: Path) -> Any:
     report = Report.model_validate(fields("svm", probabilities_with([0]), CLASSES))
+    prepare = lambda image: np.zeros((8, 8, 3), np.float32)  # noqa: E731
+    preprocessing = SimpleNamespace(least_side=None, white=None, prepare=prepare)
     stub = SimpleNamespace(
         report=report, class_names=CLASSES, record={"image_size": 8}, batch_size=4,
-        preprocessing=SimpleNamespace(least_side=None, white=None, prepare=lambda image: np.zeros((8, 8, 3), np.float32)),
+        preprocessing=preprocessing,
         views=lambda inputs: [inputs],
         average=lambda views: np.full((len(views[0]), 3), 1 / 3),
     )  # fmt: skip
