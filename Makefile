@@ -15,18 +15,18 @@ OF_VENV := import sysconfig; print("import site; site.addsitedir(%r)" % sysconfi
 
 # DATASET, RUN and ARGS are passed on. A misspelt variable is refused: the command would take the default of the correct
 # one, and with it the wrong images.
-OPTIONS := DATASET RUN ARGS IMAGES STRATEGY DATA EXTRA PYTHON
+OPTIONS := DATASET RUN ARGS IMAGES STRATEGY DATA EXTRA MINUTES PYTHON
 $(foreach name,$(filter-out $(OPTIONS) VENV,$(.VARIABLES)),$(if $(filter command,$(origin $(name))),\
   $(error make received $(name)=$($(name)); expected one of $(OPTIONS), in capitals)))
 WHAT = $(if $(DATASET),--dataset "$(DATASET)") $(if $(RUN),--run "$(RUN)")
 STRATEGIES := $(shell sed -n 's/^    "\([a-z]*\)": Strategy.*/\1/p' models/strategies.py) head finetune scratch random
 LOCKED := -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
-.PHONY: help setup demo test test-browser test-backends lint format lock licences features $(STRATEGIES) advise report predict serve cifar10 bench bench-setup faults fuzz cluster-test clean
+.PHONY: help setup demo test test-browser test-backends lint format lock licences fit features $(STRATEGIES) ensemble advise report predict serve cifar10 bench bench-setup faults fuzz cluster-test clean
 .DEFAULT_GOAL := help
 
 # A message then names a command as make takes it: ARGS="--skip-bad".
-setup demo features $(STRATEGIES) advise report predict serve cifar10: export THAW_CALLED_BY := make
+setup demo fit features $(STRATEGIES) ensemble advise report predict serve cifar10: export THAW_CALLED_BY := make
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-28s %s\n", $$1, $$2}'
@@ -100,11 +100,17 @@ format: $(DEVELOPERS)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+fit: $(READY) ## from a folder to the best classifier in so many minutes, compared and ready for predict (MINUTES=10)
+	$(CLI) fit $(WHAT) $(if $(MINUTES),--minutes "$(MINUTES)") $(ARGS)
+
 features: $(READY) ## images -> a feature set
 	$(CLI) features $(WHAT) $(ARGS)
 
 $(STRATEGIES): $(READY)
 	$(CLI) $@ $(WHAT) $(ARGS)
+
+ensemble: $(READY) ## average the best linear classifiers of the run, chosen without the test split
+	$(CLI) ensemble $(WHAT) $(ARGS)
 
 advise: $(READY) ## measure size, similarity, frozen configurations and what fine-tuning would buy; recommend
 	$(CLI) advise $(WHAT) $(ARGS)

@@ -82,7 +82,9 @@ def path(samples: str, estimator: str, values: list[float]) -> Fit:
 
     def run() -> Callable[[], dict[str, np.ndarray]]:
         blocks, folds = ArrayBlocks(features), _folds(labels)
-        scores = np.array(try_candidate(strategy, blocks, labels, folds, options))
+        scores = np.full(len(values), -1.0)
+        tried = try_candidate(strategy, blocks, labels, folds, options)
+        scores[: len(tried)] = [held_out.accuracy for held_out in tried]
         chosen = values[int(scores.argmax())]
         with BlockPool(blocks) as pool:
             LinearPath(_class(estimator), pool, labels, folds, None).fit(chosen, held_out=False)

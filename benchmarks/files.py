@@ -93,7 +93,7 @@ def ours(folder: str) -> Callable[[], Callable[[], dict[str, np.ndarray]]]:
 
     def run() -> Callable[[], dict[str, np.ndarray]]:
         settings = Shared(dataset=f"folder:{folder}", run=Path(kept.name) / str(next(numbers)), image_size=SIZE)
-        path = extract.main(settings)
+        path = extract.extract(settings)
         return lambda: read(path)
 
     def read(path: Path) -> dict[str, np.ndarray]:

@@ -93,7 +93,7 @@ def by_savedmodel(path: Path) -> Label:
 
 def by_page(run: Path, name: str) -> Label:
     """Return what labels by the page's application, its requests answered in this process."""
-    from thaw.pipeline.inference.classifier import load_classifier
+    from thaw.pipeline.inference.loading import load_classifier
     from thaw.pipeline.serving.batching import Labeller
 
     classifier = load_classifier(run / name)
@@ -123,18 +123,18 @@ def compare(what: str, received: np.ndarray, expected: np.ndarray) -> None:
 
 def time_predict(run: Path, name: str, paths: list[Path]) -> None:
     """Print the speed of `predict` beside the bare engine's, and the seconds to the first label."""
-    from thaw.pipeline.inference.classifier import load_classifier
+    from thaw.pipeline.inference.loading import load_classifier
 
     classifier = load_classifier(run / name)
     size = classifier.record["image_size"]
     inputs = np.random.default_rng(0).uniform(-120, 130, (classifier.batch_size, size, size, 3)).astype(np.float32)
     num_batches = -(-len(paths) // classifier.batch_size)
     for _ in range(2):
-        if classifier.engine is not None:
-            classifier.engine(inputs)
+        if classifier.networks.engines:
+            classifier.networks(inputs)
             began = time.perf_counter()
             for _ in range(num_batches):
-                classifier.engine(inputs)
+                classifier.networks(inputs)
             bare = num_batches * len(inputs) / (time.perf_counter() - began)
             print(f"bare engine: {bare:.0f} images/s; predict: {by_predict(run, name, paths)[1]}", flush=True)
     seconds = []

@@ -80,7 +80,7 @@ def features(dataset: str) -> Callable[[], dict[str, np.ndarray]]:
 
     def run() -> dict[str, np.ndarray]:
         with tempfile.TemporaryDirectory() as folder:
-            path = extract.main(Shared(dataset=dataset, run=Path(folder) / "run"))
+            path = extract.extract(Shared(dataset=dataset, run=Path(folder) / "run"))
             return {"bytes": np.asarray(path.stat().st_size)}
 
     return run

@@ -120,7 +120,7 @@ class Stages:
         for first in range(0, len(batches), per_part):
             part = GrowingPart(self.request.layers)
             for rows, activations in batches[first : first + per_part]:
-                part.add(list(rows), activations, {})
+                part.add(list(rows), [activations], {})
             record = {"settings_sha256": extraction.settings_sha256, "seconds": 0}
             part.write(extraction.part_path(batches[first][0].start), record)
 

@@ -1,6 +1,7 @@
 """Pool a layer's activations (N, H, W, C) into feature vectors (N, D)."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,6 +24,23 @@ def resolve_pooling(pooling: str, shape: tuple[int, int, int]) -> str:
         return "flat"
     cells = int((MOST_AUTO_VALUES // channels) ** 0.5)
     return f"grid{min(cells, height, width)}" if cells >= 1 else "avg"
+
+
+def split_layers(layer: str) -> list[str]:
+    """Return the names of layers that are joined by `+`; of joined sets a name is `set/layer`.
+
+    A set's name may hold a `+`, a layer's cannot.
+
+    >>> split_layers("block4_pool+block5_pool")
+    ['block4_pool', 'block5_pool']
+    >>> split_layers("vgg16-48-x+y/block4_pool+b-224/head")
+    ['vgg16-48-x+y/block4_pool', 'b-224/head']
+    """
+    names: list[str] = []
+    for part in layer.split("+"):
+        unfinished = "/" in layer and names and "/" not in names[-1]
+        names[-1:] = [f"{names[-1]}+{part}"] if unfinished else [*names[-1:], part]
+    return names
 
 
 def layer_and_pooling(name: str, pooling: str) -> tuple[str, str]:
@@ -59,6 +77,11 @@ def pool(activations: np.ndarray, pooling: str) -> np.ndarray:
     cells = _grid_size(resolved, height, width)
     rows, columns = _cells(height, cells), _cells(width, cells)
     return np.concatenate([activations[:, r, c].mean(axis=(1, 2)) for r in rows for c in columns], axis=1)
+
+
+def mean_over_views(features: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean, float32 (N, ...), of the features of N images in each of their views."""
+    return features[0] if len(features) == 1 else np.stack(features).mean(axis=0, dtype=np.float32)
 
 
 def _grid_size(pooling: str, height: int, width: int) -> int:

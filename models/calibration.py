@@ -107,7 +107,11 @@ class TemperatureScaled(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return class probabilities (N, K), float64."""
-        return softmax(self._logits(self.decision_function(X)) / self.temperature_, axis=1)
+        return self.scaled(self.decision_function(X))
+
+    def scaled(self, scores: np.ndarray) -> np.ndarray:
+        """Return the class probabilities (N, K) float64 that scores (N, K) or (N,) mean at the temperature."""
+        return softmax(self._logits(scores) / self.temperature_, axis=1)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return the classes of the highest scores (N,)."""

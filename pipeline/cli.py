@@ -44,8 +44,9 @@ LINEAR, NETWORK = "training.train_linear:main", "training.train_network:main"
 STAGES = {  # in the order of use
     "weights": Stage(config.WeightsSettings, "Verify the weights of a network.", "backbones.weights:main"),
     "backbones": Stage(config.Backbones, "List the networks, their layers and costs.", "backbones.backbones:main"),
+    "fit": Stage(config.FitSettings, "From a folder to the best classifier, in so many minutes.", "fit.fit:main"),
     "advise": Stage(config.Advise, "Measure what suits these images, and recommend it.", "advice.advise:main"),
-    "features": Stage(config.Shared, "Run the frozen network and write a feature set.", "extraction.extract:main"),
+    "features": Stage(config.Features, "Run the frozen network and write a feature set.", "extraction.extract:main"),
     "svm": Stage(config.SVM, f"Train a {STRATEGIES['svm'].summary}.", LINEAR),
     **{
         name: Stage(config.Linear, f"Train a {strategy.summary}.", LINEAR)
@@ -56,6 +57,7 @@ STAGES = {  # in the order of use
     "head": Stage(config.Neural, "Train the article's dense head on the last layer of the frozen network.", NETWORK),
     "finetune": Stage(config.Finetune, "Train the head and the network from one layer on.", NETWORK),
     "scratch": Stage(config.Neural, "Train the whole network from seeded random weights.", NETWORK),
+    "ensemble": Stage(config.Ensemble, "Average the best linear classifiers of a run.", "training.train_ensemble:main"),
     "report": Stage(config.ReportSettings, "Compare all results of a run, and write its report.", "report.report:main"),
     "predict": Stage(config.Predict, "Label new images: a table, CSV or JSON lines.", "inference.predict:main"),
     "serve": Stage(config.Serve, "Serve a local page and a JSON API that label images.", "serving.serve:main"),
@@ -109,7 +111,7 @@ def _run_stage(name: str, settings: Any) -> int:
     result = getattr(import_module(f"thaw.pipeline.{module}"), function)(*arguments)
     if isinstance(result, int) and result:
         return FAILED
-    if isinstance(result, Path) and isinstance(settings, config.Common):
+    if isinstance(result, Path) and isinstance(settings, config.Common | config.Ensemble):
         print(result)
     return DONE
 
@@ -126,12 +128,13 @@ def _arguments(name: str, settings: Any) -> tuple[Any, ...]:
     if not isinstance(settings, config.Common):
         return (settings,)
     check_begun(settings)
-    complete = with_feature_set(settings, choosing=name in STRATEGIES)
+    searching = isinstance(settings, config.Advise | config.FitSettings)
+    complete = with_feature_set(settings, choosing=name in STRATEGIES, searching=searching)
     if name != "features":  # which follows the changes
         warn_of_changes(complete)
     if isinstance(settings, config.StrategySettings):
         return complete, name
-    return (complete, frozenset(settings.model_fields_set)) if name == "advise" else (complete,)
+    return (complete, frozenset(settings.model_fields_set)) if searching else (complete,)
 
 
 def _overview() -> str:

@@ -18,8 +18,14 @@ from thaw.pipeline import config
 from thaw.pipeline.config import Shared
 
 CALLED_BY = "THAW_CALLED_BY"  # the environment variable by which the Makefile says that it calls
-TARGETS = ("advise", "features", *STRATEGIES, "head", "finetune", "scratch", "random", "report", "predict", "serve")
-VARIABLE_OF = {"--run": "RUN", "--dataset": "DATASET", "--strategy": "STRATEGY"}  # in the Makefile
+TARGETS = (
+    *("fit", "advise", "features", *STRATEGIES, "head", "finetune", "scratch", "random", "ensemble"),
+    *("report", "predict", "serve"),
+)
+VARIABLE_OF = {  # in the Makefile
+    **{"--run": "RUN", "--dataset": "DATASET", "--strategy": "STRATEGY"},
+    "--minutes": "MINUTES",
+}
 OPTION_OF = {variable: option for option, variable in VARIABLE_OF.items()}
 
 _VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s'",;:()]|[,:](?=\S))+"""
@@ -122,6 +128,9 @@ def _args(words: str) -> str:
 @cache
 def _fields() -> dict[str, object]:
     """Return option -> the type of its value, for every option of the targets."""
-    stages = (config.SVM, config.Finetune, config.Advise, config.ReportSettings, config.Predict, config.Serve)
+    stages = (
+        *(config.SVM, config.Finetune, config.Advise, config.FitSettings, config.Ensemble),
+        *(config.ReportSettings, config.Predict, config.Serve),
+    )
     fields = {field.alias or name: field.annotation for stage in stages for name, field in stage.model_fields.items()}
     return {"--help": None, **{f"--{name.replace('_', '-')}": kind for name, kind in fields.items()}}

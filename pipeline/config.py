@@ -17,6 +17,7 @@ from thaw.features.foreign.extractors import Extractor, get_extractor, is_foreig
 from thaw.features.foreign.network import PREFIX, safe_name
 from thaw.features.images.decode import MAX_PIXELS
 from thaw.features.images.preprocess import is_normalization
+from thaw.features.pooling import split_layers
 
 USUAL_BACKBONE = "vgg16"
 NETWORKS = "the network, such as vgg16, efficientnet_lite0 or resnet50 (thaw backbones lists all), or onnx:FILE"
@@ -33,9 +34,10 @@ DATA_FIELDS = (
 )  # how the data is read
 RUN_FIELDS = ("dataset", "data", "target", *DATA_FIELDS, "seed")
 SET_FIELDS = (
-    *("backbone", "weights", "image_size", "resize", "aspect", "normalize", "layers", "pooling", "dtype", "engine"),
-    "engine_precision",
+    *("backbone", "weights", "image_size", "resize", "aspect", "normalize", "layers", "pooling", "views", "dtype"),
+    *("engine", "engine_precision"),
 )
+FORMER = {"views": "one"}  # what run.json and feature files of an earlier version mean, which do not say it
 # What run.json keeps too, but a later command may change, since it was perhaps given because the first one failed.
 LOOSE_RUN_FIELDS, LOOSE_SET_FIELDS = ("skip_bad", "max_pixels"), ("batch_size",)
 
@@ -71,10 +73,17 @@ def _some_layer(layers: str) -> str:
 
 
 def _different_layers(layer: str) -> str:
-    parts = layer.split("+")
+    parts = split_layers(layer)
     if not all(parts) or len(set(parts)) < len(parts):
         raise ValueError("expected auto, a layer, or different layers joined by +")
     return layer
+
+
+def _different_results(names: str) -> str:
+    parts = names.split(",")
+    if not all(parts) or len(parts) < 2 or len(set(parts)) < len(parts):
+        raise ValueError("expected two or more different results joined by commas, for example svm,logreg")
+    return names
 
 
 def _some_job(jobs: int) -> int:
@@ -108,6 +117,7 @@ Encoding = Annotated[str, AfterValidator(_known_encoding)]
 LayerNames = Annotated[str, AfterValidator(_some_layer)]
 JoinedLayers = Annotated[str, AfterValidator(_different_layers)]
 Numbers = Annotated[str, AfterValidator(_positive_numbers)]
+ResultNames = Annotated[str, AfterValidator(_different_results)]
 NumJobs = Annotated[int, AfterValidator(_some_job)]
 
 
@@ -175,7 +185,8 @@ class Common(Options):
     """seed of the split, of random weights and of the solvers"""
     features: str = Field("auto", pattern=SET_NAME)
     """feature set, as run.json names it, or a name for a new one; auto takes the run's first, or what the other options
-    describe; svm, logreg, knn and ridge choose among the run's without the test split"""
+    describe; svm, logreg, knn and ridge choose among the run's without the test split, and take several side by side,
+    a+b"""
     backbone: str = Field(USUAL_BACKBONE, description=NETWORKS)
     weights: WeightsSource = "imagenet"
     """imagenet, random, or the path of a weights file"""
@@ -197,6 +208,9 @@ class Common(Options):
     (block4_pool,block5_pool of vgg16)"""
     pooling: str = Field("auto", pattern=r"^(auto|none|avg|max|grid[1-9]\d?)$", validate_default=True)
     """auto (the finest map of up to 8,192 values for vgg and alexnet, avg for the others), none, avg, max, gridN"""
+    views: Literal["one", "flip"] = "one"
+    """flip: the mean features of an image and its mirror, at twice the time; of no use if a mirrored image means
+    something else (digits, text)"""
     dtype: Literal["float32", "float16"] = "float32"
     """number type of the stored features"""
     engine: Literal["auto", "keras", "mnn", "onnxruntime"] = "auto"
@@ -353,7 +367,8 @@ class Linear(StrategySettings, Shared):
     """What the strategies on frozen features accept."""
 
     layer: JoinedLayers = "auto"
-    """auto (chosen without the test split; svm and logreg try all joined too), a layer, or several joined by +"""
+    """auto (chosen without the test split; svm and logreg try all joined too), a layer, or several joined by +; of
+    joined feature sets (--features a+b) each as set/layer"""
     transform: Literal["auto", "none", "sqrt"] = "auto"
     """before standardisation: auto (chosen without the test split), none, sqrt (power normalisation)"""
     select: Literal["auto", "cv", "validation"] = "auto"
@@ -420,9 +435,26 @@ class Finetune(Neural):
 class Advise(Shared):
     """What the advice accepts; options given on its command line are not searched over."""
 
-    budget: float | None = Field(None, gt=0)
-    """minutes of measuring, extraction of the features left out; a part of what all strategies would take, at most 5,
-    unless given"""
+    budget: float = Field(5, gt=0)
+    """minutes of measuring; the features of all images by the best network come after it"""
+    dry_run: CliImplicitFlag[bool] = False
+    """print the plan (networks, sizes, minutes, memory, disk) and stop"""
+
+
+class Features(Shared):
+    """What the extraction accepts."""
+
+    dry_run: CliImplicitFlag[bool] = False
+    """print what is going to be done (images, layers, minutes, memory, disk) and stop"""
+
+
+class FitSettings(Shared):
+    """What `fit` accepts; options of the network and the image given on its command line are not searched over."""
+
+    minutes: float = Field(10, gt=0, le=10_000)
+    """how long it may take, from its start and anew in each call"""
+    dry_run: CliImplicitFlag[bool] = False
+    """print the plan (networks, sizes, minutes, memory, disk) and stop"""
 
 
 class OfRun(Options):
@@ -437,6 +469,13 @@ class OfRun(Options):
     def run_folder(self) -> Path:
         """The run directory, from the dataset's word if none is given."""
         return self.run or Shared(dataset=self.dataset).run_folder
+
+
+class Ensemble(OfRun):
+    """What averaging classifiers of a run accepts."""
+
+    members: ResultNames | None = None
+    """results to average, joined by commas, for example svm,logreg; chosen by out-of-fold predictions unless given"""
 
 
 class ReportSettings(OfRun):

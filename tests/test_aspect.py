@@ -18,7 +18,7 @@ from thaw.features.datasets.dataset import load_dataset
 from thaw.pipeline.cli import run
 from thaw.pipeline.export import export
 from thaw.pipeline.export.keras_model import keras_classifier
-from thaw.pipeline.inference.classifier import load_classifier
+from thaw.pipeline.inference.loading import load_classifier
 from thaw.pipeline.run.predictions_csv import read_predictions
 from thaw.pipeline.run.run_json import read_run
 

@@ -5,7 +5,9 @@ saves them (AlexNet's and EfficientNet-Lite's as PyTorch does), and read back fr
 EfficientNet-Lite's published weights are tested in tests/features/backbones/test_efficientnet_lite.py.
 """
 
+import ctypes
 import gc
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -82,6 +84,8 @@ def _op_by_op() -> Iterator[None]:
         cached.cache_clear()
     keras.backend.clear_session()
     gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)  # which the C library would keep
 
 
 def alexnet_by_hand(size: int | None) -> keras.Model:

@@ -135,8 +135,8 @@ def test_the_commands_run_one_after_the_other(
     words = thaw_words(line)
     if words is None:
         pytest.skip("it calls many programs: parsed, not run")
-    if words[0] == "advise":
-        pytest.skip("it takes a minute: tests/pipeline/advice/test_advise.py runs it")
+    if words[0] in ("advise", "fit"):
+        pytest.skip("it takes minutes: tests/pipeline/advice/test_advise.py and tests/pipeline/fit/test_fit.py run it")
     monkeypatch.chdir(beside_flowers)
     monkeypatch.setenv(CALLED_BY, "make")
     first, pipe, _ = line.rpartition("|")
@@ -145,7 +145,9 @@ def test_the_commands_run_one_after_the_other(
         monkeypatch.setattr(sys, "stdin", io.StringIO(listed.stdout))
     if words[0] == "serve":
         threading.Thread(target=interrupt_when_served, args=(8000,), daemon=True).start()
-    assert cli.run([*words[:1], *QUICK.get(words[0], []), *words[1:]]) == 0, capsys.readouterr().err
+    code = cli.run([*words[:1], *QUICK.get(words[0], []), *words[1:]])
+    written = capsys.readouterr()
+    assert code == 0, written.out + written.err
 
 
 def test_the_example_of_an_exported_bundle_labels_an_image(

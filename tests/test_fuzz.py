@@ -209,4 +209,4 @@ def test_the_record_of_a_model_is_held_to_its_types() -> None:
         assert str(invalid_field(RECORD | {name: value})).startswith(f"{name}: ")
     scrambled = str(invalid_field(RECORD | {"resize": "article"}))
     assert scrambled.startswith("aspect: Value error, --aspect crop does not go with --resize article; ")
-    assert invalid_field({}) == "model_version: Field required"
+    assert invalid_field({}) == "backbone: Field required"

@@ -57,8 +57,8 @@ class PartMaker:
                 began = time.perf_counter()
                 part = GrowingPart(self.request.layers)
                 for batch in islice(loaded, len(batches[rows])):
-                    activations = engine(batch.inputs) if batch.rows else {}
-                    writer.hand(part.add, batch.rows, activations, batch.skipped)
+                    views = self.request.preprocessing.views_of(batch.inputs) if batch.rows else []
+                    writer.hand(part.add, batch.rows, [engine(view) for view in views], batch.skipped)
                     progress(len(batch.rows) + len(batch.skipped))
                 record = {"settings_sha256": self.settings_sha256, "seconds": time.perf_counter() - began}
                 writer.hand(part.write, path, record)

@@ -30,16 +30,16 @@ class GrowingPart:
         self._rows: list[int] = []
         self._skipped: dict[str, str] = {}
 
-    def add(self, rows: Sequence[int], activations: Mapping[str, np.ndarray], skipped: Mapping[str, str]) -> None:
+    def add(self, rows: Sequence[int], views: Sequence[Mapping[str, np.ndarray]], skipped: Mapping[str, str]) -> None:
         """Pool and keep one batch.
 
         Args:
             rows: The n rows of the images that could be read.
-            activations: Layer -> (n, H, W, C); empty if no image of the batch could be read.
+            views: For each view of the images layer -> (n, H, W, C); none if no image of the batch could be read.
             skipped: The ids of the other images, with the reason.
         """
-        if activations:
-            for name, values in self._layers.features_of(activations).items():
+        if views:
+            for name, values in self._layers.features_of(views).items():
                 self._values[name].append(values)
         self._rows += rows
         self._skipped |= skipped

@@ -1,6 +1,6 @@
 """What is asked of an extraction: which images, through which network, prepared how, which layers, and where to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from thaw.features.engines.network import Network
 from thaw.features.images.aspect import fit
 from thaw.features.images.decode import LeastSide, least_side
 from thaw.features.images.preprocess import neutral_colour, normalize
-from thaw.features.pooling import layer_and_pooling, pool, pooled_shape
+from thaw.features.pooling import layer_and_pooling, mean_over_views, pool, pooled_shape
 
 PART_ROWS = 512
 PART_BYTES = 2**26
@@ -24,7 +24,7 @@ class Preprocessing:
     """How an image becomes network input, float32 (S, S, 3); `flip` if its mirror does.
 
     The border of `pad` becomes zero, which is also what the network's convolutions see beyond the edge of an image.
-    `white` is the value that becomes white in new grey images of more than 8 bits; a dataset knows its own.
+    Features are those of one view, or with the views `flip` the mean over the image and its mirror.
     """
 
     image_size: int
@@ -32,7 +32,7 @@ class Preprocessing:
     aspect: str
     normalize: str
     flip: bool = False
-    white: float | None = None
+    views: str = "one"
 
     @property
     def least_side(self) -> LeastSide | None:
@@ -48,6 +48,10 @@ class Preprocessing:
         square = fit(image, self.image_size, self.resize, self.aspect, neutral_colour(self.normalize))
         inputs = normalize(square, self.normalize)
         return inputs[:, ::-1] if self.flip else inputs
+
+    def views_of(self, inputs: np.ndarray) -> list[np.ndarray]:
+        """Return the views, each (n, S, S, 3), whose features are averaged, of network input (n, S, S, 3)."""
+        return [inputs, inputs[:, :, ::-1]] if self.views == "flip" else [inputs]
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,13 @@ class StoredLayers:
         """Return the images in a part: 512, or as many as fit 64 MiB, in whole batches and at least one batch."""
         return max(1, min(PART_ROWS, PART_BYTES // self.image_bytes) // batch_size) * batch_size
 
-    def features_of(self, activations: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the features (n, ...) by name of activations (n, H, W, C) by layer."""
+    def features_of(self, views: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Return the features (n, ...) by name, the mean over the views, of activations (n, H, W, C) by layer."""
         pairs = {name: layer_and_pooling(name, self.pooling) for name in self.shapes}
-        return {name: pool(activations[layer], own).astype(self.dtype) for name, (layer, own) in pairs.items()}
+        return {
+            name: mean_over_views([pool(view[layer], own) for view in views]).astype(self.dtype)
+            for name, (layer, own) in pairs.items()
+        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -138,10 +138,14 @@ def pixel_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     The second image is taken as it is or mirrored, whichever is more alike. Images of one grey correlate with none.
     """
-    whole, plain, mirrored = (_centred(images) for images in (first, second, second[:, :, ::-1]))
+    whole, plain, mirrored = (centred_pixels(images) for images in (first, second, second[:, :, ::-1]))
     return np.maximum((whole * plain).sum(axis=1), (whole * mirrored).sum(axis=1))
 
 
-def _centred(images: np.ndarray) -> np.ndarray:
+def centred_pixels(images: np.ndarray) -> np.ndarray:
+    """Return the pixels of grey images (n, H, W) less their mean, as vectors of length 1: (n, H * W) float64.
+
+    Images of one grey are zero.
+    """
     pixels = images.reshape(len(images), int(np.prod(images.shape[1:]))).astype(np.float64)
     return unit_rows(pixels - pixels.mean(axis=1, keepdims=True), MIN_CONTRAST)

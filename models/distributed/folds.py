@@ -39,23 +39,28 @@ def _read_first(task: tuple[Callable[..., Any], FileSource, np.ndarray, tuple]) 
 
 
 def held_out_scores(
-    blocks: ClusterBlocks, model: BaseEstimator, labels: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]]
+    blocks: ClusterBlocks,
+    model: BaseEstimator,
+    labels: np.ndarray,
+    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+    method: str = "decision_function",
 ) -> np.ndarray:
     """Return each row's scores (N, K) or (N,) from the fold that leaves it out, as `cross_val_predict` does.
 
     Args:
         blocks: the features (N, D).
-        model: an unfitted classifier with a `decision_function`.
+        model: an unfitted classifier.
         labels: (N,).
         folds: pairs of fit rows and held-out rows.
+        method: what gives the scores: `decision_function` or `predict_proba`.
     """
     codes = np.unique(labels, return_inverse=True)[1]
-    parts = of_folds(blocks, _scores, [(model, codes, fold) for fold in folds])
+    parts = of_folds(blocks, _scores, [(model, codes, fold, method) for fold in folds])
     scores = np.concatenate(parts)
     result = np.empty_like(scores)
     result[np.concatenate([held_out for _, held_out in folds])] = scores
     return result
 
 
-def _scores(features: np.ndarray, model: BaseEstimator, codes: np.ndarray, fold: Any) -> np.ndarray:
-    return _fit_and_predict(clone(model), features, codes, *fold, {}, "decision_function")
+def _scores(features: np.ndarray, model: BaseEstimator, codes: np.ndarray, fold: Any, method: str) -> np.ndarray:
+    return _fit_and_predict(clone(model), features, codes, *fold, {}, method)

@@ -11,7 +11,7 @@ import numpy as np
 
 from thaw.features.errors import InputError
 from thaw.models.distributed.worker import FileSource, RowShare, added, each, opened, same
-from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, Known, OtherBlocks, Result, block_rows
+from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, Known, OtherBlocks, Result, block_rows, is_small
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -33,13 +33,13 @@ class ClusterBlocks(OtherBlocks):
 def open_pool(blocks: Blocks) -> "BlockPool | ClusterPool":
     """Return the pool of the rows, for a `with` block: a cluster's workers for ClusterBlocks, else threads.
 
-    Rows of one block, up to 8 MiB, stay on this machine.
+    Rows of up to 8 MiB stay on this machine.
     """
     if not isinstance(blocks, ClusterBlocks):
         return BlockPool(blocks)
-    if len(block_rows(blocks)) > 1:
-        return ClusterPool(blocks)
-    return BlockPool(ArrayBlocks(blocks.read(slice(None))))
+    if is_small(blocks):
+        return BlockPool(ArrayBlocks(blocks.read(slice(None))))
+    return ClusterPool(blocks)
 
 
 class ClusterPool(AbstractContextManager["ClusterPool"]):

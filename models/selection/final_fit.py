@@ -1,7 +1,7 @@
 """The final fit: the chosen setting on all rows that are not test, with calibrated probabilities."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -22,12 +22,17 @@ from thaw.models.strategies import Strategy
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted model with what its final fit reports; None for a number that it does not have."""
+    """A fitted model with what its final fit reports; None for what it does not have.
+
+    `out_of_fold` are the probabilities (N, K) float64 of the model's K classes that each row gets from the fold that
+    leaves it out, at the model's own temperature.
+    """
 
     model: BaseEstimator
     converged: bool
     num_iterations: int | None
     temperature: float | None
+    out_of_fold: np.ndarray | None
 
 
 def final_fit(
@@ -35,14 +40,15 @@ def final_fit(
 ) -> Fit:
     """Fit the chosen setting to N rows, with probabilities.
 
-    Temperature scaling is one number, fitted to the scores that each row gets from the fold that leaves it out.
+    Temperature scaling is one number, fitted to the scores that each row gets from the fold that leaves it out. If the
+    trial has such scores for all rows, they are taken.
 
     Args:
         strategy: the strategy; its `calibration` says whether there is temperature scaling.
         trial: the chosen setting.
         blocks: (N, D) features, transformed as the trial says.
         labels: (N,) int64.
-        folds: pairs of fit rows and held-out rows, none for no temperature scaling.
+        folds: pairs of fit rows and held-out rows, none for neither temperature scaling nor out-of-fold probabilities.
         options: how the fits are made.
     """
     fit = _fit_batched if strategy.batched else _fit_one_by_one
@@ -53,10 +59,10 @@ def final_fit(
     if trial.transform == "sqrt":
         power = PowerNormalizer().fit(np.zeros((1, blocks.shape[1]), np.float32))
         steps = Pipeline([("power", power), *steps.steps])
-    if scores is None:
-        return Fit(steps, fitted.converged, num_iterations, None)
+    if scores is None or not strategy.calibration:
+        return Fit(steps, fitted.converged, num_iterations, None, scores)
     model = TemperatureScaled(steps, strategy.calibration == "margins").fit(scores, labels)
-    return Fit(model, fitted.converged, num_iterations, model.temperature_)
+    return Fit(model, fitted.converged, num_iterations, model.temperature_, model.scaled(scores))
 
 
 def _fit_batched(
@@ -65,23 +71,30 @@ def _fit_batched(
     """Return the fitted steps, with held-out scores if they are to be calibrated."""
     with open_pool(blocks) as pool:
         path = linear_path(strategy.kind(), pool, labels, folds, options.class_weight)
-        return path.fit(trial.value, held_out=bool(strategy.calibration and folds))
+        known = None if trial.held_out is None else trial.held_out.scores
+        if not strategy.calibration or not folds or known is None:
+            return path.fit(trial.value, held_out=bool(strategy.calibration and folds))
+        return replace(path.fit(trial.value, held_out=False), held_out_scores=known.astype(np.float64))
 
 
 def _fit_one_by_one(
     strategy: Strategy, trial: Trial, blocks: Blocks, labels: np.ndarray, folds: Folds, options: FitOptions
 ) -> Fitted:
-    """Return what `_fit_batched` does, for a classifier that fits one fold at a time."""
+    """Return what `_fit_batched` does, for a classifier that fits one fold at a time.
+
+    The held-out scores of a classifier with probabilities of its own are these.
+    """
     smallest = min((len(fit_rows) for fit_rows, _ in folds), default=len(labels))
     steps = preparation(strategy, smallest, blocks.shape[1], options.seed)
     classifier = strategy.classifier(trial.value, options.seed, options.class_weight)
     model, features, scores = Pipeline([*steps.steps, ("classify", classifier)]), blocks.read(slice(None)), None
+    method = "decision_function" if strategy.calibration else "predict_proba"
     with warnings.catch_warnings(record=True) as caught, parallel_fits(options.jobs, len(folds)):
         warnings.simplefilter("always", ConvergenceWarning)
-        if strategy.calibration and folds and isinstance(blocks, ClusterBlocks):
-            scores = held_out_scores(blocks, model, labels, folds)
-        elif strategy.calibration and folds:
-            scores = cross_val_predict(model, features, labels, cv=folds, method="decision_function")
+        if folds and isinstance(blocks, ClusterBlocks):
+            scores = held_out_scores(blocks, model, labels, folds, method)
+        elif folds:
+            scores = cross_val_predict(model, features, labels, cv=folds, method=method)
         model.fit(features, labels)
     converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
     return Fitted(model, converged, scores)

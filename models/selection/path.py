@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -13,9 +14,11 @@ from thaw.models.linear import LinearModel
 from thaw.models.solver.block_functions import NO_FOLD
 from thaw.models.solver.blocks import Known, Pool
 from thaw.models.solver.lbfgs import Minimum
+from thaw.models.solver.losses import Loss
 from thaw.models.solver.objective import TOLERANCE, Fold, KnownRows, Objective, Problems, measure, slope_at_zero, solve
 
-CHOOSING_TOLERANCE = 1e-3  # of the gradient at zero; it moves a fold's accuracy by a tenth of a point at most
+# While C is chosen: of the gradient at zero, and of the last decrease; a fold's accuracy moves by a tenth of a point.
+CHOOSING_TOLERANCE, CHOOSING_GAIN = 1e-3, 1e-3
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
@@ -27,6 +30,36 @@ class Fitted:
     steps: Pipeline
     converged: bool
     held_out_scores: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What the folds say of the n rows that they hold out, at one value.
+
+    Attributes:
+        correct: whether each row is labelled correctly, (n,) bool in the rows' order.
+        scores: of all N rows by the fold that leaves each out, (N, K) or (N,) float32. None for a classifier that is
+            not batched, or if there are rows that no fold leaves out.
+    """
+
+    correct: np.ndarray
+    scores: np.ndarray | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """The share of the rows that are labelled correctly."""
+        return float(self.correct.mean())
+
+
+def next_start(before: Sequence[np.ndarray], loss: Loss) -> np.ndarray | None:
+    """Return what the solution at the next C begins at, from those at the values before; None for zero.
+
+    It is the last one, or for a smooth loss as far beyond it as it is from the one before: the path over the logarithm
+    of C is then smooth too.
+    """
+    if not before:
+        return None
+    return before[-1] if len(before) == 1 or loss.curvature else 2 * before[-1] - before[-2]
 
 
 class LinearPath:
@@ -57,7 +90,11 @@ class LinearPath:
         scalings = measure(self.rows, numbers)
         self._scaling = scalings[-1]
         self._folds = [Fold(number, self._weights(number), scalings[i]) for i, number in enumerate(numbers)]
-        self._slopes = slope_at_zero(self.rows, self._problems(1.0, self._folds))
+
+    @cached_property
+    def _slopes(self) -> np.ndarray:
+        """The largest entry of each problem's gradient at zero, (G,), of all folds and then of all rows."""
+        return slope_at_zero(self.rows, self._problems(1.0, self._folds))
 
     def _weights(self, fold: int | None) -> np.ndarray:
         """Return the weights of the classes among a fold's fit rows."""
@@ -67,35 +104,42 @@ class LinearPath:
         weights[present] = compute_class_weight(self.class_weight, classes=present, y=codes)
         return weights
 
-    def accuracies(self, values: Sequence[float]) -> Iterator[np.ndarray]:
-        """Yield the held-out accuracy of each fold (F,) at each of the ascending `values` of C."""
-        for correct in self.correct(values):
-            yield np.array([correct[self._held_out == fold].mean() for fold in range(self.num_folds)])
-
     @property
     def held_out(self) -> np.ndarray:
         """Whether a fold holds out each row, (N,) bool."""
         return self._held_out != NO_FOLD
 
     def correct(self, values: Sequence[float]) -> Iterator[np.ndarray]:
-        """Yield at each value whether the fold that leaves a row out labels it correctly, (N,) bool.
+        """Yield at each of the ascending `values` of C whether each row is labelled correctly, see `judge`."""
+        yield from map(self.judge, self.held_out_scores(values))
 
-        False for a row that no fold leaves out.
+    def judge(self, scores: np.ndarray) -> np.ndarray:
+        """Return whether the fold that leaves a row out labels it correctly by its scores (N, K) or (N,): (N,) bool.
+
+        It is False for a row that no fold leaves out.
         """
-        unknowns = None
+        return self.held_out & (logits_of(scores).argmax(axis=1) == self.rows.known.codes)
+
+    def held_out_scores(self, values: Sequence[float]) -> Iterator[np.ndarray]:
+        """Yield at each of the ascending `values` of C each row's scores from the fold that leaves it out.
+
+        They are (N, K), for two classes (N,), and NaN for a row that no fold leaves out.
+        """
+        before: list[np.ndarray] = []
         for value in values:
             problems = self._problems(value, self._folds[:-1])
             tolerances = CHOOSING_TOLERANCE * value * self._slopes[: len(problems)]
-            unknowns = solve(self.rows, problems, tolerances, unknowns).unknowns
-            predicted = logits_of(self._held_out_scores(problems, unknowns)).argmax(axis=1)
-            yield self.held_out & (predicted == self.rows.known.codes)
+            start = next_start(before, problems.loss)
+            minimum = solve(self.rows, problems, tolerances, start, small_gain=CHOOSING_GAIN)
+            before = [*before[-1:], minimum.unknowns]
+            yield self._scores(problems, minimum.unknowns)
 
     def fit(self, value: float, held_out: bool) -> Fitted:
         """Return the classifier of all rows at the C `value`, and if `held_out` the folds' scores."""
         folds = self._folds if held_out else self._folds[-1:]
         problems = self._problems(value, folds)
         minimum = solve(self.rows, problems, TOLERANCE * value * self._slopes[-len(problems) :])
-        scores = self._held_out_scores(problems, minimum.unknowns) if held_out else None
+        scores = self._scores(problems, minimum.unknowns) if held_out else None
         last = len(problems.loss.targets)
         steps = Pipeline([("scale", self._scaler()), ("classify", self._classifier(value, minimum, last))])
         return Fitted(steps, bool(minimum.converged.all()), scores)
@@ -103,7 +147,7 @@ class LinearPath:
     def _problems(self, value: float, folds: Sequence[Fold]) -> Problems:
         return Problems(self.kind.loss(len(self.classes)), value, folds)
 
-    def _held_out_scores(self, problems: Problems, unknowns: np.ndarray) -> np.ndarray:
+    def _scores(self, problems: Problems, unknowns: np.ndarray) -> np.ndarray:
         """Return each row's scores (N, K) or (N,) from the fold that leaves it out, NaN if no fold does."""
         scores = Objective(self.rows, problems).held_out_scores(unknowns)
         return scores[:, 0] if scores.shape[1] == 1 else scores

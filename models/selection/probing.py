@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from thaw.models.metrics import paired_standard_error
+from thaw.models.selection.one_standard_error import highest, past_best
 from thaw.models.selection.row_space import linear_path
-from thaw.models.selection.search import Folds, make_folds, past_best
+from thaw.models.selection.search import Folds, make_folds
 from thaw.models.solver.blocks import ArrayBlocks, BlockPool, Blocks, signed_roots
 from thaw.models.strategies import Strategy
 
@@ -77,9 +78,9 @@ def linear_probe(
         path = linear_path(strategy.kind(), pool, labels, folds, None)
         for correct in path.correct(values):
             tried.append(correct[path.held_out])
-            if past_best([float(known.mean()) for known in tried]):
+            if past_best(tried):
                 break
-    best = max(range(len(tried)), key=lambda number: tried[number].mean())
+    best = highest(tried)
     return Probed(values[best], tried[best], tuple(tried))
 
 
@@ -110,7 +111,8 @@ def transformed(features: np.ndarray, transform: str) -> np.ndarray:
 def probe_folds(labels: np.ndarray, groups: np.ndarray | None, seed: int, num_held_out: int = HELD_OUT_ROWS) -> Folds:
     """Return the first of five folds that together hold out `num_held_out` rows, all five if the rows are fewer.
 
-    If a class has fewer images than five, there are as many folds, at least two.
+    If a class has fewer images than five, or the rows fewer groups, there are as many folds, at least two. Rows of
+    one group are divided as if they had none.
 
     Args:
         labels: (N,) int64.
@@ -119,7 +121,10 @@ def probe_folds(labels: np.ndarray, groups: np.ndarray | None, seed: int, num_he
         num_held_out: the rows to hold out.
     """
     smallest = int(np.bincount(labels)[np.unique(labels)].min())
-    num_folds = NUM_FOLDS if groups is not None else max(2, min(NUM_FOLDS, smallest))
+    num_groups = len(labels) if groups is None else len(np.unique(groups))
+    if num_groups < 2:
+        groups, num_groups = None, len(labels)
+    num_folds = max(2, min(NUM_FOLDS, num_groups if groups is not None else smallest))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class of one image is never in both parts of a fold
         folds = make_folds(labels, groups, num_folds, seed)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,14 @@ from threadpoolctl import threadpool_limits
 
 from thaw.models.distributed.folds import of_folds
 from thaw.models.distributed.pool import ClusterBlocks, open_pool
+from thaw.models.selection.one_standard_error import past_best, smoothest
+from thaw.models.selection.path import HeldOut
 from thaw.models.selection.row_space import linear_path
 from thaw.models.solver.blocks import Blocks
 from thaw.models.strategies import Strategy
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 TRANSFORMS = ("none", "sqrt")
-PATIENCE = 2  # values of the path below the best before the rest of the path is skipped
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,16 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting that was tried, with its mean accuracy over the folds' held-out rows."""
+    """One setting that was tried, with its accuracy on the rows that the folds hold out.
+
+    `held_out` says what became of each of these rows; None if only a report is at hand.
+    """
 
     layer: str
     transform: str
     value: float
     accuracy: float
+    held_out: HeldOut | None = field(default=None, repr=False, compare=False)
 
 
 def candidates(layer: str, layers: Sequence[str], transform: str, joined: bool = False) -> dict[str, list[str]]:
@@ -103,11 +108,10 @@ def parallel_fits(jobs: int, num_tasks: int) -> Iterator[None]:
 
 def try_candidate(
     strategy: Strategy, blocks: Blocks, labels: np.ndarray, folds: Folds, options: FitOptions
-) -> list[float]:
-    """Return the mean held-out accuracy at each value of the strategy's parameter, -1 for a value that was skipped.
+) -> list[HeldOut]:
+    """Return what becomes of the held-out rows at each value of the strategy's parameter.
 
-    The values run from the smoothest model on. Once the accuracy has risen above the first one, the path ends after
-    PATIENCE values below its best.
+    The values run from the smoothest model on. The path may end before the last one, see `past_best`.
 
     Args:
         strategy: the strategy.
@@ -116,45 +120,49 @@ def try_candidate(
         folds: pairs of fit rows and held-out rows.
         options: how the fits are made.
     """
-    scores: list[float] = []
+    tried: list[HeldOut] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the final fit reports its own
-        for accuracies in _paths(strategy, blocks, labels, folds, options):
-            scores.append(float(np.mean(accuracies)))
-            if past_best(scores):
+        for held_out in _paths(strategy, blocks, labels, folds, options):
+            tried.append(held_out)
+            if past_best([one.correct for one in tried]):
                 break
-    return scores + [-1.0] * (len(strategy.values) - len(scores))
+    return tried
 
 
-def past_best(scores: Sequence[float]) -> bool:
-    """Return whether a path may end: its accuracies have risen and then been below the best for PATIENCE values."""
-    return scores[0] < max(scores) > max(scores[-PATIENCE:])
-
-
-def _paths(strategy: Strategy, blocks: Blocks, labels: np.ndarray, folds: Folds, options: FitOptions) -> Iterator[Any]:
-    """Yield the accuracies of all folds at each value.
+def _paths(
+    strategy: Strategy, blocks: Blocks, labels: np.ndarray, folds: Folds, options: FitOptions
+) -> Iterator[HeldOut]:
+    """Yield at each value what becomes of the rows that a fold holds out.
 
     On a cluster, a classifier that is not batched tries all values of a fold in one task.
     """
     if strategy.batched:
         with open_pool(blocks) as pool:
             path = linear_path(strategy.kind(), pool, labels, folds, options.class_weight)
-            yield from path.accuracies(strategy.values)
-    elif isinstance(blocks, ClusterBlocks):
+            for scores in path.held_out_scores(strategy.values):
+                known = scores.astype(np.float32) if path.held_out.all() else None
+                yield HeldOut(path.judge(scores)[path.held_out], known)
+        return
+    order = np.argsort(np.concatenate([held_out for _, held_out in folds]))
+    if isinstance(blocks, ClusterBlocks):
         tasks = [(strategy, labels, fold, options) for fold in folds]
-        yield from zip(*of_folds(blocks, _whole_path, tasks), strict=True)
+        for by_fold in zip(*of_folds(blocks, _whole_path, tasks), strict=True):
+            yield HeldOut(np.concatenate(by_fold)[order])
     else:
         features = blocks.read(slice(None))
         with parallel_fits(options.jobs, len(folds)):
             paths = [_path(features, strategy, labels, fold, options) for fold in folds]
             for _ in strategy.values:
-                yield Parallel()(delayed(next)(path) for path in paths)
+                yield HeldOut(np.concatenate(Parallel()(delayed(next)(path) for path in paths))[order])
 
 
 def _path(
     features: np.ndarray, strategy: Strategy, labels: np.ndarray, fold: Any, options: FitOptions
-) -> Iterator[float]:
-    """Yield one fold's held-out accuracy at each value; a fit starts from the last solution if the classifier can.
+) -> Iterator[np.ndarray]:
+    """Yield at each value whether one fold's held-out rows are labelled correctly, (m,) bool.
+
+    A fit starts from the last solution if the classifier can.
 
     The steps before the classifier see only the fold's fit rows.
     """
@@ -166,19 +174,38 @@ def _path(
         classifier.set_params(warm_start=True)
     for value in strategy.values:
         classifier.set_params(**{strategy.parameter: value}).fit(fitted, labels[fit_rows])
-        yield float(classifier.score(unseen, labels[held_out]))
+        yield classifier.predict(unseen) == labels[held_out]
 
 
-def _whole_path(*arguments: Any) -> list[float]:
+def _whole_path(*arguments: Any) -> list[np.ndarray]:
     """Return what `_path` yields, for a task of a cluster."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return list(_path(*arguments))
 
 
-def best_trial(trials: Sequence[Trial]) -> Trial:
+def without_scores(trial: Trial) -> Trial:
+    """Return the trial without its scores, which take the memory of as many numbers as rows and classes."""
+    return trial if trial.held_out is None else replace(trial, held_out=HeldOut(trial.held_out.correct))
+
+
+def highest_trial(trials: Sequence[Trial]) -> Trial:
     """Return the trial of the highest accuracy, of equal ones the first, which has the smoothest model."""
     return max(trials, key=lambda trial: trial.accuracy)
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial:
+    """Return the smoothest trial within one standard error of the highest accuracy, with its layer and transform.
+
+    It is the highest itself if the trials come from a report, which does not say which rows are labelled correctly.
+
+    Args:
+        trials: some trials, those of a layer and transform from the smoothest model on.
+    """
+    highest = highest_trial(trials)
+    path = [one for one in trials if (one.layer, one.transform) == (highest.layer, highest.transform)]
+    known = [one.held_out.correct for one in path if one.held_out is not None]
+    return path[smoothest(known)] if len(known) == len(path) else highest
 
 
 def as_records(trials: Sequence[Trial], parameter: str) -> list[dict[str, Any]]:

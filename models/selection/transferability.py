@@ -1,4 +1,4 @@
-"""How well a layer's features suit labels, without training on them: LogME and the H-score."""
+"""How well a layer's features suit labels, without training on them: LogME."""
 
 import numpy as np
 from scipy.linalg import eigh
@@ -6,7 +6,6 @@ from scipy.linalg import eigh
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-10  # of the log evidence per sample, between two iterations
 MAX_RATIO = 1e12  # of alpha / beta over the largest squared singular value, and of the inverse
-MAX_CONSTANT_DEVIATION = 1e-6  # over the largest size; below, a deviation is float32's rounding
 
 
 def log_me(features: np.ndarray, labels: np.ndarray) -> float:
@@ -25,28 +24,6 @@ def log_me(features: np.ndarray, labels: np.ndarray) -> float:
     squares, along = _decomposed(features.astype(np.float64), indicators)
     missed = np.maximum(indicators.sum(axis=0) - along.sum(axis=0), 0)
     return float(_best_evidence(squares, along, missed, features.shape).mean())
-
-
-def h_score(features: np.ndarray, labels: np.ndarray) -> float:
-    """Return trace(pinv(cov(f)) cov(E[f | y])), from 0 to the number of classes less one; higher is better.
-
-    `features` are (N, D) float32, `labels` (N,) int64. A change of units does not change the score, so features are
-    standardised. It is the sum over classes of the squared length of the class's indicator within the span of the
-    centred features, over the size of the class. Source: Bao, Li, Huang, Zhang, Zheng, Zamir and Guibas, "An
-    Information-Theoretic Approach to Transferability in Task Transfer Learning", ICIP 2019, definition 2.
-
-    Raises:
-        ValueError: as for `log_me`.
-    """
-    indicators = _indicators(features, labels)
-    centred = features.astype(np.float64)
-    largest = np.abs(centred).max(axis=0)
-    centred -= centred.mean(axis=0)
-    deviation = centred.std(axis=0)
-    constant = deviation <= MAX_CONSTANT_DEVIATION * largest
-    centred /= np.where(constant, np.inf, deviation)
-    _, along = _decomposed(centred, indicators)
-    return float((along.sum(axis=0) / indicators.sum(axis=0)).sum())
 
 
 def _indicators(features: np.ndarray, labels: np.ndarray) -> np.ndarray:

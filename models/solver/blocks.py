@@ -14,6 +14,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 BLOCK_BYTES = 2**23  # stays in a core's cache between the products that read it
 BLOCK_ROWS = 8192
+BALANCED = 4  # blocks, or a multiple of it
+SMALL_BYTES = 2**20  # rows that are fewer are one block
 
 Result = TypeVar("Result")
 
@@ -115,13 +117,27 @@ def signed_roots(values: np.ndarray, out: np.ndarray | None = None) -> np.ndarra
 
 
 def block_rows(blocks: Blocks) -> list[slice]:
-    """Return the slices of all rows, each at most 8 MiB and 8,192 rows, as many for each core."""
+    """Return the slices of all rows, each at most 8 MiB and 8,192 rows.
+
+    They are the same on every machine, since sums over other blocks round otherwise, and so may choose otherwise. More
+    than one block are a multiple of BALANCED of nearly equal size, so that few cores are never idle.
+    """
     num_rows, num_features = blocks.shape
-    step = min(BLOCK_ROWS, max(1, BLOCK_BYTES // max(1, num_features * blocks.dtype.itemsize)))
-    if num_rows > step:
-        rounds = -(-num_rows // (step * cpu_count()))
-        step = -(-num_rows // (rounds * cpu_count()))
+    step, num_bytes = _most_rows(blocks), num_rows * num_features * blocks.dtype.itemsize
+    if num_rows > step or num_bytes > SMALL_BYTES:
+        num_blocks = BALANCED * -(-num_rows // (step * BALANCED))
+        step = -(-num_rows // num_blocks)
     return [slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step)]
+
+
+def is_small(blocks: Blocks) -> bool:
+    """Return whether all rows together are at most 8 MiB and 8,192 rows."""
+    return blocks.shape[0] <= _most_rows(blocks)
+
+
+def _most_rows(blocks: Blocks) -> int:
+    """Return the most rows that a block may have."""
+    return min(BLOCK_ROWS, max(1, BLOCK_BYTES // max(1, blocks.shape[1] * blocks.dtype.itemsize)))
 
 
 def _num_threads() -> int:
@@ -133,7 +149,8 @@ def _num_threads() -> int:
 class BlockPool:
     """Threads that work on the blocks of some rows, with one BLAS thread each; use it in a `with` block.
 
-    If there is one block or one thread, the caller's own thread does the work.
+    If there is one block or one thread, the caller's own thread does the work. BLAS has one thread even then, since its
+    products round otherwise with more.
 
     Args:
         blocks: the rows.
@@ -148,8 +165,8 @@ class BlockPool:
         self._threads: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
+        self._closing.enter_context(threadpool_limits(1, "blas"))
         if len(self.rows) > 1 and self.num_threads > 1:
-            self._closing.enter_context(threadpool_limits(1, "blas"))
             self._threads = self._closing.enter_context(ThreadPoolExecutor(self.num_threads))
         return self
 

@@ -7,7 +7,7 @@ import numpy as np
 
 MEMORY = 10  # past steps that shape a direction
 SUFFICIENT = 1e-4  # share of the promised decrease that a step has to give (Armijo)
-SMALL_GAIN = 1e-5  # relative decrease of the last step at which a small gradient ends a problem
+SMALL_GAIN = 1e-5  # relative decrease of the last step at which a small gradient ends a problem, unless given
 NO_GAIN = 1e-4  # relative decrease that ends a problem, in units of the precision of the products
 ROUNDING = 100  # times the tolerance: the gradient that may be left if no step leads further down
 RESTART, GIVE_UP = 15, 45  # refused steps in a row after which a problem goes down its gradient, or ends
@@ -41,6 +41,7 @@ class _Live:
     directions: np.ndarray  # (g, k, D)
     lengths: np.ndarray  # (g,): the part of the direction to be tried next
     refused: np.ndarray  # (g,): steps refused in a row
+    metric: np.ndarray  # (D,): the guess of the inverse Hessian's diagonal, up to `scale`
 
     def keep(self, chosen: np.ndarray) -> None:
         """Drop the problems that are not `chosen` (g,) bool."""
@@ -55,7 +56,14 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.einsum("gkd,gkd->g", a, b, dtype=np.float64)
 
 
-def minimise(evaluate: Evaluate, start: np.ndarray, tolerances: np.ndarray, max_iterations: int) -> Minimum:
+def minimise(
+    evaluate: Evaluate,
+    start: np.ndarray,
+    tolerances: np.ndarray,
+    max_iterations: int,
+    metric: np.ndarray | None = None,
+    small_gain: float = SMALL_GAIN,
+) -> Minimum:
     """Minimise G smooth convex problems from `start` (G, k, D).
 
     A problem ends if the largest entry of its gradient is within its tolerance and its objective hardly decreases. It
@@ -67,12 +75,15 @@ def minimise(evaluate: Evaluate, start: np.ndarray, tolerances: np.ndarray, max_
         start: the unknowns to begin at, (G, k, D), in the precision of the products.
         tolerances: the largest gradient entry that may be left of each problem, (G,).
         max_iterations: the most rounds.
+        metric: a guess of the diagonal of the inverse Hessian, (D,), None for ones.
+        small_gain: the relative decrease of the last step at which a small gradient ends a problem.
     """
     num = len(start)
     everything = np.arange(num)
     values, gradients = evaluate(start, everything)
     result = Minimum(start.astype(np.float64), values.copy(), np.zeros(num, int), np.zeros(num, bool))
     history = np.zeros((MEMORY, *start.shape), start.dtype)
+    metric = np.ones(start.shape[2]) if metric is None else metric
     live = _Live(
         problems=everything,
         unknowns=result.unknowns.copy(),
@@ -82,25 +93,28 @@ def minimise(evaluate: Evaluate, start: np.ndarray, tolerances: np.ndarray, max_
         turns=history.copy(),
         weights=np.zeros((MEMORY, num)),
         scale=np.ones(num),
-        directions=-gradients,
-        lengths=_first_length(gradients),
+        directions=-metric * gradients,
+        lengths=_first_length(metric * gradients),
         refused=np.zeros(num, int),
+        metric=metric,
     )
     at_rest = np.abs(gradients).max(axis=(1, 2)) == 0
     _hand_over(live, result, at_rest, at_rest)
     for slot in range(max_iterations):
         if not len(live.problems):
             break
-        _round(live, evaluate, slot % MEMORY, result, tolerances)
+        _round(live, evaluate, slot % MEMORY, result, tolerances, small_gain)
     return result
 
 
-def _first_length(gradients: np.ndarray) -> np.ndarray:
-    """Return the share of the gradient that the first step goes down, (g,), so that its length is 1 at most."""
-    return 1 / np.sqrt(np.maximum(_dot(gradients, gradients), 1))
+def _first_length(directions: np.ndarray) -> np.ndarray:
+    """Return the share of a direction that the first step goes, (g,), so that its length is 1 at most."""
+    return 1 / np.sqrt(np.maximum(_dot(directions, directions), 1))
 
 
-def _round(live: _Live, evaluate: Evaluate, slot: int, result: Minimum, tolerances: np.ndarray) -> None:
+def _round(
+    live: _Live, evaluate: Evaluate, slot: int, result: Minimum, tolerances: np.ndarray, small_gain: float
+) -> None:
     """Try a step of every problem; those that accept it get their next direction, the others a shorter step."""
     change = live.lengths[:, None, None] * live.directions
     values, gradients = evaluate(live.unknowns + change, live.problems)
@@ -125,7 +139,7 @@ def _round(live: _Live, evaluate: Evaluate, slot: int, result: Minimum, toleranc
     live.lengths = np.where(accepted, 1.0, shorter)
     _restart(live, live.refused == RESTART)
     size = np.abs(live.gradients).max(axis=(1, 2)) / np.maximum(tolerances[live.problems], np.finfo(float).tiny)
-    converged = ((size <= 1) & (gain <= SMALL_GAIN)) | np.where(stuck, size <= ROUNDING, flat)
+    converged = ((size <= 1) & (gain <= small_gain)) | np.where(stuck, size <= ROUNDING, flat)
     _hand_over(live, result, converged, converged | stuck)
 
 
@@ -140,8 +154,8 @@ def _restart(live: _Live, stuck: np.ndarray) -> None:
     """Forget the past of the problems `stuck` (g,) bool, whose directions lead nowhere, and go down their gradients."""
     live.weights[:, stuck] = 0
     live.scale[stuck] = 1
-    live.directions[stuck] = -live.gradients[stuck]
-    live.lengths[stuck] = _first_length(live.gradients[stuck])
+    live.directions[stuck] = -live.metric * live.gradients[stuck]
+    live.lengths[stuck] = _first_length(live.directions[stuck])
 
 
 def _remember(live: _Live, slot: int, step: np.ndarray, turn: np.ndarray) -> None:
@@ -150,7 +164,7 @@ def _remember(live: _Live, slot: int, step: np.ndarray, turn: np.ndarray) -> Non
     useful = curvature > 0
     live.steps[slot], live.turns[slot] = step, turn
     live.weights[slot] = np.divide(1, curvature, out=np.zeros_like(curvature), where=useful)
-    live.scale = np.divide(curvature, _dot(turn, turn), out=live.scale.copy(), where=useful)
+    live.scale = np.divide(curvature, _dot(turn, live.metric * turn), out=live.scale.copy(), where=useful)
 
 
 def _directions(live: _Live, newest: int) -> np.ndarray:
@@ -162,7 +176,7 @@ def _directions(live: _Live, newest: int) -> np.ndarray:
     for slot in slots:
         shares[slot] = live.weights[slot] * _dot(live.steps[slot], remaining)
         remaining -= shares[slot][:, None, None] * live.turns[slot]
-    direction = live.scale[:, None, None] * remaining
+    direction = live.scale[:, None, None] * (live.metric * remaining)
     for slot in reversed(slots):
         share = live.weights[slot] * _dot(live.turns[slot], direction)
         direction += (shares[slot] - share)[:, None, None] * live.steps[slot]

@@ -11,11 +11,13 @@ class Loss:
         width: the number of scores of each problem, k.
         targets: the class that each problem tells from the others, (t,); a classifier is solved as t problems.
         penalises_intercept: whether the penalty counts the intercept too.
+        curvature: the second derivative by a score if it is one number for most rows, 0 if it differs from row to row.
     """
 
     width = 1
     targets = np.array([1])
     penalises_intercept = False
+    curvature = 0.0
 
     def costs(self, class_weights: np.ndarray) -> np.ndarray:
         """Return how much a row of each class counts in each problem, (t, K), from the classes' weights (K,)."""
@@ -42,6 +44,7 @@ class SquaredHinge(Loss):
     """max(0, 1 - y f)^2 with y = 1 for the target class and -1 for the others (LIBLINEAR: Fan et al. 2008, eq. 2)."""
 
     penalises_intercept = True
+    curvature = 2.0
 
     def __init__(self, num_classes: int):
         self.targets = np.arange(num_classes) if num_classes > 2 else np.array([1])

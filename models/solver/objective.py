@@ -7,7 +7,7 @@ import numpy as np
 
 from thaw.models.solver.block_functions import NO_FOLD, HeldOutScores, Moments, Slopes
 from thaw.models.solver.blocks import Known, Pool
-from thaw.models.solver.lbfgs import Minimum, minimise
+from thaw.models.solver.lbfgs import SMALL_GAIN, Minimum, minimise
 from thaw.models.solver.losses import Loss
 
 MAX_ITERATIONS = 1000
@@ -150,6 +150,7 @@ def solve(
     tolerances: np.ndarray,
     start: np.ndarray | None = None,
     max_iterations: int = MAX_ITERATIONS,
+    small_gain: float = SMALL_GAIN,
 ) -> Minimum:
     """Solve all problems together.
 
@@ -159,11 +160,12 @@ def solve(
         tolerances: the largest gradient entry that may be left of each problem, (G,).
         start: the unknowns to begin at, (G, k, D + 1), None for zero.
         max_iterations: the most iterations of a problem.
+        small_gain: the relative decrease of the last step at which a small gradient ends a problem.
     """
     objective = Objective(rows, problems)
     if start is None:
         start = np.zeros((len(problems), problems.loss.width, rows.num_features + 1))
-    return minimise(objective, start.astype(objective.dtype), tolerances, max_iterations)
+    return minimise(objective, start.astype(objective.dtype), tolerances, max_iterations, small_gain=small_gain)
 
 
 def measure(rows: KnownRows, folds: Sequence[int | None]) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""The advise stage: measurements on a run's own images -> which strategy, layer and size to use, in advice.json."""
+"""The advise stage: measurements on a run's own images -> which network, size, layer and strategy, in advice.json."""
 
 import logging
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -10,47 +11,72 @@ from rich.console import Console
 from thaw.features.files.locks import held
 from thaw.features.foreign.extractors import trainable_backbone
 from thaw.features.store import FeatureFile
+from thaw.pipeline.advice.arms import Arm, arms_of, not_at_hand, set_of
 from thaw.pipeline.advice.audit import audit
-from thaw.pipeline.advice.fine_tuning_trials import SPEEDS, cuts_of, num_affordable, run_trials
+from thaw.pipeline.advice.fine_tuning_trials import cuts_of, num_affordable, run_trials
 from thaw.pipeline.advice.forecast import (
     fine_tuned_candidate,
     forecast_fine_tuning,
+    other_candidate,
     probe_candidate,
-    refined_candidate,
 )
 from thaw.pipeline.advice.layer_profile import profile
-from thaw.pipeline.advice.linear_probes import LinearProbe, best_probes, learning_curve
-from thaw.pipeline.advice.refinement import Refinement, refine
+from thaw.pipeline.advice.linear_probes import best_probes, learning_curve
+from thaw.pipeline.advice.network_search import Found, arm_optimism, chosen_arm, mirrors_help, search
 from thaw.pipeline.advice.rule_of_thumb import data_size, recommend, rule_of_thumb, similarity
-from thaw.pipeline.advice.sample import Survey
-from thaw.pipeline.advice.size_search import search
-from thaw.pipeline.advice.tables import show
+from thaw.pipeline.advice.sample import Sampled, Survey
+from thaw.pipeline.advice.tables import plan_of, show, show_plan
 from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.commands import running_command
-from thaw.pipeline.config import Advise
+from thaw.pipeline.config import Advise, Shared
 from thaw.pipeline.extraction import extract
 from thaw.pipeline.run.advice_json import (
     Advice,
     Candidate,
-    Configuration,
     FineTuningForecast,
     LearningCurve,
+    NetworkTried,
     write_advice,
 )
+from thaw.pipeline.run.data.dataset import dataset_of, readable_dataset
 from thaw.pipeline.run.run_json import shared_settings
 from thaw.pipeline.training import outcome
 from thaw.pipeline.versions import versions
 
 log = logging.getLogger("thaw")
 
-PROFILE_ROWS, FEWEST_ROWS, RANDOM_ROWS = 3000, 400, 800
-MOST_MINUTES, FEWEST_MINUTES = 5.0, 0.5
-SHARE_OF_ALL = 0.1  # of the time that all strategies take, for the measurements
-PROFILE_SHARE, SEARCH_SHARE, REFINEMENT_SHARE, TRIAL_SHARE = 0.05, 0.35, 0.1, 0.4  # of the budget
+PROFILE_ROWS, FEWEST_ROWS, RANDOM_ROWS = 2000, 300, 800
+PROFILE_SHARE, SEARCH_SHARE, TRIAL_SHARE = 0.1, 0.55, 0.3  # of the budget
+VIEWS_SHARE = 0.2  # of the budget, that mirrors may take at most
+NO_LIMIT = float("inf")
 
 
-def main(settings: Advise, given: frozenset[str] = frozenset(), console: Console | None = None) -> Path:
-    """Measure, recommend, and write `advice.json`; the run's features are extracted if they are missing.
+def main(settings: Advise, given: frozenset[str] = frozenset(), console: Console | None = None) -> Path | None:
+    """Measure, recommend, and write `advice.json`; the arguments are those of `measure`.
+
+    Returns the path of `advice.json`, None if the plan alone was asked for.
+    """
+    if settings.dry_run:
+        show_dry_plan(settings, given, settings.budget, console)
+        return None
+    measure(settings, given, console)
+    return settings.run_folder / "advice.json"
+
+
+def show_dry_plan(settings: Shared, given: frozenset[str], budget: float, console: Console | None) -> None:
+    """Print what would be done within a `budget` of minutes; nothing is written."""
+    dataset = dataset_of(settings)
+    images = Sampled(shared_settings(settings), dataset, np.zeros(len(dataset.ids), np.uint8), given)
+    show_plan(console, plan_of(arms_of(images), len(dataset.ids), budget), not_at_hand(images))
+
+
+def measure(
+    settings: Advise,
+    given: frozenset[str] = frozenset(),
+    console: Console | None = None,
+    most_seconds: float = NO_LIMIT,
+) -> Advice:
+    """Measure, recommend, and write `advice.json`; the chosen network's features are extracted if they are missing.
 
     Only the audit looks at the test split: it compares images, and no label of a test image chooses anything.
 
@@ -58,46 +84,70 @@ def main(settings: Advise, given: frozenset[str] = frozenset(), console: Console
         settings: The run, and how long to measure.
         given: The names of the options that the user typed, which are not searched over.
         console: What the advice is printed on, standard output if none is given.
-
-    Returns:
-        The path of `advice.json`.
+        most_seconds: Networks and sizes that take longer to extract are left out, unless all do.
     """
     began = time.perf_counter()
     trainable_backbone(settings.backbone, "the advice, which tries fine-tuning,")
-    with (
-        connected(settings),
-        FeatureFile(extract.ready_features(settings)) as features,
-        held(settings.run_folder / "advice.json"),
-    ):
-        outcome.write_chance(settings, features)
-        survey = Survey(shared_settings(settings), features, given)
-        budget = settings.budget or usual_budget(survey)
-        log.info(
-            "measuring image sizes and fine-tuning for about %.1f minutes (--budget), layers and the audit beside it",
-            budget,
-        )
-        advice = _advise(survey, budget, began)
-        path = write_advice(settings.run_folder, advice)
+    dataset = readable_dataset(settings)
+    split = extract.begin_run(shared_settings(settings), dataset, with_set=False)
+    images = Sampled(shared_settings(settings), dataset, split, given)
+    with ExitStack() as closing:
+        closing.enter_context(connected(settings))
+        closing.enter_context(held(settings.run_folder / "advice.json"))
+        found, missing = _search(images, settings.budget, most_seconds, console)
+        chosen = chosen_arm(found)
+        own = _with_views(images, chosen, settings.budget, most_seconds)
+        log.info("chosen on the samples: %s at %d pixels", own.backbone, own.image_size)
+        features = closing.enter_context(FeatureFile(extract.ready_features(_named(own))))
+        outcome.write_chance(_named(own), features)
+        survey = Survey.of(_named(own), features, given)
+        advice = _advise(survey, found, chosen, settings.budget, began)
+        advice = advice.model_copy(update={"not_at_hand": missing})
+        write_advice(settings.run_folder, advice)
         survey.clear()
     show(console, advice)
-    return path
+    return advice
 
 
-def usual_budget(survey: Survey) -> float:
-    """Return how many minutes to measure: a share of what all strategies together would take, within bounds."""
-    speed, num_train = survey.images_per_second, int((survey.features.split == 0).sum())
-    last_block, _, whole = SPEEDS
-    images = 2 * len(survey.features.ids) + num_train * (8 / last_block + 9 / whole)
-    return float(np.clip(SHARE_OF_ALL * images / speed / 60, FEWEST_MINUTES, MOST_MINUTES))
+def _with_views(images: Sampled, arm: Arm, budget: float, most_seconds: float) -> Shared:
+    """Return the feature set of the chosen arm: with the mirrors if they help, and there is time for twice the work."""
+    own = set_of(arm)
+    twice = 2 * arm.seconds_per_image
+    if "views" in images.given or twice * len(arm.rows) > VIEWS_SHARE * 60 * budget:
+        return own
+    if twice * len(images.dataset.ids) > most_seconds or not mirrors_help(images, arm):
+        return own
+    return own.model_copy(update={"views": "flip"})
 
 
-def _advise(survey: Survey, budget: float, began: float) -> Advice:
+def _named(own: Shared) -> Shared:
+    return own.model_copy(update={"features": own.feature_set})
+
+
+def _search(images: Sampled, budget: float, most_seconds: float, console: Console | None) -> tuple[Found, list[str]]:
+    """Return what the search found, and the networks whose weights are not at hand."""
+    arms, missing, num_images = arms_of(images), not_at_hand(images), len(images.dataset.ids)
+    show_plan(console, plan_of(arms, num_images, budget), missing)
+    usable = [arm for arm in arms if num_images * arm.expected_seconds <= most_seconds]
+    if len(usable) < len(arms):
+        cheapest = min(arms, key=lambda arm: arm.expected_seconds)
+        usable = usable or [cheapest]
+        left_out = [arm for arm in arms if arm not in usable]
+        log.info("left out, since their extraction takes longer than the time allows: %s",
+                 ", ".join(f"{arm.shared.backbone} at {arm.shared.image_size}" for arm in left_out))  # fmt: skip
+    found = search(images, usable, SEARCH_SHARE * 60 * budget)
+    for line in found.untried:
+        log.info("not tried: %s", line)
+    return found, missing
+
+
+def _advise(survey: Survey, found: Found, chosen: Arm, budget: float, began: float) -> Advice:
     settings, features = survey.settings, survey.features
     affordable = int(PROFILE_SHARE * 60 * budget * survey.images_per_second)
     rows = min(max(FEWEST_ROWS, min(PROFILE_ROWS, affordable)), len(survey.order))
     layers = profile(survey, rows, min(RANDOM_ROWS, rows))
     size, near = data_size(features), similarity(layers)
-    curve, configurations, forecasts, candidates = _measure(survey, 60 * budget, near.best_layer)
+    curve, forecasts, candidates = _measure(survey, found, chosen, 60 * budget)
     recommended = recommend(candidates, forecasts)
     return Advice(
         schema_version=1,
@@ -106,9 +156,10 @@ def _advise(survey: Survey, budget: float, began: float) -> Advice:
         features_sha256=str(features.attributes["values_sha256"]),
         size=size,
         similarity=near,
+        networks=_networks(survey, found, chosen),
         layers=layers,
         learning_curve=curve,
-        configurations=configurations,
+        configurations=found.tried,
         pilots=forecasts,
         candidates=candidates,
         recommended=recommended,
@@ -121,34 +172,46 @@ def _advise(survey: Survey, budget: float, began: float) -> Advice:
     )
 
 
+def _networks(survey: Survey, found: Found, chosen: Arm) -> list[NetworkTried]:
+    """Return what each network and size was measured to give, the best of the last round first."""
+    rest = [arm for arm in found.arms if arm not in found.best]
+    rest.sort(key=lambda arm: (-arm.round, -arm.accuracy))
+    num_images = len(survey.features.ids)
+    return [
+        NetworkTried(
+            **arm.shared.model_dump(include={"backbone", "image_size"}),
+            features=survey.settings.feature_set if arm is chosen else set_of(arm).feature_set,
+            layer=arm.best.layer,
+            pooling=arm.best.pooling,
+            num_images=len(arm.rows),
+            accuracy=arm.accuracy,
+            seconds_per_image=arm.seconds_per_image,
+            minutes=num_images * arm.seconds_per_image / 60,
+            kept=arm in found.best,
+        )
+        for arm in (*found.best, *rest)
+    ]
+
+
 def _measure(
-    survey: Survey, seconds: float, averaged: str
-) -> tuple[LearningCurve, list[Configuration], list[FineTuningForecast], list[Candidate]]:
-    """Measure probes, sizes and fine-tuning for `seconds`; return what each found, and the candidates of all."""
-    probes = best_probes(survey)
+    survey: Survey, found: Found, chosen: Arm, seconds: float
+) -> tuple[LearningCurve, list[FineTuningForecast], list[Candidate]]:
+    """Measure linear classifiers and fine-tuning on the chosen network; return the candidates of all networks."""
+    probes = best_probes(survey, arm_optimism(survey, found))
     best = probes[0]
     for probe in probes:
         log.info("%s on %s, transform %s: %.1f %% held out", probe.strategy, probe.layer, probe.transform,
                  100 * probe.probed.accuracy)  # fmt: skip
     curve, law = learning_curve(survey, best)
     log.info("learning curve: %s", ", ".join(f"{100 * p.accuracy:.1f} % at {p.num_images:,}" for p in curve.points))
-    configurations, refined = _search(survey, best, seconds, averaged)
-    forecasts = []
-    if cuts := cuts_of(survey.settings.backbone):
-        trials = run_trials(survey, best, num_affordable(survey, TRIAL_SHARE * seconds), cuts)
+    forecasts: list[FineTuningForecast] = []
+    cuts = cuts_of(survey.settings.backbone)
+    if cuts and (num_images := num_affordable(survey, TRIAL_SHARE * seconds)):
+        trials = run_trials(survey, best, num_images, cuts)
         reference = next(trial.start for trial in trials if trial.start is not None)  # the probe of the last block's
         forecasts = [forecast_fine_tuning(survey, trial, reference, best, law) for trial in trials]
     candidates = [probe_candidate(survey, probe, law) for probe in probes]
-    candidates += [refined_candidate(survey, refined, best, law)] if refined else []
+    others = [arm for arm in found.best if arm is not chosen]
+    candidates += [other_candidate(survey, arm, chosen, best, law) for arm in others]
     candidates += [fine_tuned_candidate(survey.settings, forecast) for forecast in forecasts]
-    return curve, configurations, forecasts, candidates
-
-
-def _search(
-    survey: Survey, best: LinearProbe, seconds: float, averaged: str
-) -> tuple[list[Configuration], Refinement | None]:
-    ends = time.perf_counter() + SEARCH_SHARE * seconds
-    tried, sizes = search(survey, SEARCH_SHARE * seconds, averaged)
-    left = max(0.0, ends - time.perf_counter()) + REFINEMENT_SHARE * seconds
-    refined, more = refine(survey, sizes, best, left)
-    return tried + more, refined
+    return curve, forecasts, candidates

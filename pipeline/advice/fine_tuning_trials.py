@@ -28,10 +28,13 @@ HEAD = "head"
 USUAL_EPOCHS, WHOLE_EPOCHS = 4, 1  # of a trial; the whole network is slow
 FEWEST_IMAGES, MOST_IMAGES = 120, 4000
 # Images per second in training, over those of the frozen network's pass: from the last block, the last two, the first.
-SPEEDS = (0.8, 0.28, 0.1)
+# Networks with separable convolutions are much slower in training: one epoch of EfficientNet-Lite2's last stages over
+# 2,021 photographs took eight minutes.
+SPEEDS, SPEEDS_OF_AVERAGED = (0.8, 0.28, 0.1), (0.06, 0.04, 0.02)
 EVALUATION = 3.0  # times the speed of training, of a pass that only labels
 START_SECONDS = 20.0  # to load and compile the networks of four trials
 HEAD_EPOCHS = 20
+MOST_OVERRUN = 1.5  # times the seconds for trials; if the smallest takes longer, none is run
 HELD_OUT_SHARE, VALIDATION_SHARE = 0.25, 0.1
 MOST_HELD_OUT, MOST_WATCHED = 1000, 100
 EVERYTHING_MB = 1e6  # a trial's sample is small: all of its activations are held
@@ -63,13 +66,27 @@ def cuts_of(backbone_name: str) -> tuple[str, ...]:
     return (HEAD, starts[-1], starts[-2], starts[0]) if backbone.is_fine_tuned else ()
 
 
+def speeds_of(backbone_name: str) -> tuple[float, float, float]:
+    """Return the speeds of training over that of the frozen network: from the last block, the last two, the first."""
+    return SPEEDS_OF_AVERAGED if get_backbone(backbone_name).averaged else SPEEDS
+
+
 def num_affordable(survey: Survey, seconds: float) -> int:
-    """Return how many images all trials together can be trained on in about `seconds`, within bounds."""
+    """Return how many images all trials together can be trained on in about `seconds`, at most 4,000.
+
+    It is 0, with a line that says so, if even the fewest images that say something take much longer.
+    """
     speed = survey.images_per_second
-    last, last_two, whole = (ratio * speed for ratio in SPEEDS)
+    last, last_two, whole = (ratio * speed for ratio in speeds_of(survey.settings.backbone))
     held_out = min(MOST_HELD_OUT, HELD_OUT_SHARE * len(survey.order))
     fixed = START_SECONDS + held_out * (1 / speed + 1 / whole / EVALUATION)
     per_image = 1 / speed + USUAL_EPOCHS * (1 / last + 1 / last_two) + WHOLE_EPOCHS / whole
+    if (least := fixed + FEWEST_IMAGES * per_image) > MOST_OVERRUN * seconds:
+        log.info(
+            "fine-tuning was not tried: on this network a trial takes about %.1f minutes here",
+            least / 60,
+        )
+        return 0
     return int(np.clip((seconds - fixed) / per_image, FEWEST_IMAGES, MOST_IMAGES))
 
 
@@ -89,8 +106,8 @@ def run_trials(survey: Survey, best: LinearProbe, num_images: int, cuts: Sequenc
         A trial for each cut.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it thinks that one network is built again and again
-    rows, split = _draw(survey, num_images)
-    path = survey.sample(f"trials-{num_images}", rows, _input_layers(survey, cuts), split, pooling="none")
+    rows, split = draw_trial(survey, num_images)
+    path = survey.sample(f"trials-{num_images}", rows, _input_layers(survey, cuts), split, pooling="none", views="one")
     fitted = np.sort(rows[split != 2])
     value = probe_rows(survey, "logreg", transformed(read(survey, best.layer, fitted), best.transform), fitted).value
     device = resolve_device(survey.settings.device)
@@ -98,13 +115,25 @@ def run_trials(survey: Survey, best: LinearProbe, num_images: int, cuts: Sequenc
         return [_run_trial(survey, best, value, features, cut, device) for cut in cuts]
 
 
-def _draw(survey: Survey, num_images: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_trial(survey: Survey, num_images: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of a trial and their split: trained on, stopped by (validation), and held out (test)."""
     total = len(survey.order)
     num_held_out = min(MOST_HELD_OUT, int(HELD_OUT_SHARE * total))
     num_watched = max(1, min(MOST_WATCHED, int(VALIDATION_SHARE * total)))
-    counts = (num_held_out, num_watched, min(num_images, total - num_held_out - num_watched))
-    return survey.order[: sum(counts)], np.repeat(np.array([2, 1, 0], np.uint8), counts)
+    order = survey.order if survey.groups is None else _by_group(survey.order, survey.groups)
+    held_out, watched, rest = np.split(order, [num_held_out, num_held_out + num_watched])
+    if survey.groups is not None:  # no group is in two of them
+        watched = watched[~np.isin(survey.groups[watched], survey.groups[held_out])]
+        rest = rest[~np.isin(survey.groups[rest], survey.groups[[*held_out, *watched]])]
+    parts = (held_out, watched, rest[:num_images])
+    return np.concatenate(parts), np.repeat(np.array([2, 1, 0], np.uint8), [len(part) for part in parts])
+
+
+def _by_group(order: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return the rows `order` (n,) with each group together, where its first row is."""
+    first = {group: place for place, group in reversed(list(enumerate(groups[order].tolist())))}
+    places = np.array([first[group] for group in groups[order].tolist()])
+    return order[np.argsort(places, kind="stable")]
 
 
 def _input_layers(survey: Survey, cuts: Sequence[str]) -> list[str]:
@@ -136,7 +165,7 @@ def _run_trial(
     num_images = int(plan.training_rows.sum())
     epochs = [row.seconds for row in history[1:]]
     # The first epoch compiles; a network that has seen no second one is as fast as its kind.
-    speed = num_images / min(epochs) if len(epochs) > 1 else SPEEDS[-1] * survey.images_per_second
+    speed = num_images / min(epochs) if len(epochs) > 1 else speeds_of(settings.backbone)[-1] * survey.images_per_second
     log.info(
         "trial from %s: %d images, %d epoch(s), %.0f images/s: %.1f %%",
         *(cut, num_images, len(epochs), speed, 100 * correct.mean()),
@@ -145,7 +174,13 @@ def _run_trial(
 
 
 def _settings(survey: Survey, cut: str) -> Neural:
-    given = {**survey.settings.model_dump(), "batch_size": None, "run": survey.folder, "pooling": "none"}
+    given = {
+        **survey.settings.model_dump(),
+        "batch_size": None,
+        "run": survey.folder,
+        "pooling": "none",
+        "views": "one",
+    }
     if cut == HEAD:
         return Neural.model_validate({**given, "epochs": HEAD_EPOCHS})
     whole = cut == get_backbone(survey.settings.backbone).trainable[0].name
@@ -156,8 +191,9 @@ def _settings(survey: Survey, cut: str) -> Neural:
 def _probe_above(best: LinearProbe, value: float, input_layer: str | None, backbone: Backbone) -> Trial:
     """Return the probe that fine-tuning from a cut begins from: `best`, or the closest to it above the cut."""
     names = [layer.name for layer in backbone.layers]
-    above = input_layer is None or names.index(best.layer) >= names.index(input_layer)
-    layer = best.layer if above else names[-1]
+    topmost = max(best.layer.split("+"), key=names.index)  # of joined layers
+    above = input_layer is None or names.index(topmost) >= names.index(input_layer)
+    layer = topmost if above else names[-1]
     transform = best.transform if best.transform in transforms_of(layer, input_layer) else "none"
     return Trial(layer, transform, value, best.probed.accuracy)
 

@@ -11,20 +11,18 @@ from thaw.features.pooling import pooled_shape, resolve_pooling
 from thaw.models.neural.recipes import find_recipe
 from thaw.models.selection.learning_curve import PowerLaw
 from thaw.models.selection.probing import Z, paired_error, standard_error
+from thaw.pipeline.advice.arms import Arm, set_of
 from thaw.pipeline.advice.fine_tuning_trials import HEAD, FineTuningTrial, cuts_of
 from thaw.pipeline.advice.linear_probes import LinearProbe
-from thaw.pipeline.advice.refinement import Refinement
 from thaw.pipeline.advice.sample import Survey
 from thaw.pipeline.commands import command
 from thaw.pipeline.config import Shared
 from thaw.pipeline.run.advice_json import Candidate, FineTuningForecast
 from thaw.pipeline.run.run_json import read_run
 
-MOST_HALF_WIDTH, MOST_HALF_WIDTH_OF_FEW = 0.03, 0.05  # of an interval; the second with few test images
-FEW_TEST_IMAGES = 500  # fewer are few
 START_MINUTES = 0.2  # that a stage takes before and after its work
 LIKELY_GAIN = 0.02  # the standard deviation of gains over many datasets
-LIKELY_LEAD = 0.03  # the standard deviation of what another size or layer gains
+LIKELY_LEAD = 0.03  # the standard deviation of what another network, size or layer gains
 # What a gain grows by with each doubling of the images beyond a trial's, by the depth of the cut, and its error: from
 # trials on 1,000 images of CIFAR-10 and whole trainings on 45,000, on images held out of training (docs/results.md).
 # Nothing was measured for the head and for the whole network.
@@ -34,7 +32,7 @@ GROWTH, GROWTH_ERROR = (0.0, 0.001, 0.003, 0.0), 0.002
 def interval(survey: Survey, accuracy: float, error: float) -> list[float]:
     """Return the interval that holds the measured test accuracy with a probability of about 95 %.
 
-    It includes the chance of the test images, and is cut to 3 points on each side (5 below 500 test images).
+    It includes the chance of the test images, whose accuracy differs from the expected one even if that is true.
 
     Args:
         survey: The run.
@@ -43,7 +41,6 @@ def interval(survey: Survey, accuracy: float, error: float) -> list[float]:
     """
     num_test = int((survey.features.split == 2).sum())
     half = Z * float(np.hypot(standard_error(accuracy, num_test), error))
-    half = min(half, MOST_HALF_WIDTH if num_test >= FEW_TEST_IMAGES else MOST_HALF_WIDTH_OF_FEW)
     return [max(0.0, accuracy - half), min(1.0, accuracy + half)]
 
 
@@ -66,30 +63,32 @@ def probe_candidate(survey: Survey, probe: LinearProbe, law: PowerLaw) -> Candid
     return _linear_candidate(survey.settings, probe, accuracy, bounds, START_MINUTES + probe.minutes)
 
 
-def refined_candidate(survey: Survey, refined: Refinement, best: LinearProbe, law: PowerLaw) -> Candidate:
-    """Return the candidate of the best size, layer and pooling that the run's features do not have.
+def other_candidate(survey: Survey, arm: Arm, chosen: Arm, best: LinearProbe, law: PowerLaw) -> Candidate:
+    """Return the candidate of another network or image size than the chosen one.
 
-    On all images the ratio of its errors to those of the run's best is taken to be the ratio on the images that both
+    On all images the ratio of its errors to those of the chosen one is taken to be the ratio on the images that both
     were judged by, with the lead there drawn towards 0 by its error.
 
     Args:
         survey: The run.
-        refined: The size, layer and pooling, judged beside the run's best.
-        best: The best classifier on the run's own features.
+        arm: The other network and size, judged on the images of the search's last round.
+        chosen: The chosen one, judged on the same images.
+        best: The best classifier on the chosen one's features of all images.
         law: Its learning curve.
     """
     own_accuracy, own_error = expect_of_probe(survey, best, law)
-    scale = (1 - own_accuracy) / max(1e-3, 1 - float(refined.own.mean()))
-    lead, lead_error = lead_posterior(refined.lead, refined.lead_error, LIKELY_LEAD)
-    accuracy = min(1.0, own_accuracy + scale * lead)
+    scale = (1 - own_accuracy) / max(1e-3, 1 - chosen.accuracy)
+    error = paired_error(arm.correct, chosen.correct)
+    lead, lead_error = lead_posterior(arm.accuracy - chosen.accuracy, error, LIKELY_LEAD)
+    accuracy = float(np.clip(own_accuracy + scale * lead, 0, 1))
     bounds = interval(survey, accuracy, float(np.hypot(own_error, scale * lead_error)))
-    layer, pooling, transform = refined.setting
-    changed = {"layers": layer.replace("+", ","), "pooling": pooling}
-    settings = survey.settings.model_copy(update={**changed, "image_size": refined.image_size, "features": "auto"})
-    extraction = len(survey.features.ids) / survey.speed_at(refined.image_size) / 60
+    settings = set_of(arm)
+    layer, _, transform = arm.best
+    extraction = len(survey.features.ids) * arm.seconds_per_image / 60
     wider = _width(settings, layer) / _width(survey.settings, best.layer)
     minutes = START_MINUTES + extraction + best.minutes * wider
-    return _linear_candidate(settings, replace(best, layer=layer, transform=transform), accuracy, bounds, minutes)
+    probe = replace(best, layer=layer, transform=transform, probed=arm.probed[arm.best])
+    return _linear_candidate(settings, probe, accuracy, bounds, minutes)
 
 
 def _linear_candidate(
@@ -105,6 +104,7 @@ def _linear_candidate(
         accuracy=accuracy,
         accuracy_interval=bounds,
         minutes=minutes,
+        value=probe.probed.value,
     )
 
 
@@ -206,8 +206,12 @@ def _minutes(survey: Survey, trial: FineTuningTrial, num_train: int) -> float:
 
 
 def fine_tuned_candidate(settings: Shared, forecast: FineTuningForecast) -> Candidate:
-    """Return the candidate that trains a network as a trial did."""
+    """Return the candidate that trains a network as a trial did, on images as they are."""
     cut, backbone = forecast.unfreeze_from, get_backbone(settings.backbone)
+    as_they_are: dict[str, Any] = {}
+    if settings.views != "one":
+        settings = settings.model_copy(update={"views": "one", "features": "auto"})
+        as_they_are = {"views": "one"}
     strategy, layer, options = "finetune", cut, {"unfreeze_from": cut}
     if cut == HEAD:
         strategy, layer, options = HEAD, backbone.layers[-1].name, {}
@@ -219,7 +223,7 @@ def fine_tuned_candidate(settings: Shared, forecast: FineTuningForecast) -> Cand
         layer=layer,
         pooling="none",
         transform="none",
-        command=command(settings, strategy, {**_set_options(settings), **options}),
+        command=command(settings, strategy, {**_set_options(settings), **as_they_are, **options}),
         accuracy=forecast.expected_accuracy,
         accuracy_interval=forecast.expected_interval,
         minutes=forecast.minutes,

@@ -8,7 +8,7 @@ from thaw.features.backbones.registry import get_backbone
 from thaw.features.pooling import resolve_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.selection.probing import linear_probe, probe_folds
-from thaw.models.selection.transferability import h_score, log_me
+from thaw.models.selection.transferability import log_me
 from thaw.models.strategies import STRATEGIES
 from thaw.pipeline.advice.sample import Survey
 from thaw.pipeline.run.advice_json import LayerProfile
@@ -32,8 +32,8 @@ def profile(survey: Survey, num_rows: int, num_random: int) -> list[LayerProfile
     rows = survey.order[:num_rows]
     averaged = [f"{name}:avg" for name in survey.pools]
     auto = get_backbone(survey.settings.backbone).pooling("auto")
-    path = survey.sample(f"profile-{num_rows}", rows, [*survey.pools, *averaged], pooling=auto)
-    random_path = survey.sample(f"random-{num_random}", rows[:num_random], averaged, weights="random")
+    path = survey.sample(f"profile-{num_rows}", rows, [*survey.pools, *averaged], pooling=auto, views="one")
+    random_path = survey.sample(f"random-{num_random}", rows[:num_random], averaged, weights="random", views="one")
     with FeatureFile(path) as features, FeatureFile(random_path) as random:
         return [_profile_layer(survey, features, random, i, name) for i, name in enumerate(survey.pools, start=1)]
 
@@ -57,7 +57,6 @@ def _profile_layer(survey: Survey, features: FeatureFile, random: FeatureFile, d
         random_accuracy=random_accuracy,
         gain=shared_accuracy - random_accuracy,
         log_me=log_me(values, features.labels),
-        h_score=h_score(values, features.labels),
     )
     log.info(
         "%s: %.1f %% averaged, %.1f %% as %s, %.1f %% of a random network (LogME %.3f)",

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from thaw.models.selection.probing import (
     screening,
     transformed,
 )
-from thaw.models.selection.search import TRANSFORMS, Folds
+from thaw.models.selection.search import Folds, candidates
 from thaw.models.solver.blocks import ArrayBlocks, Blocks
 from thaw.models.strategies import STRATEGIES
 from thaw.pipeline.advice.sample import Survey
@@ -54,16 +54,23 @@ class LinearProbe:
     optimism: float = 0.0
 
 
-def best_probes(survey: Survey) -> list[LinearProbe]:
-    """Return `logreg` on its best layer and transform, and `svm` there, the better one first.
+def best_probes(survey: Survey, flattered_before: float = 0.0) -> list[LinearProbe]:
+    """Return `logreg` on its best layers and transform, and `svm` there, the better one first.
 
     They are chosen on at most 5,000 rows. If there are more, the better one is then judged on all that are not test.
+
+    Args:
+        survey: The run.
+        flattered_before: How much the accuracies flatter already, because the feature set was chosen on some rows.
     """
     rows = np.sort(survey.order[:CHOOSING_ROWS])
-    tried = list(_try_all(survey, "logreg", rows, survey.features.layers, TRANSFORMS))
+    choices = candidates("auto", list(survey.features.layers), "auto", joined=True)
+    tried = list(_try_all(survey, "logreg", rows, choices))
     logreg = max(tried, key=_accuracy)
-    tried += _try_all(survey, "svm", rows, [logreg.layer], [logreg.transform])
-    flattered = optimism([correct for probe in tried for correct in probe.probed.tried], survey.settings.seed)
+    tried += _try_all(survey, "svm", rows, {logreg.layer: [logreg.transform]})
+    flattered = flattered_before + optimism(
+        [correct for probe in tried for correct in probe.probed.tried], survey.settings.seed
+    )
     chosen = [replace(probe, optimism=flattered) for probe in (logreg, tried[-1])]
     better, other = sorted(chosen, key=_accuracy, reverse=True)
     return [better if len(rows) == len(survey.order) else _judge_on_all(survey, better), other]
@@ -74,10 +81,10 @@ def _accuracy(probe: LinearProbe) -> float:
 
 
 def _try_all(
-    survey: Survey, strategy: str, rows: np.ndarray, layers: Iterable[str], transforms: Iterable[str]
+    survey: Survey, strategy: str, rows: np.ndarray, choices: Mapping[str, Sequence[str]]
 ) -> Iterator[LinearProbe]:
     num_fitted = len(survey.folds(rows)[0][0])
-    for layer in layers:
+    for layer, transforms in choices.items():
         features = read(survey, layer, rows)
         for transform in transforms:
             began = time.perf_counter()
@@ -114,7 +121,8 @@ def _judge_on_all(survey: Survey, best: LinearProbe) -> LinearProbe:
     probed = _probe_again(best, features, labels, folds, MULTIPLES_FOR_MANY)
     values = 2 * len(MULTIPLES_FOR_MANY)  # the path of the strategy ends about halfway, when the accuracy falls
     minutes = (time.perf_counter() - began) / 60 * FIT_VALUES / values
-    return replace(best, probed=probed, num_fitted=len(folds[0][0]), minutes=minutes, optimism=0.0)
+    flattered = best.optimism * CHOOSING_ROWS / len(rows)
+    return replace(best, probed=probed, num_fitted=len(folds[0][0]), minutes=minutes, optimism=flattered)
 
 
 def _probe_again(
@@ -133,13 +141,13 @@ def all_folds(survey: Survey, rows: np.ndarray) -> Folds:
 
 
 def read(survey: Survey, layer: str, rows: np.ndarray) -> np.ndarray:
-    """Return the features (n, D) of the run's images at the ascending `rows` (n,)."""
-    return survey.features.read([layer], survey.mask_of(rows))
+    """Return the features (n, D) of a layer, or of several joined by `+`, of images at ascending `rows` (n,)."""
+    return survey.features.read(layer.split("+"), survey.mask_of(rows))
 
 
 def _load(survey: Survey, best: LinearProbe, rows: np.ndarray) -> Blocks:
     """Return the transformed rows of a layer, in memory if they fit there together with a copy of a share."""
-    needed = COPIES * len(rows) * survey.features.row_bytes([best.layer]) / 1e6
+    needed = COPIES * len(rows) * survey.features.row_bytes(best.layer.split("+")) / 1e6
     in_memory = needed <= spare_memory_mb(survey.settings)
     if not in_memory:
         log.info("probing %s takes about %.0f MB: its features are read from the file", best.layer, needed)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from thaw.features.store import FeatureFile
-from thaw.models.selection.probing import Z
 from thaw.pipeline.run.advice_json import (
     Candidate,
     DataSize,
@@ -69,23 +68,15 @@ def similarity(layers: Sequence[LayerProfile]) -> Similarity:
 def recommend(candidates: Sequence[Candidate], forecasts: Sequence[FineTuningForecast] = ()) -> Candidate:
     """Return the cheapest of the candidates whose expected accuracy is within half a point of the best.
 
-    Linear classifiers on one set of features cost the same: among them it is the more accurate one. A network is left
-    out if its trial gained no more than the standard error of the gain, because so little may be chance.
+    Linear classifiers cost what their features still cost; on one feature set it is the more accurate one. A network
+    is left out if its trial gained no more than the standard error of the gain, because so little may be chance.
     """
-    doubtful = {forecast.unfreeze_from for forecast in forecasts if forecast.gain <= _standard_error(forecast)}
+    doubtful = {forecast.unfreeze_from for forecast in forecasts if forecast.gain <= forecast.gain_error}
     usable = [c for c in candidates if (c.layer if c.strategy == "finetune" else c.strategy) not in doubtful]
     best = max(candidate.accuracy for candidate in usable)
-    return min((c for c in usable if c.accuracy >= best - WORTHWHILE_GAIN), key=_cost)
-
-
-def _standard_error(forecast: FineTuningForecast) -> float:
-    low, high = forecast.gain_interval
-    return (high - low) / 2 / Z
-
-
-def _cost(candidate: Candidate) -> tuple[bool, int, float]:
-    """Return what orders candidates: whether a network is trained, the pixels of an image, then the accuracy."""
-    return (candidate.strategy not in LINEAR, candidate.image_size, -candidate.accuracy)
+    near = [candidate for candidate in usable if candidate.accuracy >= best - WORTHWHILE_GAIN]
+    of_set = {c.features: min(other.minutes for other in near if other.features == c.features) for c in near}
+    return min(near, key=lambda c: (c.strategy not in LINEAR, of_set[c.features], -c.accuracy))
 
 
 def rule_of_thumb(

@@ -1,4 +1,4 @@
-"""What the measurements of `advise` share: the run, its rows in an order, and features of samples of them."""
+"""What the measurements of `advise` share: the run's images in an order, and features of samples of them."""
 
 import shutil
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from thaw.features.pooling import resolve_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.selection.probing import HELD_OUT_ROWS, nested_order, probe_folds
 from thaw.models.selection.search import Folds
+from thaw.pipeline.advice.copies import groups_with_copies
 from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction.extract import make_features
@@ -25,28 +26,92 @@ FOLDER = "advice"
 
 
 @dataclass(frozen=True)
-class Survey:
-    """A run whose feature set is there, and the options that the user gave, which are not searched over."""
+class Sampled:
+    """The N images of a run, the split of each, uint8 (N,), and the options that the user gave."""
 
     settings: Shared
-    features: FeatureFile
+    dataset: Dataset
+    split: np.ndarray
     given: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The label of each image, int64 (N,)."""
+        return self.dataset.labels
+
+    @cached_property
+    def groups(self) -> np.ndarray | None:
+        """The group of each image, int64 (N,), None without groups: the data's own, and equal images in one."""
+        return groups_with_copies(self.dataset, self.split)
 
     @cached_property
     def order(self) -> np.ndarray:
-        """The rows of the feature set that are not test, every beginning of them stratified by class."""
-        rows = np.flatnonzero(self.features.split != 2)
-        return rows[nested_order(self.features.labels[rows], self.settings.seed)]
+        """The indices of the images that are not test, every beginning of them stratified by class.
 
-    @cached_property
-    def dataset(self) -> Dataset:
-        """The run's data set, listed once for all samples."""
-        return dataset_of(self.settings)
+        Whole groups follow one another if the images have groups.
+        """
+        rows = np.flatnonzero(self.split != 2)
+        return rows[nested_order(self.labels[rows], self.settings.seed)]
 
     @property
     def folder(self) -> Path:
         """Where the samples' features lie until the advice is written."""
         return self.settings.run_folder / FOLDER
+
+    def folds(self, rows: np.ndarray, num_held_out: int = HELD_OUT_ROWS) -> Folds:
+        """Return the folds that probes of the images at `rows` (n,) are judged by, see probe_folds."""
+        groups = None if self.groups is None else self.groups[rows]
+        return probe_folds(self.labels[rows], groups, self.settings.seed, num_held_out)
+
+    def sample(
+        self,
+        name: str,
+        rows: np.ndarray,
+        layers: Sequence[str],
+        split: np.ndarray | None = None,
+        of: Shared | None = None,
+        **changed: object,
+    ) -> Path:
+        """Return the path of a feature file of some images, made unless it is there.
+
+        Args:
+            name: The file's name without its ending.
+            rows: Indices (n,) of the images; the file's rows ascend.
+            layers: Layers, or `layer:pooling`.
+            split: The sample's own split, (n,) uint8.
+            of: The settings of the feature set, the run's own unless given.
+            changed: Settings in which it differs (weights, pooling).
+        """
+        own = of or self.settings
+        update = {**changed, "layers": ",".join(layers), "dtype": "float32"}
+        wanted = FeatureSet(own.model_copy(update=update), f"{FOLDER}/{name}.h5", is_sample=True)
+        order = np.argsort(rows)
+        images = self.dataset.take(rows[order].tolist())
+        split = np.zeros(len(rows), np.uint8) if split is None else split[order]
+        with nullcontext() if wanted.path.exists() else connected(wanted.settings) as client:
+            return make_features(wanted.request(images, split), client)
+
+    def clear(self) -> None:
+        """Remove the samples' features."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Survey(Sampled):
+    """The images that a whole feature set of the run holds, in the order of its rows, and the set's file."""
+
+    features: FeatureFile = field(kw_only=True)
+
+    @classmethod
+    def of(cls, settings: Shared, features: FeatureFile, given: frozenset[str] = frozenset()) -> "Survey":
+        """Return the survey of a feature set of the run; raises InputError if an image of it is gone."""
+        images = dataset_of(settings).subset(features.ids)
+        return cls(settings, images, features.split, given, features=features)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The label of each image, as the feature set has it, int64 (N,)."""
+        return self.features.labels
 
     @property
     def pools(self) -> tuple[str, ...]:
@@ -55,17 +120,8 @@ class Survey:
 
     @cached_property
     def images_per_second(self) -> float:
-        """The speed at which the run's own features were made."""
+        """The speed at which the feature set was made."""
         return len(self.features.ids) / max(0.1, float(self.features.attributes["seconds"]))
-
-    def speed_at(self, image_size: int) -> float:
-        """Return the images per second to be expected at another size: the cost is that of the pixels."""
-        return self.images_per_second * (self.settings.image_size / image_size) ** 2
-
-    def folds(self, rows: np.ndarray, num_held_out: int = HELD_OUT_ROWS) -> Folds:
-        """Return the folds that probes of the images at `rows` (n,) are judged by, see probe_folds."""
-        labels, groups = self.features.labels[rows], self.features.groups_of(rows)
-        return probe_folds(labels, groups, self.settings.seed, num_held_out)
 
     def mask_of(self, rows: np.ndarray) -> np.ndarray:
         """Return (N,) bool that holds at the `rows` (n,) of the feature set, as its readers take them."""
@@ -73,38 +129,16 @@ class Survey:
         mask[rows] = True
         return mask
 
-    def has(self, image_size: int, layer: str, pooling: str) -> bool:
-        """Return whether the feature set has a layer, or all that `+` joins, so pooled, of images of that size."""
-        own, layers = self.settings, layer.split("+")
-        if image_size != own.image_size or not set(layers) <= set(self.features.layers):
-            return False
-        shapes = [get_backbone(own.backbone).output_shape(name, image_size) for name in layers]
-        held = own.pooling.replace("none", "flat")
-        return all(resolve_pooling(pooling, shape) == resolve_pooling(held, shape) for shape in shapes)
+    def has(self, layer: str, pooling: str) -> bool:
+        """Return whether the feature set has a layer, or all that `+` joins, so pooled."""
+        return has_layers(self.settings, layer, pooling)
 
-    def sample(
-        self,
-        name: str,
-        rows: np.ndarray,
-        layers: Sequence[str],
-        split: np.ndarray | None = None,
-        **changed: object,
-    ) -> Path:
-        """Return the path of a feature file of the images at `rows` (n,) of the feature set, made unless it is there.
 
-        `layers` are layers, or `layer:pooling`; `split` (n,) uint8 is the sample's own split; `changed` are settings in
-        which it differs (image_size, weights, pooling). The file's rows are in the order of the feature set.
-        """
-        given = {"layers": ",".join(layers), "dtype": "float32", "engine": str(self.features.attributes["engine"])}
-        wanted = FeatureSet(
-            self.settings.model_copy(update={**changed, **given}), f"{FOLDER}/{name}.h5", is_sample=True
-        )
-        order = np.argsort(rows)
-        images = self.dataset.subset([self.features.ids[row] for row in rows[order]])
-        split = np.zeros(len(rows), np.uint8) if split is None else split[order]
-        with nullcontext() if wanted.path.exists() else connected(wanted.settings) as client:
-            return make_features(wanted.request(images, split), client)
-
-    def clear(self) -> None:
-        """Remove the samples' features."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+def has_layers(settings: Shared, layer: str, pooling: str) -> bool:
+    """Return whether the feature set of the settings has a layer, or all that `+` joins, pooled in that way."""
+    layers = layer.split("+")
+    if not set(layers) <= set(settings.layer_names):
+        return False
+    shapes = [get_backbone(settings.backbone).output_shape(name, settings.image_size) for name in layers]
+    held = settings.pooling.replace("none", "flat")
+    return all(resolve_pooling(pooling, shape) == resolve_pooling(held, shape) for shape in shapes)

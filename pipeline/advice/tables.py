@@ -1,6 +1,7 @@
-"""The advice on the terminal: the cell, the evidence, the recommendation and how it stands to the rule of thumb."""
+"""On the terminal: the plan before the advice, and the advice with its evidence and how it stands to the rule."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -8,25 +9,33 @@ from rich.table import Table
 from rich.text import Text
 
 from thaw.models.selection.probing import Z, standard_error
+from thaw.pipeline.advice.arms import Arm
 from thaw.pipeline.commands import as_typed
-from thaw.pipeline.formatting import percent, plain, with_interval
+from thaw.pipeline.extraction.feature_files import megabytes_of
+from thaw.pipeline.formatting import duration, percent, plain, with_interval
 from thaw.pipeline.run.advice_json import Advice, Candidate
 from thaw.pipeline.terminal import console_for, empty_table, say
+
+MOST_TEST_IMAGES = 1e7  # that anybody would label
+SHOWN = 6  # networks that are named of those whose weights are not at hand
 
 
 def show(console: Console | None, advice: Advice) -> None:
     """Print the advice for a reader on `console`, standard output if none is given."""
     console = console or console_for()
     say(console, f"{advice.dataset}: {advice.size.cell}, {advice.similarity.cell}", "bold")
+    console.print(_networks(console, advice))
+    say(console, "Accuracies are of linear probes on samples, by images held out; those of equal samples compare.")
+    console.print()
     say(console, f"Size: {advice.size.reason}.")
     say(console, f"Similarity: {advice.similarity.reason}.")
     console.print()
     console.print(_layers(console, advice))
-    say(console, "LogME and H-score (higher is better) judge a layer's averages without training a classifier.")
+    say(console, "LogME (higher is better) judges a layer's averages without training a classifier.")
     say(console, _curve(advice))
     console.print()
     console.print(_candidates(console, advice.candidates, advice.recommended))
-    for line in [*_caution(advice), *_audit(advice)]:
+    for line in [_chance(advice), *_audit(advice)]:
         say(console, line)
     console.print()
     rule = advice.rule_of_thumb
@@ -48,16 +57,25 @@ def _in_percent(accuracy: float, bounds: Sequence[float]) -> str:
 def _expected(candidate: Candidate) -> str:
     layer = "" if candidate.strategy == "head" else f" {candidate.layer}"
     return (
-        f"{candidate.strategy}{layer} at {candidate.image_size} pixels, expected accuracy "
+        f"{candidate.strategy}{layer} of {candidate.backbone} at {candidate.image_size} pixels, expected accuracy "
         f"{_in_percent(candidate.accuracy, candidate.accuracy_interval)}"
     )
 
 
+def _networks(console: Console, advice: Advice) -> Table:
+    table = _table(console, "Network", "Layers", numbers=("Pixels", "Images", "Held out %", "All images"))
+    for tried in advice.networks:
+        numbers = (str(tried.image_size), f"{tried.num_images:,}", percent(tried.accuracy), _minutes(tried.minutes))
+        style = "bold green" if tried.features == advice.recommended.features else ""
+        table.add_row(tried.backbone, tried.layer.replace("+", " +\n"), *numbers, style=style)
+    return table
+
+
 def _layers(console: Console, advice: Advice) -> Table:
-    table = _table(console, "Layer", numbers=("Averaged %", "Whole or grid %", "Random network %", "LogME", "H-score"))
+    table = _table(console, "Layer", numbers=("Averaged %", "Whole or grid %", "Random network %", "LogME"))
     for layer in advice.layers:
         accuracies = map(percent, (layer.average_accuracy, layer.auto_accuracy, layer.random_accuracy))
-        table.add_row(layer.layer, *accuracies, f"{layer.log_me:.3f}", f"{layer.h_score:.2f}")
+        table.add_row(layer.layer, *accuracies, f"{layer.log_me:.3f}")
     return table
 
 
@@ -78,10 +96,11 @@ def _curve(advice: Advice) -> str:
 
 
 def _candidates(console: Console, candidates: Sequence[Candidate], recommended: Candidate) -> Table:
-    numbers = ("Pixels", escape("Expected % [interval]"), "Time")
-    table = _table(console, "Strategy", "From layer", "Transform", numbers=numbers)
+    numbers = (escape("Expected % [interval]"), "Time")
+    table = _table(console, "Strategy", "Feature set", "From layer", numbers=numbers)
     for candidate in sorted(candidates, key=lambda c: -c.accuracy):
-        cells = (candidate.strategy, _layers_with_poolings(candidate), candidate.transform, str(candidate.image_size))
+        strategy = candidate.strategy + (", sqrt" if candidate.transform == "sqrt" else "")
+        cells = (strategy, candidate.features, _layers_with_poolings(candidate))
         expected = with_interval(candidate.accuracy, candidate.accuracy_interval)
         style = "bold green" if candidate is recommended else ""
         table.add_row(*cells, expected, _minutes(candidate.minutes), style=style)
@@ -95,17 +114,28 @@ def _layers_with_poolings(candidate: Candidate) -> str:
     return " +\n".join(f"{layer} {pooling}" for layer, pooling in zip(layers, poolings, strict=True))
 
 
-def _caution(advice: Advice) -> list[str]:
-    """Return what the interval leaves out if the test images are few: chance alone moves their accuracy further."""
-    num_test, accuracy = advice.size.num_test, advice.recommended.accuracy
-    half = max(abs(bound - accuracy) for bound in advice.recommended.accuracy_interval)
-    chance = Z * standard_error(accuracy, num_test)
-    if chance <= half:
-        return []
-    return [
-        f"The intervals are cut to {100 * half:.0f} points to each side; on {num_test:,} test images the measured "
-        f"accuracy may differ by {100 * chance:.0f} by chance alone."
-    ]
+def _chance(advice: Advice) -> str:
+    """Return what part of the interval is only the number of test images, and how many would halve it."""
+    num_test, candidate = advice.size.num_test, advice.recommended
+    low, high = candidate.accuracy_interval
+    half, by_chance = (high - low) / 2, Z * standard_error(candidate.accuracy, num_test)
+    measuring = max(0.0, half**2 - by_chance**2)  # of the expectation itself
+    needed = candidate.accuracy * (1 - candidate.accuracy) * Z**2 / ((half / 2) ** 2 - measuring + 1e-12)
+    halved = (
+        f"about {_rounded(needed):,} test images would halve it"
+        if (half / 2) ** 2 > measuring and needed < MOST_TEST_IMAGES
+        else "more test images alone would not halve it"
+    )
+    return (
+        f"The 95 % interval reaches {100 * half:.1f} points to each side; {100 * by_chance:.1f} of them are only the "
+        f"chance of {num_test:,} test images; {halved}."
+    )
+
+
+def _rounded(number: float) -> int:
+    """Return a number to two digits."""
+    digits = 10 ** max(0, len(str(int(number))) - 2)
+    return int(-(-number // digits) * digits)
 
 
 def _audit(advice: Advice) -> list[str]:
@@ -123,3 +153,48 @@ def _audit(advice: Advice) -> list[str]:
         )
     lines += [f"Audit: {found.imbalance_warning}"] if found.imbalance_warning else []
     return lines
+
+
+class AdvicePlan(NamedTuple):
+    """The plan: a line for each network, and what the extraction takes at least and at most."""
+
+    networks: dict[str, list[int]]
+    num_images: int
+    budget: float
+    seconds: tuple[float, float]
+    megabytes: tuple[float, float]
+
+
+def plan_of(arms: Sequence[Arm], num_images: int, budget: float) -> AdvicePlan:
+    """Return the plan.
+
+    Args:
+        arms: The networks at their sizes.
+        num_images: How many images the dataset has.
+        budget: The minutes of measuring.
+    """
+    networks: dict[str, list[int]] = {}
+    for arm in arms:
+        networks.setdefault(arm.shared.backbone, []).append(arm.shared.image_size)
+    seconds = [num_images * arm.expected_seconds for arm in arms]
+    sizes = [megabytes_of(arm.shared, num_images) for arm in arms]
+    return AdvicePlan(networks, num_images, budget, (min(seconds), max(seconds)), (min(sizes), max(sizes)))
+
+
+def show_plan(console: Console | None, plan: AdvicePlan, missing: Sequence[str]) -> None:
+    """Print the plan, and the networks that are left out because their weights are not at hand."""
+    console = console or console_for()
+    tried = "; ".join(f"{name} at {', '.join(map(str, sizes))} pixels" for name, sizes in plan.networks.items())
+    minutes = f"{plan.budget:.2g} minute{'' if plan.budget == 1 else 's'}"
+    say(console, f"Plan: {minutes} of measuring on samples of {plan.num_images:,} images: {tried}.")
+    low, high = plan.seconds
+    least, most = plan.megabytes
+    say(
+        console,
+        f"Then the features of all images by the best of them: between {duration(low)} and {duration(high)} here "
+        f"without a GPU, {least:,.0f} to {most:,.0f} MB of disk, and as much memory for training.",
+    )
+    if missing:
+        others = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
+        fetch = "thaw weights --backbone NAME fetches them"
+        say(console, f"Not tried, since their weights are not here: {others} ({fetch}).")

@@ -62,10 +62,14 @@ def weights_licence(backbone: str, source: str = "imagenet") -> str:
 
 
 def licence_lines(report: Report, record: dict[str, Any]) -> list[str]:
-    """Return a sentence on the images and one on the network's weights."""
-    source = str(record.get("weights"))
-    if report.strategy in ("random", "scratch") or source == "random":
-        weights = "Weights of the network: seeded random ones, and what was trained from them; no one else's."
-    else:
-        weights = weights_licence(str(report.backbone), source)
-    return [data_licence(report.dataset).text, weights]
+    """Return a sentence on the images and one on the weights of each network."""
+    several = record.get("networks", record.get("sets"))
+    networks = several or [{"backbone": report.backbone, "weights": record.get("weights")}]
+    lines = [_network_licence(report.strategy, str(one["backbone"]), str(one["weights"])) for one in networks]
+    return [data_licence(report.dataset).text, *dict.fromkeys(lines)]
+
+
+def _network_licence(strategy: str, backbone: str, source: str) -> str:
+    if strategy in ("random", "scratch") or source == "random":
+        return "Weights of the network: seeded random ones, and what was trained from them; no one else's."
+    return weights_licence(backbone, source)

@@ -33,6 +33,7 @@ _NETWORKS = {
     "head": "a dense head on the frozen network",
     "finetune": "a dense head and the network's upper layers, fine-tuned",
     "scratch": "the whole network, trained from random weights",
+    "ensemble": "the mean of the probabilities of several classifiers",
     "random": "logistic regression on the features of a random network, a baseline",
 }
 
@@ -170,8 +171,11 @@ def _use(folder: Path, report: Report, record: dict[str, Any]) -> dict[str, Any]
     run, name = shlex.quote(str(folder.parent)), shlex.quote(report.name)
     reported = ("backbone", "layer", "device", "weights_sha256", "features_sha256")
     made = [(key, str(value)) for key in reported if (value := getattr(report, key)) is not None]
-    recorded = ("image_size", "resize", "aspect", "normalize", "engine")
+    recorded = ("image_size", "resize", "aspect", "normalize", "feature_views", "engine")
     made += [(key, str(record[key])) for key in recorded if key in record]
+    made += [
+        ("member", f"{one['name']} on {one['layer']}, sha256 {one['sha256']}") for one in record.get("members", ())
+    ]
     made += [("fit took", duration(report.seconds.fit)), ("model's size", size(report.model_bytes))]
     return {
         "predict_command": f"make predict RUN={run} STRATEGY={name} IMAGES=PATH",

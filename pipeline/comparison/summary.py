@@ -51,7 +51,8 @@ def p_value(value: float) -> str:
 def facts(reports: Sequence[Report]) -> str:
     """Return one line on the dataset, its split and the network."""
     best = reports[0]
-    backbones = " and ".join(sorted({r.backbone for r in reports if r.backbone})) or "no"
+    names = {name for r in reports if r.backbone for name in r.backbone.split("+")}
+    backbones = " and ".join(sorted(names)) or "no"
     return (
         f"{best.dataset}: {len(best.class_names)} classes; {best.num_train:,} training, {best.num_validation:,} "
         f"validation and {best.num_test:,} test images; {backbones} backbone"

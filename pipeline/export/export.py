@@ -22,7 +22,8 @@ from thaw.pipeline.config import Export
 from thaw.pipeline.export.bundle import write_bundle
 from thaw.pipeline.export.onnx_model import INPUT, onnx_classifier
 from thaw.pipeline.formatting import size
-from thaw.pipeline.inference.classifier import Classifier, load_classifier
+from thaw.pipeline.inference.classifier import Classifier
+from thaw.pipeline.inference.loading import load_classifier
 from thaw.pipeline.inference.trained import find_result
 from thaw.pipeline.run.export_json import BATCH_SIZE, IMAGE_SIDE, Exported, record_export
 from thaw.pipeline.run.results import making

@@ -12,6 +12,7 @@ from thaw.models.neural.probe import from_fitted
 from thaw.pipeline.export.keras_images import RESIZES, prepared
 from thaw.pipeline.export.onnx_model import INPUT, OUTPUT
 from thaw.pipeline.inference.classifier import Classifier, LinearClassifier, NeuralClassifier
+from thaw.pipeline.inference.ensemble import EnsembleClassifier
 
 if TYPE_CHECKING:
     import keras
@@ -28,7 +29,7 @@ def keras_classifier(classifier: Classifier, weights_source: str | None = None) 
     record = classifier.record
     images = keras.Input((None, None, 3), dtype="uint8", name=INPUT)
     inputs = prepared(images, record["image_size"], (record["resize"], record["aspect"], record["normalize"]))
-    if record["views"] == 2:
+    if record["views"] == 2 or classifier.preprocessing.views == "flip":
         inputs = keras.ops.concatenate([inputs, keras.ops.flip(inputs, axis=2)], axis=0)
     features = _head_features(classifier, weights_source, inputs)
     match classifier:
@@ -38,15 +39,26 @@ def keras_classifier(classifier: Classifier, weights_source: str | None = None) 
             logits = _network_logits(classifier, features)
     probabilities = keras.layers.Activation("softmax", name=OUTPUT)(logits)
     if record["views"] == 2:
-        both = keras.ops.reshape(probabilities, (2, -1, len(record["class_names"])))
-        probabilities = keras.ops.mean(both, axis=0)
+        probabilities = _mean_of_views(probabilities)
     model = keras.Model(images, probabilities, name="thaw")
     model.trainable = False
     return model
 
 
+def _mean_of_views(values: Any) -> Any:
+    """Return the mean (N, D) over the two views of `values` (2 N, D), all images and then all mirrors."""
+    import keras
+
+    return keras.ops.mean(keras.ops.reshape(values, (2, -1, values.shape[1])), axis=0)
+
+
 def check(classifier: Classifier) -> None:
     """Raise InputError if the classifier has a step that Keras' own layers do not have."""
+    if isinstance(classifier, EnsembleClassifier) or len(classifier.report.sets) > 1:
+        raise InputError(
+            f"{classifier.report.name} joins several models or networks, which are exported as one ONNX file alone: "
+            "--format onnx"
+        )
     name, resize = classifier.record["backbone"], classifier.record["resize"]
     if is_foreign(name):
         raise InputError(f"Keras cannot hold {name}, which is an ONNX file; export ONNX instead: --format onnx")
@@ -79,10 +91,12 @@ def _head_features(classifier: Classifier, weights_source: str | None, inputs: A
 
 
 def _linear_logits(classifier: LinearClassifier, parts: list[Any]) -> Any:
-    """Return the calibrated scores by the linear model, its features rounded as the feature file has them."""
+    """Return the calibrated scores by the linear model, its features averaged and rounded as the file has them."""
     import keras
 
     features = keras.ops.concatenate(parts, axis=1)
+    if classifier.preprocessing.views == "flip":
+        features = _mean_of_views(features)
     if classifier.record["dtype"] == "float16":
         features = keras.ops.cast(keras.ops.cast(features, "float16"), "float32")
     steps, model = classifier.steps, classifier.model

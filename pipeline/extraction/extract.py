@@ -8,24 +8,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thaw.features.backbones.image_size import expected_seconds
+from thaw.features.backbones.registry import get_backbone
 from thaw.features.datasets.dataset import Dataset
 from thaw.features.extraction.choice import choose_engine, library_versions
 from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.spec import FeatureRequest
 from thaw.features.files.locks import held
-from thaw.features.foreign.extractors import engines_of, get_extractor
+from thaw.features.foreign.extractors import engines_of, get_extractor, is_foreign
 from thaw.pipeline.cluster.client import connected
-from thaw.pipeline.config import RUN_FIELDS, SET_FIELDS, Shared
+from thaw.pipeline.config import RUN_FIELDS, SET_FIELDS, Features, Shared
 from thaw.pipeline.extraction.changed_images import is_behind, update_rows
 from thaw.pipeline.extraction.executors import ClusterExecutor, Executor, LocalExecutor
-from thaw.pipeline.extraction.feature_files import FeatureSet, check_features
+from thaw.pipeline.extraction.feature_files import FeatureSet, check_features, megabytes_of
 from thaw.pipeline.extraction.runs_beside import copy_from_beside
+from thaw.pipeline.formatting import duration
 from thaw.pipeline.memory import check_image_memory
 from thaw.pipeline.run import split_csv
-from thaw.pipeline.run.data.dataset import readable_dataset
+from thaw.pipeline.run.data.dataset import dataset_of, readable_dataset
 from thaw.pipeline.run.data.images_csv import record_images
 from thaw.pipeline.run.data.skipped_csv import write_skipped
-from thaw.pipeline.run.run_json import check_agrees, read_run, write_run
+from thaw.pipeline.run.run_json import check_agrees, read_run, shared_settings, write_run
+from thaw.pipeline.terminal import console_for, say
 from thaw.pipeline.versions import versions
 
 if TYPE_CHECKING:
@@ -34,7 +38,26 @@ if TYPE_CHECKING:
 log = logging.getLogger("thaw")
 
 
-def main(settings: Shared, feature_set: FeatureSet | None = None, follow: bool = True) -> Path:
+def main(settings: Features) -> Path | None:
+    """Make the feature set and return its path; with `dry_run` say what would be done and return None."""
+    if not settings.dry_run:
+        return extract(shared_settings(settings))
+    extractor, num_images = get_extractor(settings.backbone, settings.weights), len(dataset_of(settings).ids)
+    extractor.check_image_size(settings.image_size)
+    minutes = ""
+    if not is_foreign(settings.backbone):
+        seconds = expected_seconds(get_backbone(settings.backbone), settings.image_size, num_images)
+        minutes = f"about {duration(seconds)} here without a GPU, "
+    say(
+        console_for(),
+        f"Plan: {num_images:,} images through {settings.backbone} at {settings.image_size} pixels into the feature set "
+        f"{settings.feature_set} ({', '.join(settings.layer_names)}): {minutes}"
+        f"{megabytes_of(settings, num_images):,.0f} MB of disk.",
+    )
+    return None
+
+
+def extract(settings: Shared, feature_set: FeatureSet | None = None, follow: bool = True) -> Path:
     """Write a feature file of all images, that of the feature set unless another is given, and return its path.
 
     A whole file of the same settings, images and weights is left as it is; finished parts of an earlier call are used.
@@ -68,7 +91,7 @@ def ready_features(settings: Shared) -> Path:
     """
     wanted = FeatureSet(settings)
     if not wanted.path.exists() or is_behind(wanted.path, settings.run_folder):
-        return main(settings, follow=False)
+        return extract(settings, follow=False)
     expected = {**wanted.record(), "split_sha256": split_csv.digest(settings.run_folder)}
     check_features(wanted.path, expected, settings.run_folder)
     return wanted.path
@@ -117,22 +140,26 @@ def _extract(request: FeatureRequest, executor: Executor) -> dict[str, str]:
     return extraction.join({**record, "weights_source": request.network.weights.source, **used, **recorded})
 
 
-def begin_run(settings: Shared, dataset: Dataset, update: bool = False) -> np.ndarray:
+def begin_run(settings: Shared, dataset: Dataset, with_set: bool = True, update: bool = False) -> np.ndarray:
     """Write run.json and split.csv, or check them, and return the split of each image, uint8 (N,).
 
-    With `update` split.csv follows images that changed since it was drawn.
+    Args:
+        settings: of the run and of a feature set.
+        dataset: the images.
+        with_set: whether run.json gets the feature set too.
+        update: whether split.csv follows images that changed since it was drawn.
     """
     run = settings.run_folder
     run.mkdir(parents=True, exist_ok=True)
     if not (run / "run.json").exists():
         log.info("new run %s on %s", run, settings.dataset)
     with held(run / "run.json", wait=True):  # both files, since each says what the other is of
-        check_agrees(settings, read_run(run), (*RUN_FIELDS, *SET_FIELDS))
+        check_agrees(settings, read_run(run), (*RUN_FIELDS, *(SET_FIELDS if with_set else ())))
         is_new = not split_csv.is_used(run)
         if update:
             split_csv.update(run, dataset)
         split = split_csv.main(run, dataset, settings.seed)
-        write_run(settings)
+        write_run(settings, with_set)
         if is_new:
             write_skipped(run / "skipped.csv", dict(dataset.skipped))
         if is_new or update:

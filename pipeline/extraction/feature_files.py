@@ -1,6 +1,7 @@
 """The feature files of a run: where each lies, what it is made with, and whether a file that is there is that."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,17 +15,18 @@ from thaw.features.extraction.extraction import parts_folder
 from thaw.features.extraction.spec import FeatureRequest, Preprocessing, StoredLayers
 from thaw.features.foreign.extractors import get_extractor, weights_of
 from thaw.features.images.decode import DECODING
-from thaw.features.pooling import layer_and_pooling
+from thaw.features.joined import JoinedFeatures
+from thaw.features.pooling import layer_and_pooling, pooled_shape
 from thaw.features.store import FeatureFile
-from thaw.pipeline.config import Shared
+from thaw.pipeline.config import FORMER, Shared
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.data.images_csv import is_of_run
-from thaw.pipeline.run.run_json import another_run, features_path
+from thaw.pipeline.run.run_json import another_run, features_command, features_path
 
 # What a feature file records, and what has to agree before it is used again.
 RECORDED = (
-    *("dataset", "backbone", "weights_sha256", "image_size", "resize", "aspect", "normalize", "pooling", "dtype"),
-    *("layers", "dataset_sha256", "split_sha256", "view", "white", "engine", "engine_precision", "decoding"),
+    *("dataset", "backbone", "weights_sha256", "image_size", "resize", "aspect", "normalize", "pooling", "views"),
+    *("dtype", "layers", "dataset_sha256", "split_sha256", "view", "white", "engine", "engine_precision", "decoding"),
 )
 
 
@@ -53,7 +55,7 @@ class FeatureSet:
     def record(self) -> dict[str, Any]:
         """Return what the file records of its settings; with the engine `auto` any engine's file will do."""
         names = ("dataset", "backbone", "image_size", "resize", "aspect", "normalize", "engine_precision", "pooling")
-        record = {name: getattr(self.settings, name) for name in (*names, "dtype")}
+        record = {name: getattr(self.settings, name) for name in (*names, "views", "dtype")}
         record |= {"layers": ",".join(sorted(self.settings.layer_names)), "decoding": DECODING}
         record |= {"view": "flip"} if self.flip else {}
         record |= {"white": self.settings.white} if self.settings.white else {}
@@ -91,7 +93,9 @@ class FeatureSet:
             split=split,
             layers=self.layers(network),
             network=network,
-            preprocessing=Preprocessing(given.image_size, given.resize, given.aspect, given.normalize, self.flip),
+            preprocessing=Preprocessing(
+                *(given.image_size, given.resize, given.aspect, given.normalize, self.flip, given.views),
+            ),
             record={**self.record(), **digests},
             folder=parts_folder(self.path, given.parts),
             engine=given.engine,
@@ -100,6 +104,20 @@ class FeatureSet:
             skip_bad=given.skip_bad,
             is_sample=self.is_sample,
         )
+
+
+@contextmanager
+def open_features(run: Path, names: Sequence[str]) -> Iterator[FeatureFile]:
+    """Open the file of a feature set of a run, or the files of several as one.
+
+    Raises InputError if a file is gone or damaged, or if they hold different images.
+    """
+    for name in names:
+        if not features_path(run, name).exists():
+            raise InputError(f"it needs {features_path(run, name)}, which is gone; type: {features_command(run, name)}")
+    with ExitStack() as closing:
+        files = {name: closing.enter_context(FeatureFile(features_path(run, name))) for name in names}
+        yield next(iter(files.values())) if len(files) == 1 else JoinedFeatures(files)
 
 
 def random_of(settings: Given) -> Given:
@@ -118,14 +136,24 @@ def activations_of(settings: Shared, layer: str, flip: bool = False, engine: str
     """
     engine = engine or settings.engine
     name = f"{layer}{'-flip' if flip else ''}{f'-{engine}' if engine != settings.engine else ''}.h5"
-    whole = {"layers": layer, "pooling": "none", "dtype": "float32", "engine": engine}
+    whole = {"layers": layer, "pooling": "none", "views": "one", "dtype": "float32", "engine": engine}
     return FeatureSet(settings.model_copy(update=whole), f"activations/{settings.feature_set}/{name}", flip)
+
+
+def megabytes_of(settings: Shared, num_images: int) -> float:
+    """Return the MB (10^6 bytes) that a feature set of so many images takes on disk."""
+    extractor = get_extractor(settings.backbone, settings.weights)
+    values = 0
+    for name in settings.layer_names:
+        layer, pooling = layer_and_pooling(name, settings.pooling)
+        values += int(np.prod(pooled_shape(pooling, extractor.output_shape(layer, settings.image_size))))
+    return num_images * values * np.dtype(settings.dtype).itemsize / 1e6
 
 
 def check_features(path: Path, expected: Mapping[str, Any], run: Path) -> None:
     """Raise InputError if a feature file of the run was made from other settings, images or weights than `expected`."""
     with FeatureFile(path) as features:
-        received = features.attributes
+        received = {**FORMER, **features.attributes}
     differing = [name for name in RECORDED if name in expected and received.get(name) != expected[name]]
     if "dataset" in differing and is_of_run(run, received.get("dataset_sha256")):  # it was moved
         differing.remove("dataset")

@@ -8,6 +8,7 @@ from thaw.features.errors import InputError
 from thaw.features.extraction.extraction import Extraction
 from thaw.features.extraction.spec import FeatureRequest
 from thaw.features.store import FeatureFile
+from thaw.pipeline.config import FORMER
 from thaw.pipeline.extraction.feature_files import RECORDED
 
 log = logging.getLogger("thaw")
@@ -43,5 +44,5 @@ def _candidates(request: FeatureRequest) -> Iterator[Path]:
 
 def _has_all(made: FeatureFile, request: FeatureRequest) -> bool:
     needed = [name for name in RECORDED if name in request.record and name not in OF_THE_RUN]
-    same = all(made.attributes.get(name) == request.record[name] for name in needed)
+    same = all({**FORMER, **made.attributes}.get(name) == request.record[name] for name in needed)
     return same and made.ids == list(request.dataset.ids) and set(request.layers.shapes) == set(made.layers)

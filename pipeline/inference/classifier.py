@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -11,15 +10,15 @@ import numpy as np
 
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.backbones.weights import Weights, taken_from
-from thaw.features.engines.network import Engine
-from thaw.features.errors import InputError
 from thaw.features.extraction.spec import Preprocessing
-from thaw.features.pooling import layer_and_pooling, pool
+from thaw.features.pooling import split_layers
 from thaw.models.artifacts import load_model, load_record
 from thaw.pipeline.config import Trained
-from thaw.pipeline.inference.frozen_network import AS_TRAINED, frozen_weights, start_engine
+from thaw.pipeline.inference.frozen_network import frozen_weights
+from thaw.pipeline.inference.networks import FrozenNetworks, Outputs, features_of, layers_of, preprocessing_of
 from thaw.pipeline.inference.trained import check_record
-from thaw.pipeline.run.report_json import NEURAL, Report, read_report, remedy
+from thaw.pipeline.run.model_record import JoinedRecord, ModelRecord
+from thaw.pipeline.run.report_json import Report
 
 if TYPE_CHECKING:
     import keras
@@ -31,21 +30,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Classifier(ABC):
-    """A result that labels images: a model, and below it a frozen network unless the model itself takes images.
+    """A result that labels images: a model, and below it frozen networks unless the model itself takes images.
 
     Attributes:
         folder: The result's folder, RUN/<name>.
         report: The content of its report.json.
         record: The settings of the training, which the model's file holds.
-        engine: Runs the frozen network, with all the layers of the training: the numbers differ a little with them.
-            None without a frozen network, or if the classifier was loaded for its model alone.
+        networks: Run with all the layers of the training: the numbers differ a little with them. Their engines are
+            missing without a frozen network, or if the classifier was loaded for its model alone.
     """
 
     FILE: ClassVar[str]
     folder: Path
     report: Report
     record: dict[str, Any]
-    engine: Engine | None = field(repr=False)
+    networks: FrozenNetworks = field(repr=False)
 
     @property
     @abstractmethod
@@ -59,7 +58,7 @@ class Classifier(ABC):
 
     @abstractmethod
     def activations(self, inputs: np.ndarray) -> np.ndarray:
-        """Return what the model takes, float32, for network input (n, S, S, 3), n at most `batch_size`."""
+        """Return what the model takes, float32, for network input that `read` returned, n <= `batch_size` of it."""
 
     @abstractmethod
     def label(self, activations: np.ndarray) -> np.ndarray:
@@ -77,27 +76,25 @@ class Classifier(ABC):
     @property
     def batch_size(self) -> int:
         """How many images are labelled at once; an engine's numbers differ a little with it."""
-        return int(self.record["batch_size"])
+        return min(int(record["batch_size"]) for record in self.networks.records.values())
 
-    @cached_property
+    @property
     def preprocessing(self) -> Preprocessing:
-        """How an image becomes network input."""
-        own = {name: self.record[name] for name in ("image_size", "resize", "aspect", "normalize")}
-        return Preprocessing(**own, white=self.record.get("white"))
+        """How an image becomes the input of the model's only network."""
+        return preprocessing_of(self.record)
+
+    def read(self, source: Path | bytes, name: str, max_pixels: int) -> np.ndarray:
+        """Return the network input of one image, as `FrozenNetworks.read` does."""
+        return self.networks.read(source, name, max_pixels)
 
     def views(self, inputs: np.ndarray) -> list[np.ndarray]:
         """Return what the model takes for each view of the images: themselves, and their mirrors if it learned both."""
-        mirrors = [inputs[:, :, ::-1]] if self.record["views"] == 2 else []
+        mirrors = [inputs[:, :, ::-1]] if self.record.get("views") == 2 else []  # joined sets have one view
         return [self.activations(view) for view in (inputs, *mirrors)]
 
     def average(self, views: list[np.ndarray]) -> np.ndarray:
         """Return class probabilities (n, K) float64, the mean over the views."""
         return np.mean([self.label(view) for view in views], axis=0)
-
-    def _frozen(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
-        if self.engine is None:
-            raise RuntimeError("the classifier was loaded for its model alone")
-        return self.engine(inputs)
 
 
 @dataclass(frozen=True)
@@ -111,21 +108,32 @@ class LinearClassifier(Classifier):
     def load(cls, path: Path, report: Report, options: Trained | None) -> Self:
         """Return the classifier; the model is read while the engine starts, since both take seconds."""
         record = load_record(path)
-        check_record(path, report, record)
+        check_record(path, report, record, JoinedRecord if "sets" in record else ModelRecord)
+        networks = FrozenNetworks.of(record.get("sets", [record]))
         with ThreadPoolExecutor(1) as starting:
-            engine = starting.submit(start_engine, path.parent, record, options) if options else None
+            engines = starting.submit(networks.start, path.parent, options) if options else None
             model, _ = load_model(path)
-            return cls(path.parent, report, record, engine.result() if engine else None, model)
+            return cls(path.parent, report, record, engines.result() if engines else networks, model)
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers whose features the model takes."""
-        return tuple(str(self.record["layer"]).split("+"))
+        """The layers whose features the model takes, of several sets as `set/layer`."""
+        return tuple(split_layers(str(self.record["layer"])))
 
     @property
     def head_inputs(self) -> list[tuple[str, str]]:
-        """The layers of the network, each with its pooling, whose features the model takes."""
-        return [layer_and_pooling(name, self.record["pooling"]) for name in self.layers]
+        """The layers of the networks, each with its pooling, whose features the model takes."""
+        return [pair for one in self.sets for pair in layers_of(one)]
+
+    @property
+    def sets(self) -> tuple[dict[str, Any], ...]:
+        """The record of each feature set whose layers the model takes side by side."""
+        return tuple(self.record.get("sets", (self.record,)))
+
+    @property
+    def num_features(self) -> int:
+        """The number D of features that the model takes."""
+        return int(self.steps["scale"].n_features_in_)
 
     @property
     def steps(self) -> dict[str, Any]:
@@ -135,9 +143,11 @@ class LinearClassifier(Classifier):
 
     def activations(self, inputs: np.ndarray) -> np.ndarray:
         """Return features (n, D) float32, rounded as the run's feature file has them."""
-        given = self._frozen(inputs)
-        pooled = [pool(given[layer], pooling).reshape(len(inputs), -1) for layer, pooling in self.head_inputs]
-        return np.hstack(pooled).astype(self.record["dtype"]).astype(np.float32)
+        return self.features(self.networks(inputs))
+
+    def features(self, outputs: Outputs) -> np.ndarray:
+        """Return features (n, D) float32 of the networks' activations."""
+        return np.hstack([features_of(one, outputs) for one in self.sets])
 
     def label(self, activations: np.ndarray) -> np.ndarray:
         """Return class probabilities (n, K) float64 of features (n, D); 0 for a class without training images."""
@@ -161,8 +171,10 @@ class NeuralClassifier(Classifier):
 
         model, architecture, record = load(path)
         check_record(path, report, record)
-        engine = start_engine(path.parent, record, options) if options and architecture.input_layer else None
-        return cls(path.parent, report, record, engine, model, architecture)
+        networks = FrozenNetworks.of([record])
+        if options and architecture.input_layer:
+            networks = networks.start(path.parent, options)
+        return cls(path.parent, report, record, networks, model, architecture)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -179,7 +191,10 @@ class NeuralClassifier(Classifier):
 
     def activations(self, inputs: np.ndarray) -> np.ndarray:
         """Return activations (n, H, W, C) float32, or the images as they are."""
-        return self._frozen(inputs)[self.layers[0]] if self.layers else inputs
+        if not self.layers:
+            return inputs
+        [[outputs]] = self.networks(inputs).values()
+        return outputs[self.layers[0]]
 
     def label(self, activations: np.ndarray) -> np.ndarray:
         """Return class probabilities (n, K) float64 of activations or images (n, H, W, C)."""
@@ -193,17 +208,3 @@ class NeuralClassifier(Classifier):
         if self.architecture.input_sides:
             return frozen
         return taken_from(self.model, frozen, get_backbone(self.record["backbone"]))
-
-
-def load_classifier(folder: Path, options: Trained | None = AS_TRAINED) -> Classifier:
-    """Return the classifier of a result's folder, RUN/<name>; with `options` None only to use its model.
-
-    Raises InputError if its model is missing, damaged or of another version of this program, or if the weights of the
-    frozen network cannot be had.
-    """
-    report = read_report(folder / "report.json")
-    kind = NeuralClassifier if report.strategy in NEURAL else LinearClassifier
-    path = folder / kind.FILE
-    if not path.exists():
-        raise InputError(f"there is no model {path}; type: {remedy(path, report.strategy)}")
-    return kind.load(path, report, options)

@@ -14,11 +14,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from thaw.features.errors import InputError
-from thaw.features.images.decode import decode
 from thaw.features.prefetch import Behind, load_ahead
 from thaw.pipeline.config import Predict
-from thaw.pipeline.inference.classifier import Classifier, load_classifier
+from thaw.pipeline.inference.classifier import Classifier
 from thaw.pipeline.inference.inputs import list_images
+from thaw.pipeline.inference.loading import load_classifier
 from thaw.pipeline.inference.trained import find_result
 from thaw.pipeline.inference.writers import FORMATS, Answer
 
@@ -27,7 +27,7 @@ log = logging.getLogger("thaw")
 
 @dataclass(frozen=True)
 class _ImageBatch:
-    """Some images: network input of those that can be read, float32 (n, S, S, 3), and the others' errors by index."""
+    """Some images: network input of the n that can be read, as `Classifier.read` has it, and the others' errors."""
 
     paths: list[Path]
     inputs: np.ndarray
@@ -73,14 +73,12 @@ def main(settings: Predict, lines: Iterable[str] | None = None, out: TextIO | No
 
 def _batches(classifier: Classifier, paths: Iterator[Path], max_pixels: int) -> Generator[_ImageBatch, None, None]:
     """Yield the images batch by batch, decoded and resized in threads a few batches ahead."""
-    preprocessing = classifier.preprocessing
 
     def load(batch: list[Path]) -> _ImageBatch:
         inputs, errors = [], {}
         for index, path in enumerate(batch):
             try:
-                image = decode(path, str(path), max_pixels, preprocessing.least_side, preprocessing.white)
-                inputs.append(preprocessing.prepare(image))
+                inputs.append(classifier.read(path, str(path), max_pixels))
             except InputError as error:
                 errors[index] = str(error).removesuffix(", or leave it out by --skip-bad")
         return _ImageBatch(batch, np.stack(inputs) if inputs else np.empty(0, np.float32), errors)

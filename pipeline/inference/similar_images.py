@@ -8,10 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from thaw.features.errors import InputError
+from thaw.features.joined import JoinedFeatures
 from thaw.features.store import SPLITS, FeatureFile, FeatureRows
 from thaw.models.audit.similarity_search import Likeness, Neighbours
+from thaw.pipeline.config import FORMER
+from thaw.pipeline.extraction.feature_files import open_features
 from thaw.pipeline.inference.classifier import Classifier, LinearClassifier, NeuralClassifier
-from thaw.pipeline.run.run_json import features_path, read_run
+from thaw.pipeline.inference.ensemble import EnsembleClassifier
+from thaw.pipeline.inference.networks import preprocessing_of
+from thaw.pipeline.run.run_json import read_run
 from thaw.pipeline.thumbnails import Pictures, open_pictures
 
 log = logging.getLogger("thaw")
@@ -36,7 +41,7 @@ class Nearest:
         A similarity is the cosine of `thaw.models.audit.similarity_search`; fewer come if the run has fewer.
         """
         known = self._neighbours
-        rows, similarities = known.find(features, num)
+        rows, similarities = known.find(features[:, : known.num_features], num)  # those of an ensemble's first member
         return [
             [Likeness(known.ids[k], self._class_names[known.labels[k]], float(s)) for k, s in zip(*pair, strict=True)]
             for pair in zip(rows.tolist(), similarities.tolist(), strict=True)
@@ -50,17 +55,16 @@ class Nearest:
 def open_nearest(run_folder: Path, classifier: Classifier) -> Nearest | None:
     """Return the run's images to search in; None with a line in the log if their features are not those of the model.
 
-    A network takes whole activations, which a feature set has only if the layer was not pooled.
+    A network takes whole activations, which a feature set has only if the layer was not pooled. Images are alike to an
+    ensemble if they are to its first member.
     """
-    path = features_path(run_folder, str(classifier.report.features))
+    searched = classifier.members[0] if isinstance(classifier, EnsembleClassifier) else classifier
     try:
-        if not path.exists():
-            raise InputError(f"{path} is gone")
-        with FeatureFile(path) as features:
-            _check(features, classifier)
+        with open_features(run_folder, searched.report.sets) as features:
+            _check(features, searched)
             is_known = features.split != SPLITS.index("test")
             ids = [features.ids[row] for row in np.flatnonzero(is_known)]
-            rows = FeatureRows(features, classifier.layers, is_known)
+            rows = FeatureRows(features, searched.layers, is_known)
             neighbours = Neighbours(rows, ids, features.labels[is_known])
     except InputError as error:
         log.info("no nearest training images: %s", error)
@@ -73,8 +77,15 @@ def _check(features: FeatureFile, classifier: Classifier) -> None:
     missing = [name for name in classifier.layers if name not in features.layers]
     if missing or not classifier.layers:
         raise InputError(f"{features.path} does not have what the model sees ({', '.join(missing) or 'images'})")
-    compared = (*SETTINGS_COMPARED, *(("pooling",) if isinstance(classifier, LinearClassifier) else ()))
-    differing = [name for name in compared if features.attributes.get(name) != classifier.record[name]]
+    compared: tuple[str, ...] = SETTINGS_COMPARED
+    records = [classifier.record]
+    if isinstance(classifier, LinearClassifier):
+        compared, records = (*SETTINGS_COMPARED, "pooling"), list(classifier.sets)
+    files = list(features.files.values()) if isinstance(features, JoinedFeatures) else [features]
+    given = [{**FORMER, **one.attributes} for one in files]
+    pairs = list(zip(given, records, strict=True))
+    differing = [name for name in compared if any(one.get(name) != record[name] for one, record in pairs)]
+    differing += ["views"] if any(one["views"] != preprocessing_of(record).views for one, record in pairs) else []
     if differing or features.class_names != tuple(classifier.class_names):
         raise InputError(f"{features.path} was made otherwise than the model ({', '.join(differing) or 'classes'})")
     if isinstance(classifier, NeuralClassifier):

@@ -8,7 +8,7 @@ from thaw.features.errors import InputError
 from thaw.features.images.decode import DECODING
 from thaw.models.artifacts import MODEL_VERSION
 from thaw.models.metrics import wilson_interval
-from thaw.pipeline.run.model_record import NEEDED, invalid_field
+from thaw.pipeline.run.model_record import ModelRecord, RecordKind, invalid_field, needed
 from thaw.pipeline.run.report_json import BASELINES, Report, read_report, remedy
 
 log = logging.getLogger("thaw")
@@ -51,20 +51,27 @@ def _least_accuracy(report: Report) -> float:
     return wilson_interval(round(accuracy * num_images), num_images)[0]
 
 
-def check_record(path: Path, report: Report, record: dict[str, Any]) -> None:
-    """Raise InputError if the record of the model at `path` does not let it label images, or is not the report's."""
-    if error := _record_error(report, record):
+def check_record(path: Path, report: Report, record: dict[str, Any], kind: RecordKind = ModelRecord) -> None:
+    """Raise InputError if a model's record does not let it label images, or is not the report's.
+
+    Args:
+        path: of the model.
+        report: of the result.
+        record: the record in the model's file.
+        kind: what the record has to be.
+    """
+    if error := _record_error(report, record, kind):
         again = remedy(path, report.strategy)
         raise InputError(f"the model in {path.parent} {error}; train it again: {again}")
 
 
-def _record_error(report: Report, record: dict[str, Any]) -> str | None:
+def _record_error(report: Report, record: dict[str, Any], kind: RecordKind) -> str | None:
     version = record.get("model_version")
-    if version != MODEL_VERSION or any(name not in record for name in NEEDED):
+    if version != MODEL_VERSION or any(name not in record for name in needed(kind)):
         return f"is of version {version or 'unknown'} and this program reads version {MODEL_VERSION}"
-    if invalid := invalid_field(record):
+    if invalid := invalid_field(record, kind):
         return f"has an invalid record ({invalid})"
-    if record["decoding"] != DECODING:
+    if any(one.get("decoding", DECODING) != DECODING for one in (record, *record.get("sets", ()))):
         return "was trained on pixels decoded by other rules"
     if record["class_names"] != report.class_names or record["strategy"] != report.strategy:
         return "is not the model of its report.json"

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from thaw.models.selection.probing import Z
 from thaw.pipeline.run.schema import Amount, Count, Digest, Fraction, Name, Strict, read_json, write_json
 
 Size = Literal["small", "large"]
@@ -52,7 +53,7 @@ class LayerProfile(Strict):
     """A pooling layer's linear probes: the accuracy of the averaged layer and of the layer pooled by the `auto` rule.
 
     `random_accuracy` and `gain` compare the averaged layer with the averaged layer of the seeded random network.
-    `log_me` and `h_score` are scores of the averaged layer that need no probe.
+    `log_me` is a score of the averaged layer that needs no probe.
     """
 
     layer: Name
@@ -64,7 +65,6 @@ class LayerProfile(Strict):
     random_accuracy: Fraction
     gain: Shift
     log_me: float
-    h_score: float
 
 
 class CurvePoint(Strict):
@@ -98,6 +98,7 @@ class LearningCurve(Strict):
 class Configuration(Strict):
     """A frozen configuration that was tried in a round of the search, on how many images, and what it cost."""
 
+    backbone: Name
     image_size: Count
     layer: Name
     pooling: Name
@@ -108,6 +109,24 @@ class Configuration(Strict):
     accuracy: Fraction
     seconds: Amount
     images_per_second: Amount
+    kept: bool
+
+
+class NetworkTried(Strict):
+    """A network at an image size: its best linear probe on a sample, and what its feature set of all images takes.
+
+    `kept` is whether it was in the last round of the search, whose networks were judged by the same images.
+    """
+
+    backbone: Name
+    image_size: Count
+    features: Name
+    layer: Name
+    pooling: Name
+    num_images: Count
+    accuracy: Fraction
+    seconds_per_image: Amount
+    minutes: Amount
     kept: bool
 
 
@@ -127,18 +146,25 @@ class FineTuningForecast(Strict):
     minutes: Amount
     seconds: Amount
 
+    @property
+    def gain_error(self) -> float:
+        """The standard error of the gain."""
+        low, high = self.gain_interval
+        return (high - low) / 2 / Z
+
 
 class Candidate(Strict):
     """A strategy with its settings, its expected test accuracy with a 95 % interval, and its cost.
 
     `features` is the feature set, which the run may not have yet. `minutes` is the time of the command on this
-    machine, with the features that it has yet to extract.
+    machine, with the features that it has yet to extract. An `ensemble`, which `fit` alone recommends, has the
+    networks, sizes and layers of its members joined by +. `value` is the C of a linear classifier's probe.
     """
 
-    strategy: Literal["svm", "logreg", "head", "finetune"]
+    strategy: Literal["svm", "logreg", "head", "finetune", "ensemble"]
     features: Name
     backbone: Name
-    image_size: Count
+    image_size: Count | Name
     layer: Name
     pooling: Name
     transform: Name
@@ -146,6 +172,7 @@ class Candidate(Strict):
     accuracy: Fraction
     accuracy_interval: Interval
     minutes: Amount
+    value: Amount | None = None
 
 
 class RuleOfThumb(Strict):
@@ -237,6 +264,8 @@ class Advice(Strict):
     features_sha256: Digest
     size: DataSize
     similarity: Similarity
+    networks: list[NetworkTried]
+    not_at_hand: list[Name] = Field(default_factory=list)
     layers: list[LayerProfile]
     learning_curve: LearningCurve
     configurations: list[Configuration]
@@ -249,6 +278,11 @@ class Advice(Strict):
     seconds: Amount
     versions: dict[str, str]
     command: Name
+
+    @property
+    def first(self) -> NetworkTried:
+        """The network and size that was chosen on the samples, whose features of all images were measured."""
+        return next(tried for tried in self.networks if tried.features == self.candidates[0].features)
 
 
 def write_advice(run: Path, advice: Advice) -> Path:

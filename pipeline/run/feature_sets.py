@@ -18,29 +18,43 @@ log = logging.getLogger("thaw")
 Settings = TypeVar("Settings", bound=Common)
 
 
-def with_feature_set(settings: Settings, choosing: bool = False) -> Settings:
+def with_feature_set(settings: Settings, choosing: bool = False, searching: bool = False) -> Settings:
     """Return settings that are complete: all that the command line left out is the run's, or the network's default.
 
     `features` becomes the name of the feature set: the one that is named, else the run's first that has all the
     options of the command line, else a new one. It stays `auto` if the stage is `choosing` and may choose among
-    several sets.
+    several sets. A stage that is `searching` for an image size has the network's default for a new set.
+
+    A stage that is choosing may take several sets of the run side by side, `--features a+b`; their names stay, and
+    the rest is that of the last one.
 
     Raises InputError if the command line contradicts run.json.
     """
     stored, given = follow_move(settings, read_run(settings.run_folder)), settings.model_fields_set
     check_agrees(settings, stored, given)
     asked = {name: getattr(settings, name) for name in SET_FIELDS if name in given}
+    if stored and choosing and (joined := joined_names(stored, settings.features)):
+        if asked:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
+            raise InputError(f"--features {settings.features} names sets that the run has; leave {options} out")
+        values = {**stored.settings, **stored.feature_sets[joined[-1]], "features": settings.features}
+        return _filled(settings, values)
     name = _known(settings, stored, asked) if stored else None
     if stored and name:
         complete = _filled(settings, {**stored.settings, **stored.feature_sets[name], "features": name})
         chooses = choosing and settings.features == "auto" and not asked and len(stored.usable) > 1
         return complete.model_copy(update={"features": "auto"}) if chooses else complete
-    return _new_set(settings, stored)
+    return _new_set(settings, stored, searching)
 
 
 def sets_to_choose_among(settings: Linear) -> list[Linear]:
-    """Return the settings of each feature set that a linear strategy chooses among: one, unless `features` is auto."""
+    """Return the settings of each feature set that a linear strategy chooses among, or that it joins.
+
+    It is one, unless `features` is auto or names several.
+    """
     stored = read_run(settings.run_folder)
+    if stored and (joined := joined_names(stored, settings.features)):
+        return [settings.model_copy(update={**stored.feature_sets[name], "features": name}) for name in joined]
     if stored is None or settings.features != "auto":
         return [settings]
     names = [name for name in stored.usable if features_path(settings.run_folder, name).exists()]
@@ -49,6 +63,24 @@ def sets_to_choose_among(settings: Linear) -> list[Linear]:
             log.info("the feature set %s has no file and is left out (--features %s makes it)", name, name)
     names = names or [stored.first]
     return [settings.model_copy(update={**stored.feature_sets[name], "features": name}) for name in names]
+
+
+def joined_names(stored: RunRecord, features: str) -> list[str]:
+    """Return the sets of a run that `features` joins by `+`; none if it is not the names of two or more of them.
+
+    A set's own name may hold a `+`.
+    """
+    if features in stored.feature_sets:
+        return []
+    for name in sorted(stored.feature_sets, key=len, reverse=True):
+        rest = features.removeprefix(f"{name}+")
+        if rest == features:
+            continue
+        if rest in stored.feature_sets and rest != name:
+            return [name, rest]
+        if (others := joined_names(stored, rest)) and name not in others:
+            return [name, *others]
+    return []
 
 
 def _known(settings: Common, stored: RunRecord, asked: Mapping[str, Any]) -> str | None:
@@ -80,7 +112,7 @@ def _filled(settings: Settings, values: Mapping[str, Any]) -> Settings:
     return type(settings).model_validate({**received, **own, "run": settings.run_folder})
 
 
-def _new_set(settings: Settings, stored: RunRecord | None) -> Settings:
+def _new_set(settings: Settings, stored: RunRecord | None, searching: bool) -> Settings:
     """Return the settings of a feature set that the run does not have yet, by the options of the command line."""
     given = settings.model_fields_set
     values: dict[str, Any] = dict(stored.settings) if stored else {}
@@ -91,7 +123,7 @@ def _new_set(settings: Settings, stored: RunRecord | None) -> Settings:
     if stored is None and "white" not in given:
         dataset = dataset_of(new)
         new = new.model_copy(update={"white": white_of_images(dataset)})
-    if "image_size" not in given and new.resize != "article":  # whose resizing is for its 48 pixels
+    if "image_size" not in given and new.resize != "article" and not searching:  # whose resizing is for its 48 pixels
         known = stored.feature_sets.values() if stored else ()
         size = next((own["image_size"] for own in known if own["backbone"] == new.backbone), None)
         if size is None and not is_foreign(new.backbone):  # which has a size of its own

@@ -13,24 +13,22 @@ from thaw.pipeline.run.schema import Count, Digest, Name
 Side = Annotated[int, Field(ge=1, le=100_000)]
 
 
-class ModelRecord(BaseModel):
-    """The fields of the record; it may hold more, for people."""
+class SetRecord(BaseModel):
+    """A feature set: the network, how images become its input, and the layers that the model takes."""
 
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
-    model_version: int
-    strategy: StrategyName
     backbone: Name
     weights: Name
     weights_sha256: Digest
     seed: Count
     layer: str | None
-    class_names: list[str] = Field(min_length=1)
     image_size: Side
     resize: str = Field(pattern=f"^({'|'.join(RESIZES)})$")
     aspect: Literal["squash", "crop", "pad"]
     normalize: str
     pooling: str
+    feature_views: Literal["one", "flip"] = "one"
     dtype: Literal["float32", "float16"]
     decoding: int
     views: Literal[1, 2]
@@ -57,13 +55,76 @@ class ModelRecord(BaseModel):
         return method
 
 
-NEEDED = tuple(name for name, field in ModelRecord.model_fields.items() if field.is_required())
+class ModelRecord(SetRecord):
+    """The fields of the record; it may hold more, for people."""
+
+    model_version: int
+    strategy: StrategyName
+    class_names: list[str] = Field(min_length=1)
 
 
-def invalid_field(record: dict[str, Any]) -> str | None:
+class JoinedRecord(BaseModel):
+    """The fields of the record of a model on the layers of several sets, side by side; it may hold more."""
+
+    model_config = ConfigDict(strict=True, protected_namespaces=())
+
+    model_version: int
+    strategy: StrategyName
+    class_names: list[str] = Field(min_length=1)
+    layer: Name
+    sets: list[SetRecord] = Field(min_length=2)
+
+
+class Member(BaseModel):
+    """A classifier of an ensemble: the result's name, its feature sets and layers, its model's file and the digest."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[^/\\.\x00][^/\\\x00]*$")  # of a folder beside the ensemble's
+    features: Name
+    layer: Name
+    model: Literal["model.skops"]
+    sha256: Digest
+
+
+class UsedNetwork(BaseModel):
+    """A frozen network below an ensemble, for the licences of its weights."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    backbone: Name
+    image_size: Side
+    weights: Name
+    weights_sha256: Digest
+
+
+class EnsembleRecord(BaseModel):
+    """The fields of an ensemble's record; it may hold more, for people."""
+
+    model_config = ConfigDict(strict=True, protected_namespaces=())
+
+    model_version: int
+    strategy: StrategyName
+    class_names: list[str] = Field(min_length=1)
+    members: list[Member] = Field(min_length=2)
+    networks: list[UsedNetwork] = Field(min_length=1)
+
+
+RecordKind = type[ModelRecord] | type[JoinedRecord] | type[EnsembleRecord]
+
+
+def needed(kind: RecordKind) -> tuple[str, ...]:
+    """Return the names of the fields that a record must have."""
+    return tuple(name for name, field in kind.model_fields.items() if field.is_required())
+
+
+NEEDED = needed(ModelRecord)
+
+
+def invalid_field(record: dict[str, Any], kind: RecordKind = ModelRecord) -> str | None:
     """Return the name of the record's first invalid field and what is wrong with it, None if all are valid."""
     try:
-        ModelRecord.model_validate(record)
+        kind.model_validate(record)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {' '.join(first['msg'].split())}"

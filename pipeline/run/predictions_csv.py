@@ -1,4 +1,4 @@
-"""`predictions.csv`: writing it, and reading it back checked."""
+"""`predictions.csv`, and `out_of_fold.csv` in the same form: writing them, and reading them back checked."""
 
 import csv
 from collections.abc import Sequence
@@ -12,9 +12,12 @@ from thaw.features.files.atomic import write_whole
 from thaw.models.metrics import check_predictions
 from thaw.pipeline.run.report_json import remedy
 
+OUT_OF_FOLD = "out_of_fold.csv"
+"""What a linear strategy says of the images that are not test, each by the fold of the training that left it out."""
+
 
 class Predictions(NamedTuple):
-    """The N test images of a strategy: `ids`, `labels` (N,) int64 and `probabilities` (N, K) float64."""
+    """The N images that a strategy labelled: `ids`, `labels` (N,) int64 and `probabilities` (N, K) float64."""
 
     ids: list[str]
     labels: np.ndarray
@@ -24,7 +27,7 @@ class Predictions(NamedTuple):
 def write_predictions(
     path: Path, ids: Sequence[str], labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
 ) -> Path:
-    """Write `predictions.csv`: id,label,predicted,p_<class>..., a row for each test image.
+    """Write `predictions.csv`: id,label,predicted,p_<class>..., a row for each image.
 
     Args:
         path: the file; its folder is made if it is missing.

@@ -2,19 +2,22 @@
 
 import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_validator
 
 from thaw.features.errors import InputError
+from thaw.features.pooling import split_layers
 from thaw.models.strategies import STRATEGIES
 from thaw.pipeline.config import SET_NAME
 from thaw.pipeline.run.schema import Amount, Count, Digest, Fraction, Name, Strict, write_json
 
 BASELINES = ("random", "chance")
 NEURAL = ("head", "finetune", "scratch")
-ALL_STRATEGIES = (*STRATEGIES, *NEURAL, *BASELINES)
+ENSEMBLE = "ensemble"
+ALL_STRATEGIES = (*STRATEGIES, *NEURAL, ENSEMBLE, *BASELINES)
 WIDEST_POINTS = 20  # of an accuracy's 95 % interval that still says which strategy is better
 
 
@@ -25,6 +28,8 @@ def _known(strategy: str) -> str:
 
 
 StrategyName = Annotated[str, AfterValidator(_known)]
+JoinedDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}(\+[0-9a-f]{64})*$")]
+ImageSize = Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^[1-9]\d*(\+[1-9]\d*)+$")]
 
 
 class ClassFigures(Strict):
@@ -46,14 +51,18 @@ class Seconds(Strict):
 
 
 class Report(Strict):
-    """The whole of `report.json`; a field is None if it does not apply. The figures are those of the test split."""
+    """The whole of `report.json`; a field is None if it does not apply. The figures are those of the test split.
+
+    Of a result on several feature sets `features`, `backbone`, `image_size`, `features_sha256` and `weights_sha256`
+    have those of each set, in one order, joined by `+`; `layer` is `set/layer+set/layer`.
+    """
 
     name: Name
     strategy: StrategyName
     dataset: Name
     features: Annotated[str, Field(pattern=SET_NAME)] | None
     backbone: str | None
-    image_size: Annotated[int, Field(ge=1)] | None
+    image_size: ImageSize | None
     layer: str | None
     class_names: list[str] = Field(min_length=1)
     accuracy: Fraction
@@ -73,8 +82,8 @@ class Report(Strict):
     peak_memory_mb: Amount | None
     model_bytes: Count | None
     split_sha256: Digest
-    features_sha256: Digest | None
-    weights_sha256: Digest | None
+    features_sha256: JoinedDigest | None
+    weights_sha256: JoinedDigest | None
     seed: int
     device: str | None
     versions: dict[str, str]
@@ -98,6 +107,13 @@ class Report(Strict):
         return self
 
     @property
+    def sets(self) -> tuple[str, ...]:
+        """The names of the feature sets that the result is made on; none of a baseline without features."""
+        if not self.features:
+            return ()
+        return tuple(dict.fromkeys(name for name, _ in layers_by_set(self.features, self.layer or "")))
+
+    @property
     def total_seconds(self) -> float | None:
         """The seconds of features, fit and predictions together; None if none of them is known."""
         known = [value for value in self.seconds.model_dump().values() if value is not None]
@@ -112,6 +128,24 @@ class Report(Strict):
     def has_too_few_images(self) -> bool:
         """Whether the test images are too few to say which strategy is better."""
         return self.interval_width > WIDEST_POINTS
+
+
+def layers_by_set(features: str, layer: str) -> list[tuple[str, str]]:
+    """Return the feature set and the name of each layer.
+
+    >>> layers_by_set("a-48", "block4_pool+block5_pool")
+    [('a-48', 'block4_pool'), ('a-48', 'block5_pool')]
+    >>> layers_by_set("a-48-x+y+b-224", "a-48-x+y/block4_pool+b-224/head")
+    [('a-48-x+y', 'block4_pool'), ('b-224', 'head')]
+    """
+    names = split_layers(layer)
+    return [(name.partition("/")[0], name.partition("/")[2]) if "/" in name else (features, name) for name in names]
+
+
+def joined_layers(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return the field `layer` for layers of feature sets: without the sets' names if there is one set alone."""
+    several = len({name for name, _ in pairs}) > 1
+    return "+".join(dict.fromkeys(f"{name}/{layer}" if several else layer for name, layer in pairs))
 
 
 def remedy(path: Path, strategy: str | None = None) -> str:

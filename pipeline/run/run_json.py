@@ -12,7 +12,16 @@ from pydantic import ValidationError
 from thaw.features.errors import InputError
 from thaw.features.files.atomic import write_whole
 from thaw.features.foreign.extractors import get_extractor
-from thaw.pipeline.config import DATA_FIELDS, LOOSE_RUN_FIELDS, LOOSE_SET_FIELDS, RUN_FIELDS, SET_FIELDS, Common, Shared
+from thaw.pipeline.config import (
+    DATA_FIELDS,
+    FORMER,
+    LOOSE_RUN_FIELDS,
+    LOOSE_SET_FIELDS,
+    RUN_FIELDS,
+    SET_FIELDS,
+    Common,
+    Shared,
+)
 
 OF_DATA = ("dataset", "data", "target", *DATA_FIELDS)
 OF_RUN, OF_SET = (*RUN_FIELDS, *LOOSE_RUN_FIELDS), (*SET_FIELDS, *LOOSE_SET_FIELDS)
@@ -56,7 +65,8 @@ def read_run(folder: Path) -> RunRecord | None:
             raise InputError(f"{former}; begin another run with {another_run(folder)}")
         settings = {name: content[name] for name in OF_RUN if name not in DATA_FIELDS}
         settings |= {name: content.get(name, Shared.model_fields[name].default) for name in DATA_FIELDS}
-        sets = {name: {key: given[key] for key in OF_SET} for name, given in content["feature_sets"].items()}
+        sets = {name: {**FORMER, **given} for name, given in content["feature_sets"].items()}
+        sets = {name: {key: given[key] for key in OF_SET} for name, given in sets.items()}
         record = RunRecord(settings, sets)
         for name in sets:
             record.shared(name)
@@ -73,6 +83,16 @@ def read_run(folder: Path) -> RunRecord | None:
         raise InputError(
             f"{path} is damaged ({reason}); remove it and type the first command of the run again"
         ) from None
+    return record
+
+
+def existing_run(folder: Path) -> RunRecord:
+    """Return the checked content of run.json; raises InputError if it is damaged or there is none."""
+    record = read_run(folder)
+    if record is None:
+        raise InputError(
+            f"there is no run in {folder}; fix the name, or begin it: make features DATASET=... RUN={folder}"
+        )
     return record
 
 
@@ -164,10 +184,11 @@ def shared_settings(settings: Common) -> Shared:
     return Shared.model_validate({**{name: known[name] for name in LOOSE_SET_FIELDS if known}, **own})
 
 
-def write_run(settings: Shared) -> None:
-    """Write run.json with the feature set of the settings added; call it with the lock of run.json held."""
+def write_run(settings: Shared, with_set: bool = True) -> None:
+    """Write run.json, `with_set` with the feature set of the settings added; call it with its lock held."""
     stored, values = read_run(settings.run_folder), settings.model_dump(mode="json")
-    sets = {**(stored.feature_sets if stored else {}), settings.feature_set: {name: values[name] for name in OF_SET}}
+    added = {settings.feature_set: {name: values[name] for name in OF_SET}} if with_set else {}
+    sets = {**(stored.feature_sets if stored else {}), **added}
     record = RunRecord({name: values[name] for name in OF_RUN}, sets)
     if record != stored:
         write_record(settings.run_folder, record)

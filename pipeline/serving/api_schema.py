@@ -67,7 +67,7 @@ class Model(BaseModel):
     accuracy_ci95: list[float] = Field(min_length=2, max_length=2)
     num_test: int
     reject: float | None
-    image_size: int
+    image_size: int | str | None
     has_neighbours: bool
     limits: Limits
 
@@ -84,7 +84,7 @@ class Model(BaseModel):
             dataset=dataset,
             classes=classifier.class_names,
             reject=settings.reject,
-            image_size=classifier.record["image_size"],
+            image_size=classifier.report.image_size,
             has_neighbours=has_neighbours,
             limits=limits,
         )

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from thaw.features.errors import InputError
-from thaw.features.images.decode import decode
 from thaw.models.audit.similarity_search import Likeness
 from thaw.pipeline.inference.classifier import Classifier
 from thaw.pipeline.inference.similar_images import MOST_NEIGHBOURS, Nearest
@@ -68,13 +67,11 @@ class Labeller:
         return await asyncio.gather(*(work(self._decoders, thumbnail, likeness.id) for likeness in likenesses))
 
     def _prepare(self, body: bytes) -> np.ndarray:
-        """Return network input (S, S, 3); errors are freed of options that the sender of the image does not have."""
-        preprocessing = self._classifier.preprocessing
+        """Return network input; errors are freed of options that the sender of the image does not have."""
         try:
-            image = decode(body, IMAGE_NAME, self._max_pixels, preprocessing.least_side, preprocessing.white)
+            return self._classifier.read(body, IMAGE_NAME, self._max_pixels)
         except InputError as error:
             raise InputError(str(error).rpartition(";")[0].removesuffix("; remove it")) from None
-        return preprocessing.prepare(image)
 
     def _pass(self, inputs: np.ndarray) -> list[Labelled]:
         """Return the labels of each image, in the thread of the network."""

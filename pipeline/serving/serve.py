@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from thaw.features.errors import InputError
 from thaw.pipeline.config import Serve
-from thaw.pipeline.inference.classifier import load_classifier
+from thaw.pipeline.inference.loading import load_classifier
 from thaw.pipeline.inference.trained import find_result
 from thaw.pipeline.serving.access import is_loopback
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thaw.features.errors import InputError
+from thaw.features.pooling import split_layers
 from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.selection.search import candidates, num_at_once
 from thaw.models.solver.blocks import ArrayBlocks, Blocks, SquareRoots, block_rows, signed_roots
@@ -34,7 +35,7 @@ def load_rows(features: FeatureFile, layer: str, transform: str, mask: np.ndarra
     Returns:
         The rows (n, D) float32 in blocks.
     """
-    names = layer.split("+")
+    names = split_layers(layer)
     if not in_memory:
         rows = FeatureRows(features, names, mask)
         return SquareRoots(rows) if transform == "sqrt" else rows
@@ -70,7 +71,7 @@ def check_memory(settings: Linear, features: FeatureFile, client: "Client | None
     With a `client` the folds have to fit the memory limits of its workers too, one fold for each thread.
     """
     tried = candidates(settings.layer, list(features.layers), settings.transform)
-    largest = max(features.row_bytes(layer.split("+")) for layer in tried)
+    largest = max(features.row_bytes(split_layers(layer)) for layer in tried)
     size = largest * int((features.split != 2).sum()) / 1e6
     if client is not None:
         _check_workers(size, client)

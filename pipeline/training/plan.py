@@ -15,7 +15,7 @@ from thaw.models.neural.network import Architecture
 from thaw.models.neural.optimizers import compile_model
 from thaw.models.neural.recipes import Recipe, find_recipe
 from thaw.pipeline.config import Finetune, Neural
-from thaw.pipeline.training.train_linear import check_two_classes
+from thaw.pipeline.training.linear_choice import check_two_classes
 from thaw.pipeline.training.warm_start import WarmStart
 
 
@@ -142,7 +142,7 @@ def make_plan(settings: Neural, strategy: str, features: FeatureFile, device: st
 
 
 def check_options(settings: Neural, strategy: str) -> None:
-    """Raise InputError for options that exclude each other, and for a cut that is not possible."""
+    """Raise InputError for options that exclude each other or are not for networks, and for an impossible cut."""
     if settings.recipe == "article":
         if settings.patience is not None:
             raise InputError(
@@ -150,6 +150,11 @@ def check_options(settings: Neural, strategy: str) -> None:
             )
         if isinstance(settings, Finetune) and settings.probe_layer not in ("auto", "none"):
             raise InputError("--recipe article begins with a random head, without --probe-layer; leave one of them out")
+    if settings.views == "flip":
+        raise InputError(
+            f"{settings.feature_set} holds the mean features of images and their mirrors (--views flip), and "
+            f"{strategy} learns from images as they are; add --views one, and --augment flip to learn from mirrors too"
+        )
     find_cut(settings, strategy)
 
 

@@ -91,7 +91,7 @@ def open_sources(plan: Plan, shared: Shared, closing: ExitStack) -> Sources:
     engine = "keras" if settings.recipe == "article" else shared.engine
     paths = [_whole_activations(shared, features, layer, engine)]
     if settings.augment == "flip":
-        paths.append(extract.main(shared, activations_of(shared, layer, flip=True, engine=engine)))
+        paths.append(extract.extract(shared, activations_of(shared, layer, flip=True, engine=engine)))
     files = [closing.enter_context(FeatureFile(path)) for path in paths]
     for file in files:
         _check_same_images(str(file.attributes["dataset_sha256"]), str(file.path), features)
@@ -113,7 +113,7 @@ def _whole_activations(shared: Shared, features: FeatureFile, layer: str, engine
         shape = get_extractor(shared.backbone, shared.weights).output_shape(layer, shared.image_size)
         if resolve_pooling(shared.pooling, shape) in ("flat", "none"):
             return features.path
-    return extract.main(shared, activations_of(shared, layer, engine=engine))
+    return extract.extract(shared, activations_of(shared, layer, engine=engine))
 
 
 def activations_budget_mb(settings: Common, model: keras.Model, batch_size: int) -> float:

@@ -2,9 +2,8 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,25 +12,16 @@ import numpy as np
 from thaw.features.backbones.registry import get_backbone
 from thaw.features.errors import InputError
 from thaw.features.foreign.extractors import is_foreign
+from thaw.features.joined import JoinedFeatures
+from thaw.features.pooling import split_layers
 from thaw.features.store import FeatureFile, FeatureRows
 from thaw.models.artifacts import save_model
 from thaw.models.distributed.pool import ClusterBlocks, open_pool
 from thaw.models.selection.final_fit import Fit, final_fit
-from thaw.models.selection.search import (
-    FitOptions,
-    Folds,
-    Trial,
-    as_records,
-    best_trial,
-    candidates,
-    make_folds,
-    try_candidate,
-)
 from thaw.models.solver.block_functions import ModelProbabilities
-from thaw.models.solver.blocks import Blocks, Known, block_rows
-from thaw.models.strategies import Strategy, find_strategy
+from thaw.models.solver.blocks import Known, block_rows
 from thaw.pipeline.cluster.client import connected
-from thaw.pipeline.config import SVM, Linear
+from thaw.pipeline.config import Linear
 from thaw.pipeline.extraction import extract
 from thaw.pipeline.extraction.feature_files import random_of
 from thaw.pipeline.run.data.dataset import readable_dataset
@@ -39,80 +29,14 @@ from thaw.pipeline.run.feature_sets import sets_to_choose_among
 from thaw.pipeline.run.report_json import Seconds
 from thaw.pipeline.run.results import making, result_folder
 from thaw.pipeline.run.run_json import read_run
-from thaw.pipeline.training.memory import check_memory, load_rows, spare_memory_mb
+from thaw.pipeline.training.joined_sets import check_joined, choose_joined, or_two_joined
+from thaw.pipeline.training.linear_choice import Choice, check_options, choose, kernel_of
 from thaw.pipeline.training.outcome import Origin, Outcome, write_chance, write_outcome
 
 if TYPE_CHECKING:
     from distributed import Client
 
 log = logging.getLogger("thaw")
-
-MEMORY_SHARE = 1.05  # of the bytes of the features, for holding them
-SOLVER_BYTES = 200  # for each coefficient of each fold: past steps, gradients, directions
-VALIDATION_ROWS = 5000  # `--select auto` takes the validation split from this many rows on
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The n rows of a feature file that classifiers are fitted to.
-
-    Attributes:
-        settings: of the stage.
-        features: the feature file.
-        mask: (N,) bool, where the rows are in the file.
-        choosing: folds of the rows, by which settings are chosen.
-        scaling: folds of the rows, by which probabilities are calibrated.
-        select: cv or validation, what `choosing` is.
-        client: of the cluster whose workers hold or read the rows, if there is one.
-    """
-
-    settings: Linear
-    features: FeatureFile
-    mask: np.ndarray
-    choosing: Folds
-    scaling: Folds
-    select: str
-    client: "Client | None" = None
-
-    @property
-    def labels(self) -> np.ndarray:
-        """The label of each row, (n,) int64."""
-        return self.features.labels[self.mask]
-
-    @property
-    def options(self) -> FitOptions:
-        """How every fit is made."""
-        return FitOptions(self.settings.seed, self.settings.class_weight, self.settings.jobs)
-
-    def load(self, layer: str, transform: str) -> Blocks:
-        """Return the rows (n, D) float32 of a layer, or of several joined by +, transformed (none or sqrt).
-
-        They are held in memory if they fit the stage's budget; otherwise each pass over them reads the file.
-        """
-        if self.client is not None:
-            rows = load_rows(self.features, layer, transform, self.mask, in_memory=False)
-            return ClusterBlocks(rows, self.client)
-        num_features = self.features.row_bytes(layer.split("+")) // 4
-        solver = SOLVER_BYTES * (self.settings.folds + 1) * len(self.features.class_names) * num_features
-        needed = (4 * MEMORY_SHARE * int(self.mask.sum()) * num_features + solver) / 1e6
-        in_memory = needed <= spare_memory_mb(self.settings)
-        if not in_memory:
-            log.info("training on %s takes about %.0f MB: its features are read from the file in blocks", layer, needed)
-        return load_rows(self.features, layer, transform, self.mask, in_memory)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What was chosen without the test split: a feature set, by its rows, and the best of all trials on it.
-
-    `tried` are the records of all trials, of the other feature sets too.
-    """
-
-    strategy: Strategy
-    rows: Rows
-    best: Trial
-    tried: list[dict[str, Any]]
-    seconds: float
 
 
 def main(settings: Linear, strategy_name: str) -> Path:
@@ -125,8 +49,10 @@ def main(settings: Linear, strategy_name: str) -> Path:
     if strategy_name == "random":
         own, sets = sets[0], [random_of(sets[0])]
         begin_set(own)
+    if len(sets) > 1 and settings.features != "auto":
+        return _train_joined(settings, sets, strategy_name)
     sets = _with_layer(sets)
-    _check_options(settings, strategy_name)
+    check_options(settings, strategy_name)
     with ExitStack() as closing:
         client = closing.enter_context(connected(settings))
         files = [closing.enter_context(FeatureFile(extract.ready_features(given))) for given in sets]
@@ -134,6 +60,8 @@ def main(settings: Linear, strategy_name: str) -> Path:
         closing.enter_context(making(folder))
         write_chance(sets[0], files[0])
         choice = choose(list(zip(sets, files, strict=True)), strategy_name, client)
+        if len(sets) > 1 and settings.layer == "auto" and choice.strategy.batched and client is None:
+            choice = or_two_joined(choice, dict(zip([given.feature_set for given in sets], files, strict=True)))
         chosen = choice.rows.settings
         if len(sets) > 1:
             log.info("chosen: the feature set %s", chosen.feature_set)
@@ -143,49 +71,29 @@ def main(settings: Linear, strategy_name: str) -> Path:
         return write_outcome(chosen, folder, choice.rows.features, fit_chosen(choice, strategy_name))
 
 
+def _train_joined(settings: Linear, sets: Sequence[Linear], strategy_name: str) -> Path:
+    """Train a strategy on several feature sets side by side, as `--features a+b` names them, and return the folder."""
+    check_joined(settings, sets)
+    check_options(settings, strategy_name)
+    with ExitStack() as closing:
+        names = [given.feature_set for given in sets]
+        files = [closing.enter_context(FeatureFile(extract.ready_features(given))) for given in sets]
+        folder = result_folder(settings, strategy_name)
+        closing.enter_context(making(folder))
+        write_chance(sets[0], files[0])
+        joined = JoinedFeatures(dict(zip(names, files, strict=True)))
+        if settings.layer != "auto":
+            choice = choose([(settings, joined)], strategy_name)
+        else:
+            choice = choose_joined(choose(list(zip(sets, files, strict=True)), strategy_name), settings, joined)
+        return write_outcome(choice.rows.settings, folder, joined, fit_chosen(choice, strategy_name))
+
+
 def begin_set(settings: Linear) -> None:
     """Begin the feature set that `random` is the baseline of, if the run does not have it yet; nothing is extracted."""
     stored = read_run(settings.run_folder)
     if stored is None or settings.feature_set not in stored.feature_sets:
         extract.begin_run(settings, readable_dataset(settings))
-
-
-def choose(sets: Sequence[tuple[Linear, FeatureFile]], strategy_name: str, client: "Client | None" = None) -> Choice:
-    """Return the best feature set, layer, transform and value of the strategy's parameter.
-
-    Args:
-        sets: the settings of the stage for each feature set, and its file; all files hold the same images.
-        strategy_name: a strategy on frozen features, or `random`.
-        client: of the cluster whose workers do it, if there is one.
-
-    Raises:
-        InputError: the images, the memory or the options do not allow it.
-    """
-    began = time.perf_counter()
-    found: list[tuple[Strategy, Rows, Trial]] = []
-    tried: list[dict[str, Any]] = []
-    for settings, features in sets:
-        _check_same_images(sets[0][1], features)
-        rows = choosing_rows(settings, features, client)
-        strategy = _find_strategy(settings, strategy_name, len(rows.labels))
-        strategy = _among_values(settings, strategy, min(len(fit) for fit, _ in [*rows.choosing, *rows.scaling]))
-        if not strategy.batched:
-            check_memory(settings, features, client)
-        if len(sets) > 1:
-            log.info("feature set %s:", settings.feature_set)
-        layers = candidates(settings.layer, list(features.layers), settings.transform, joined=strategy.batched)
-        trials = try_all(rows, strategy, layers)
-        tried += [{"features": settings.feature_set, **one} for one in as_records(trials, strategy.parameter)]
-        found.append((strategy, rows, best_trial(trials)))
-    strategy, rows, best = max(found, key=lambda one: one[2].accuracy)
-    return Choice(strategy, rows, best, tried, time.perf_counter() - began)
-
-
-def _check_same_images(first: FeatureFile, other: FeatureFile) -> None:
-    if first.ids != other.ids:
-        raise InputError(
-            f"{first.path} and {other.path} hold different images, since some were skipped; choose one by --features"
-        )
 
 
 def fit_chosen(choice: Choice, strategy_name: str) -> Outcome:
@@ -197,33 +105,26 @@ def fit_chosen(choice: Choice, strategy_name: str) -> Outcome:
     if not settings.values and best.value in (strategy.values[0], strategy.values[-1]):
         log.info("this %s is at the end of those tried; the best may lie beyond (--values)", strategy.parameter)
     blocks = rows.load(best.layer, best.transform)
-    fit = final_fit(strategy, best, blocks, rows.labels, rows.scaling, rows.options)
+    # Neighbours need no folds but for out-of-fold probabilities, which cost much if the rows are many.
+    folds = rows.scaling if strategy.calibration or rows.select == "cv" else []
+    fit = final_fit(strategy, best, blocks, rows.labels, folds, rows.options)
     if not fit.converged:
         log.warning("the final fit did not converge: its accuracy may not be the strategy's best")
     fitted = time.perf_counter()
     del blocks
-    test = FeatureRows(features, best.layer.split("+"), features.split == 2)
+    test = FeatureRows(features, split_layers(best.layer), features.split == 2)
     predicted = _predict(fit.model, test, rows.client if strategy.batched else None)
-    probabilities = all_classes(predicted, fit.model.classes_, len(features.class_names))
+    classes, num_classes = fit.model.classes_, len(features.class_names)
     predict_seconds = time.perf_counter() - fitted
     return Outcome(
         strategy_name,
         Origin.of(features, best.layer),
         Seconds(features=features.attributes["seconds"], fit=choice.seconds + fitted - began, predict=predict_seconds),
-        probabilities,
+        all_classes(predicted, classes, num_classes),
         _hyperparameters(choice, fit),
         save=lambda path, record: save_model(path, fit.model, record),
+        out_of_fold=None if fit.out_of_fold is None else all_classes(fit.out_of_fold, classes, num_classes),
     )
-
-
-def _find_strategy(settings: Linear, name: str, num_rows: int) -> Strategy:
-    """Return the strategy of that name for so many rows; `random` is logistic regression."""
-    return find_strategy("logreg" if name == "random" else name, kernel_of(settings) or "linear", num_rows)
-
-
-def kernel_of(settings: Linear) -> str | None:
-    """Return the kernel of the support vector machine, None for the other strategies."""
-    return settings.kernel if isinstance(settings, SVM) else None
 
 
 def _predict(model: Any, rows: FeatureRows, client: "Client | None") -> np.ndarray:
@@ -234,77 +135,11 @@ def _predict(model: Any, rows: FeatureRows, client: "Client | None") -> np.ndarr
         return np.concatenate(list(pool.each(ModelProbabilities(model), Known(np.zeros(rows.shape[0], np.int8)))))
 
 
-def _among_values(settings: Linear, strategy: Strategy, num_rows: int) -> Strategy:
-    """Return the strategy with the values to choose among; raises InputError if none of the given ones is possible."""
-    try:
-        given = strategy.among([float(value) for value in settings.values.split(",")]) if settings.values else strategy
-    except ValueError as error:
-        raise InputError(f"--values {settings.values}: {error}; expected for example 1,5,20") from None
-    possible = given.within(num_rows)
-    if not possible.values:
-        raise InputError(f"--values {settings.values}: there are only {num_rows} images to fit; give a smaller value")
-    return possible
-
-
 def all_classes(probabilities: np.ndarray, classes: np.ndarray, num_classes: int) -> np.ndarray:
     """Return float64 (N, K) over all classes from (N, len(classes)); classes without training images get 0."""
     result = np.zeros((len(probabilities), num_classes))
     result[:, classes] = probabilities
     return result / result.sum(axis=1, keepdims=True)
-
-
-def choosing_rows(settings: Linear, features: FeatureFile, client: "Client | None" = None) -> Rows:
-    """Return the rows that are not test; raises InputError if their classes or groups are too few."""
-    mask = features.split != 2
-    labels, has_validation = features.labels[mask], 1 in features.split
-    groups = features.groups_of(mask)
-    _check_classes(settings, labels, groups, features.class_names)
-    folds = make_folds(labels, groups, settings.folds, settings.seed)
-    select = settings.select
-    if select == "auto":
-        select = "validation" if len(labels) >= VALIDATION_ROWS and has_validation else "cv"
-    if select == "validation" and not has_validation:
-        raise InputError("--select validation: the run has no validation image; type --select cv")
-    choosing = folds if select == "cv" else validation_fold(features.split[mask])
-    return Rows(settings, features, mask, choosing, folds, select, client)
-
-
-def validation_fold(split: np.ndarray) -> Folds:
-    """Return one fold that holds out the validation images, from the split (n,) uint8 of each row."""
-    return [(np.flatnonzero(split != 1), np.flatnonzero(split == 1))]
-
-
-def _check_classes(settings: Linear, labels: np.ndarray, groups: np.ndarray | None, class_names: Sequence[str]) -> None:
-    """Raise InputError if a class has fewer images, or groups, than there are folds."""
-    present = check_two_classes(labels, class_names, "images outside the test split")
-    what = "image" if groups is None else "group"
-    units = np.arange(len(labels)) if groups is None else groups
-    counts = [len(np.unique(units[labels == label])) for label in present]
-    fewest = int(np.argmin(counts))
-    if counts[fewest] < settings.folds:
-        few = f"--folds {counts[fewest]}" if counts[fewest] >= 2 else f"--folds 2 with at least two {what}s"
-        raise InputError(
-            f"class {class_names[present[fewest]]!r} has {counts[fewest]} {what}(s) outside the test split, fewer than "
-            f"the {settings.folds} folds; add {what}s, or type {few}"
-        )
-
-
-def check_two_classes(labels: np.ndarray, class_names: Sequence[str], images: str) -> np.ndarray:
-    """Return the classes that occur in labels (n,), ascending; raises InputError if fewer than two have such images."""
-    present = np.unique(labels)
-    if len(present) < 2:
-        found = f"only one class, {class_names[present[0]]!r}, has" if len(present) else "no class has"
-        raise InputError(f"{found} {images}; expected two or more: add images of another class")
-    return present
-
-
-def _check_options(settings: Linear, strategy_name: str) -> None:
-    """Raise InputError for impossible options, before anything expensive is done."""
-    strategy = _find_strategy(settings, strategy_name, 0)
-    try:
-        strategy.classifier(strategy.values[0], settings.seed, settings.class_weight)
-    except ValueError as error:
-        raise InputError(f"{settings.name or strategy_name}: {error}; leave --class-weight out") from None
 
 
 def _with_layer(sets: Sequence[Linear]) -> list[Linear]:
@@ -322,30 +157,6 @@ def _with_layer(sets: Sequence[Linear]) -> list[Linear]:
         f"--layer {layer}: no feature set of the run has it ({known}); choose among them, or type --layers {layers} "
         f"beside it, which makes another feature set"
     )
-
-
-def try_all(rows: Rows, strategy: Strategy, choices: Mapping[str, Sequence[str]]) -> list[Trial]:
-    """Return every setting that was tried, with its accuracy: the layers and transforms of `choices`, and the values.
-
-    `choices` maps a layer to its transforms.
-    """
-    judged_by = "cross-validation" if rows.select == "cv" else "the validation split"
-    trials: list[Trial] = []
-    for layer, transforms in choices.items():
-        for transform in transforms:
-            blocks = rows.load(layer, transform)
-            accuracies = try_candidate(strategy, blocks, rows.labels, rows.choosing, rows.options)
-            del blocks
-            tried = [
-                Trial(layer, transform, *pair) for pair in zip(strategy.values, accuracies, strict=True) if pair[1] >= 0
-            ]
-            trials += tried
-            best = best_trial(tried)
-            log.info(
-                "%s, transform %s: %.4f by %s at %s %g",
-                *(layer, transform, best.accuracy, judged_by, strategy.parameter, best.value),
-            )
-    return trials
 
 
 def _hyperparameters(choice: Choice, fit: Fit) -> dict[str, Any]:

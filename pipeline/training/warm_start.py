@@ -21,7 +21,7 @@ from thaw.models.strategies import STRATEGIES
 from thaw.pipeline.config import Finetune, Linear
 from thaw.pipeline.run.report_json import Report, read_report
 from thaw.pipeline.run.run_json import shared_settings
-from thaw.pipeline.training.train_linear import Rows, try_all, validation_fold
+from thaw.pipeline.training.linear_choice import Rows, try_all, validation_fold
 
 log = logging.getLogger("thaw")
 
@@ -134,8 +134,15 @@ def _from_logreg(settings: Finetune, features: FeatureFile, usable: dict[str, li
             continue
         tried = [Trial(**one) for one in _tried(report) if one["transform"] in usable.get(one["layer"], [])]
         if tried:
-            return best_trial(tried), f"{name}/report.json"
+            return _as_reported(report, best_trial(tried)), f"{name}/report.json"
     return None
+
+
+def _as_reported(report: Report, best: Trial) -> Trial:
+    """Return the best trial of a report with the C that the report chose, if that is of its layer and transform."""
+    chosen: Any = report.hyperparameters
+    own = (best.layer, best.transform) == (report.layer, chosen["transform"])
+    return replace(best, value=chosen["C"], accuracy=chosen["selection_accuracy"]) if own else best
 
 
 def _tried(report: Report) -> list[dict[str, Any]]:

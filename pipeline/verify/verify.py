@@ -8,10 +8,12 @@ from pathlib import Path
 
 from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile
+from thaw.pipeline.config import FORMER
+from thaw.pipeline.inference.ensemble import EnsembleClassifier, check_members, read_record
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.advice_json import read_advice
 from thaw.pipeline.run.data.images_csv import is_of_run
-from thaw.pipeline.run.report_json import read_report, remedy
+from thaw.pipeline.run.report_json import ENSEMBLE, read_report, remedy
 from thaw.pipeline.run.results import load_entry
 from thaw.pipeline.run.run_json import RunRecord, features_command, features_path, read_run
 from thaw.pipeline.run.sha256sums import NAME as SUMS
@@ -72,14 +74,14 @@ def _check_features(run: Path, record: RunRecord, name: str, path: Path) -> None
     """Raise InputError if a file changed, or if it is not of this run's split and of the feature set `name`."""
     with FeatureFile(path) as features:
         features.check_digests()
-        given = features.attributes
+        given = {**FORMER, **features.attributes}
     if given["split_sha256"] != split_csv.digest(run):
         again = features_command(run, name)
         raise InputError(f"{path} is of another split than split.csv; remove it and type: {again}")
     if name not in record.feature_sets:
         raise InputError(f"{path} is of a feature set that run.json does not know; remove it, or put run.json back")
     settings = {**record.settings, **record.feature_sets[name]}
-    own = ("pooling", "dtype") if path == features_path(run, name) else ()  # activations have others
+    own = ("pooling", "views", "dtype") if path == features_path(run, name) else ()  # activations have others
     for option in ("dataset", "backbone", "image_size", "resize", "aspect", "normalize", *own):
         moved = option == "dataset" and is_of_run(run, given["dataset_sha256"])
         if given[option] != settings[option] and not moved:
@@ -94,7 +96,7 @@ def _made_on(run: Path, name: str) -> list[str]:
     found = []
     for path in sorted(run.glob("*/report.json")):
         with suppress(InputError):
-            found += [path.parent.name] if read_report(path).features == name else []
+            found += [path.parent.name] if name in read_report(path).sets else []
     return found
 
 
@@ -117,6 +119,9 @@ def _check_result(run: Path, record: RunRecord, folder: Path) -> None:
         raise InputError(f"{folder} has no {SUMS}, so that its files cannot be checked; type: {again}")
     if changed := changed_files(folder):
         raise InputError(f"{', '.join(changed)} in {folder} changed since the training; type: {again}")
+    if report.strategy == ENSEMBLE:
+        path = folder / EnsembleClassifier.FILE
+        check_members(path, report, read_record(path, report))
 
 
 def _check_advice(run: Path) -> None:

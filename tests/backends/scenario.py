@@ -28,7 +28,7 @@ from thaw.models.neural.recipes import Recipe
 from thaw.models.neural.training import Samples, Training
 from thaw.pipeline.cli import run
 from thaw.pipeline.config import Trained
-from thaw.pipeline.inference.classifier import load_classifier
+from thaw.pipeline.inference.loading import load_classifier
 
 FAST = ["--image-size", "32", "--weights", "random", "--engine", "keras", "--layers", "block3_pool,block5_pool"]
 TRAINED = ("logreg", "head", "finetune", "scratch", "random")

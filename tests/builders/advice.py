@@ -15,7 +15,7 @@ def layer(depth: int) -> dict[str, Any]:
     return {
         "layer": LAYERS[depth - 1], "depth": depth, "num_rows": 200, "average_accuracy": 0.9 * accuracy,
         "auto_accuracy": 0.95 * accuracy, "auto_pooling": "flat", "random_accuracy": 0.4, "gain": 0.9 * accuracy - 0.4,
-        "log_me": 0.2 * depth, "h_score": 1.5 * depth,
+        "log_me": 0.2 * depth,
     }  # fmt: skip
 
 
@@ -30,6 +30,7 @@ def advice(class_names: list[str] = CLASSES, **changed: Any) -> Advice:
                  "images_per_class": {"fewest": 66, "median": 73.0, "most": 74}, "reason": "73 images per class."},
         "similarity": {"best_layer": "block4_pool", "depth": 4, "num_layers": 5, "accuracy": 0.9, "gain": 0.5,
                        "random_accuracy": 0.4, "cell": "similar", "reason": "Block 4 is the best."},
+        "networks": [network(64, 0.85, True), network(48, 0.8, False)],
         "layers": [layer(depth) for depth in range(1, 6)],
         "learning_curve": {"layer": "block4_pool", "points": points, "slope_per_doubling": 0.02,
                            "accuracy_at_double": 0.93, "interval_at_double": [0.88, 0.97], "more_labels_help": True},
@@ -64,9 +65,17 @@ def candidate(strategy: str = "logreg", run: str = "runs/animals", **changed: An
 
 def configuration(image_size: int, accuracy: float, kept: bool) -> dict[str, Any]:
     return {
-        "image_size": image_size, "layer": "block4_pool", "pooling": "grid2", "transform": "sqrt",
+        "backbone": "vgg16", "image_size": image_size, "layer": "block4_pool", "pooling": "grid2", "transform": "sqrt",
         "strategy": "logreg", "round": 1, "num_images": 100, "accuracy": accuracy, "seconds": 2.5,
         "images_per_second": 80.0, "kept": kept,
+    }  # fmt: skip
+
+
+def network(image_size: int, accuracy: float, kept: bool) -> dict[str, Any]:
+    return {
+        "backbone": "vgg16", "image_size": image_size, "features": f"vgg16-{image_size}", "layer": "block4_pool",
+        "pooling": "auto", "num_images": 100, "accuracy": accuracy, "seconds_per_image": 0.01, "minutes": 0.05,
+        "kept": kept,
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from thaw.pipeline.config import Serve
-from thaw.pipeline.inference.classifier import load_classifier
+from thaw.pipeline.inference.loading import load_classifier
 from thaw.pipeline.inference.similar_images import open_nearest
 from thaw.pipeline.serving.app import Service, create_app
 from thaw.pipeline.serving.serve import listen, make_server

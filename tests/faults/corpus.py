@@ -132,7 +132,7 @@ def _statement(content: bytes) -> Callable[[Path], object]:
 def _artifact(run_folder: Path, file: str, change: Callable[[Path], object]) -> Callable[[Path], object]:
     def meet(folder: Path) -> object:
         from thaw.models.artifacts import load_model
-        from thaw.pipeline.inference.classifier import load_classifier
+        from thaw.pipeline.inference.loading import load_classifier
         from thaw.pipeline.verify.verify import findings
 
         copy = folder / "run"

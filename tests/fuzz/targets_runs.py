@@ -18,7 +18,7 @@ from thaw.features.extraction import parts
 from thaw.models import artifacts
 from thaw.models.neural import checkpoints, saved_network
 from thaw.pipeline.config import Shared
-from thaw.pipeline.inference.classifier import load_classifier
+from thaw.pipeline.inference.loading import load_classifier
 from thaw.pipeline.run import advice_json, export_json, predictions_csv, report_json, run_json, sha256sums, split_csv
 from thaw.pipeline.run.model_record import NEEDED
 from thaw.pipeline.training import learning_curve_csv

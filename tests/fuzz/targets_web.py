@@ -12,6 +12,7 @@ import numpy as np
 import seeds
 from targets import MOST_PIXELS, Target
 
+from thaw.features.images.decode import decode
 from thaw.pipeline.config import Serve
 from thaw.pipeline.run.report_json import Report
 from thaw.pipeline.serving.app import create_app
@@ -40,16 +41,19 @@ def web_targets(folder: Path) -> Iterator[Target]:
 
 def _application(folder: Path) -> Any:
     report = Report.model_validate(fields("svm", probabilities_with([0]), CLASSES))
-    prepare = lambda image: np.zeros((8, 8, 3), np.float32)  # noqa: E731
-    preprocessing = SimpleNamespace(least_side=None, white=None, prepare=prepare)
     stub = SimpleNamespace(
-        report=report, class_names=CLASSES, record={"image_size": 8}, batch_size=4,
-        preprocessing=preprocessing,
+        report=report, class_names=CLASSES, batch_size=4, read=_read,
         views=lambda inputs: [inputs],
         average=lambda views: np.full((len(views[0]), 3), 1 / 3),
     )  # fmt: skip
     settings = Serve(run=folder, rate=1e6, max_mb=0.003, max_pixels=MOST_PIXELS)
     return create_app(stub, None, settings)  # type: ignore[arg-type]
+
+
+def _read(source: bytes, name: str, max_pixels: int) -> np.ndarray:
+    """Return network input of zeros for an image that can be read."""
+    decode(source, name, max_pixels)
+    return np.zeros((8, 8, 3), np.float32)
 
 
 def scope_of(content: bytes) -> tuple[dict[str, Any], bytes]:

@@ -64,8 +64,8 @@ def test_without_a_stage_the_stages_are_listed_in_the_order_of_use(capsys: pytes
     usage, empty, *lines = capsys.readouterr().out.splitlines()
     assert (usage.split()[1:3], empty) == (["STAGE", "[--option"], "")
     assert [line.split()[0] for line in lines] == [
-        *("weights", "backbones", "advise", "features", "svm", "logreg", "knn", "ridge", "random", "head", "finetune"),
-        *("scratch", "report", "predict", "serve", "export", "verify"),
+        *("weights", "backbones", "fit", "advise", "features", "svm", "logreg", "knn", "ridge", "random", "head"),
+        *("finetune", "scratch", "ensemble", "report", "predict", "serve", "export", "verify"),
     ]
     assert max(map(len, lines)) <= 110
 

@@ -7,7 +7,14 @@ from thaw.pipeline.formatting import duration, in_points, percent, with_interval
 from thaw.pipeline.plots import charts
 from thaw.pipeline.report.html.parts import Part, attempt, chart, plain_cells
 from thaw.pipeline.report.inputs import ReportInputs
-from thaw.pipeline.run.advice_json import Advice, Candidate, Configuration, FineTuningForecast, LayerProfile
+from thaw.pipeline.run.advice_json import (
+    Advice,
+    Candidate,
+    Configuration,
+    FineTuningForecast,
+    LayerProfile,
+    NetworkTried,
+)
 from thaw.pipeline.run.report_json import NEURAL
 
 
@@ -35,6 +42,7 @@ def _advice(inputs: ReportInputs, advice: Advice) -> dict[str, Any]:
         f"{100 * curve.slope_per_doubling:+.1f} points; twice as many would give about "
         f"{with_interval(curve.accuracy_at_double, curve.interval_at_double)} % ({curve.layer}). "
         "Bars are two standard errors.",
+        "networks": [_network_row(tried) for tried in advice.networks],
         "layers": [_layer_row(layer) for layer in advice.layers],
         "configurations": [_configuration_row(tried) for tried in configurations],
         "pilots": [_pilot_row(pilot) for pilot in advice.pilots],
@@ -60,6 +68,11 @@ def _settings(candidate: Candidate) -> str:
     return f"{candidate.image_size} px, {candidate.layer}, {candidate.pooling}, {candidate.transform}"
 
 
+def _network_row(tried: NetworkTried) -> list[str]:
+    numbers = [f"{tried.num_images:,}", percent(tried.accuracy), f"{tried.minutes:.1f}"]
+    return [tried.backbone, str(tried.image_size), tried.layer, *numbers]
+
+
 def _layer_row(layer: LayerProfile) -> list[str]:
     return [
         layer.layer,
@@ -69,14 +82,15 @@ def _layer_row(layer: LayerProfile) -> list[str]:
         percent(layer.random_accuracy),
         f"{100 * layer.gain:+.1f}",
         f"{layer.log_me:.3f}",
-        f"{layer.h_score:.2f}",
         f"{layer.num_rows:,}",
     ]
 
 
 def _configuration_row(tried: Configuration) -> list[Any]:
     return [
-        *plain_cells(tried.layer, tried.pooling, tried.transform, tried.image_size, tried.strategy, tried.round),
+        *plain_cells(
+            tried.backbone, tried.layer, tried.pooling, tried.transform, tried.image_size, tried.strategy, tried.round
+        ),
         (f"{tried.num_images:,}", tried.num_images),
         (percent(tried.accuracy), tried.accuracy),
         (f"{tried.seconds:.1f}", tried.seconds),

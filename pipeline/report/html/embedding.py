@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from thaw.features.errors import InputError
-from thaw.features.store import FeatureFile
+from thaw.features.pooling import split_layers
 from thaw.models.solver.blocks import signed_roots
+from thaw.pipeline.extraction.feature_files import open_features
 from thaw.pipeline.run.report_json import Report
-from thaw.pipeline.run.run_json import features_command, features_path
 
 MOST_IMAGES = 2000
 MOST_COLOURS = 20
@@ -39,16 +39,14 @@ def of_run(run: Path, report: Report, seed: int) -> FeatureMap:
     Raises:
         InputError: If the feature set is gone, is not what the strategy was trained on, or has too few test images.
     """
-    path = features_path(run, str(report.features))
-    if not path.exists():
-        raise InputError(f"it needs {path}, which is gone; type: {features_command(run, str(report.features))}")
-    with FeatureFile(path) as features:
+    with open_features(run, report.sets) as features:
         if features.attributes.get("values_sha256") != report.features_sha256 or report.layer is None:
-            raise InputError(f"{path} is not what {report.name} was made from; type: make {report.strategy} RUN={run}")
+            again = f"make {report.strategy} RUN={run}"
+            raise InputError(f"{features.path} is not what {report.name} was made from; type: {again}")
         mask = sample(features.split == 2, seed)
         if mask.sum() < LEAST_IMAGES:
             raise InputError(f"a map needs {LEAST_IMAGES} test images or more; the run has {int(mask.sum())}")
-        values = features.read(report.layer.split("+"), mask)
+        values = features.read(split_layers(report.layer), mask)
         labels, class_names = features.labels[mask], features.class_names
     if report.hyperparameters.get("transform") == "sqrt":
         signed_roots(values, out=values)

@@ -119,7 +119,7 @@ def _similar(
     layers: dict[str, str] = {}
     by_set: dict[str, list[tuple[Entry, list[int]]]] = defaultdict(list)
     for entry, rows in wanted:
-        by_set[entry.report.features or ""].append((entry, rows))
+        by_set[next(iter(entry.report.sets), "")].append((entry, rows))  # of several sets the first stands for all
     for name, some in by_set.items():
         path = features_path(folder, name) if name else next(folder.glob("features/*.h5"), folder)  # of `chance`
         if not path.is_file():
@@ -178,7 +178,9 @@ def _row(features: FeatureFile, space: Space, name: str) -> np.ndarray:
 def _has_positions(report: Report) -> bool:
     """Return whether a network can have a heat map, without loading it: a head on a single position cannot."""
     network, layer, image_size = report.backbone, report.layer, report.image_size
-    if report.strategy != "head" or network is None or layer is None or image_size is None or is_foreign(network):
+    if report.strategy != "head" or network is None or layer is None or is_foreign(network):
+        return True
+    if not isinstance(image_size, int):
         return True
     height, width, _ = get_backbone(network).output_shape(layer, image_size)
     return height * width > 1
@@ -187,7 +189,8 @@ def _has_positions(report: Report) -> bool:
 def _heat(folder: Path, entry: Entry, rows: list[int], pictures: Pictures) -> dict[Key, np.ndarray]:
     """Return the heat maps of the test images at `rows`; one without any heat is left out."""
     from thaw.models.neural.gradcam import heat_maps
-    from thaw.pipeline.inference.classifier import NeuralClassifier, load_classifier
+    from thaw.pipeline.inference.classifier import NeuralClassifier
+    from thaw.pipeline.inference.loading import load_classifier
 
     classifier = load_classifier(folder / entry.report.name)
     if not isinstance(classifier, NeuralClassifier):

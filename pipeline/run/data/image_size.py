@@ -26,9 +26,15 @@ def image_size_of(settings: Common, dataset: Dataset) -> int:
     median = float(np.median(known))
     network, number = get_backbone(settings.backbone), len(dataset.ids)
     size = fitting_image_size(network, median, number)
+    seconds = expected_seconds(network, size, 2 * number if settings.views == "flip" else number)
     log.info(
         "%d pixels: the images' shorter sides have a median of %.0f; %s images take about %s here without a GPU "
         "(--image-size takes another size)",
-        *(size, median, f"{number:,}", duration(expected_seconds(network, size, number))),
+        *(
+            size,
+            median,
+            f"{number:,}",
+            duration(seconds),
+        ),
     )
     return size

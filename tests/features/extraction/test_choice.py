@@ -160,7 +160,7 @@ def test_parts_of_another_engine_are_not_mixed(
         patch.setattr(Network, "error_of_mnn", lambda self, batch_size, pictures: 0.0)
         patch.setattr(MNNEngine, "__call__", killed)
         with pytest.raises(KeyboardInterrupt):
-            extract.main(Shared(run=tmp_path / "r", dataset=f"folder:{image_folder}", batch_size=8, **settings()))
+            extract.extract(Shared(run=tmp_path / "r", dataset=f"folder:{image_folder}", batch_size=8, **settings()))
     assert list((tmp_path / "r/features" / f"{SET}-random.h5.parts").glob("part-*.h5"))
     monkeypatch.setattr("thaw.features.extraction.choice.mnn_version", lambda: None)
     with caplog.at_level(logging.INFO, "thaw"):
@@ -179,7 +179,7 @@ def settings() -> dict[str, object]:
 
 def test_a_file_by_another_engine_is_refused(image_folder: Path, tmp_path: Path) -> None:
     shared = Shared(run=tmp_path / "r", dataset=f"folder:{image_folder}", engine="keras", **settings())
-    path = extract.main(shared)
+    path = extract.extract(shared)
     with h5py.File(path, "r+") as file:
         file.attrs["engine"] = "mnn"
     with pytest.raises(InputError, match=r"was made with another engine \(mnn; now keras\)"):

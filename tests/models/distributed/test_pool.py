@@ -85,7 +85,7 @@ def both(strategy: Strategy, here: Blocks, there: Blocks, labels: np.ndarray, **
     strategy = replace(strategy, values=FEW[strategy.parameter])
     results = []
     for blocks in (here, there):
-        accuracies = try_candidate(strategy, blocks, labels, folds, options)
+        accuracies = [one.accuracy for one in try_candidate(strategy, blocks, labels, folds, options)]
         fit = final_fit(strategy, Trial("one", "none", strategy.values[-1], 0.0), blocks, labels, folds, options)
         probabilities = fit.model.predict_proba(here.read(slice(0, 100)))
         inner = getattr(fit.model, "estimator", fit.model)

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from thaw.models.linear import LinearModel, LinearSVM, SoftmaxRegression
 from thaw.models.selection.path import LinearPath
@@ -68,9 +70,8 @@ def test_held_out_rows_change_nothing_that_is_fitted() -> None:
     for given in (values, changed):
         with BlockPool(ArrayBlocks(given)) as pool:
             path = RowSpacePath(SoftmaxRegression, pool, labels, [fold], None)
-            turned = path._turn(path._folds[0])
-            found.append(turned)
-    np.testing.assert_allclose(found[0].factor, found[1].factor, rtol=1e-9, atol=1e-9)
+            found.append(path._coordinates(path._folds[0], diagonal=False).rows.pool.blocks.read(slice(None)))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5 * np.abs(found[0]).max())
 
 
 @pytest.mark.parametrize(
@@ -99,3 +100,45 @@ def test_rows_that_are_read_from_a_file_are_solved_as_they_are_read() -> None:
     assert type(linear_path(LinearSVM, BlockPool(ArrayBlocks(values)), labels, folds, None)) is RowSpacePath
     from_file = BlockPool(OtherBlocks(ArrayBlocks(values)))
     assert type(linear_path(LinearSVM, from_file, labels, folds, None)) is LinearPath
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_coordinates_have_the_inner_products_of_the_standardised_rows(diagonal: bool) -> None:
+    values, labels = rows(3)
+    fold = (np.arange(30, len(labels)), np.arange(30))
+    scaler = StandardScaler().fit(values[30:].astype(np.float64))
+    expected = scaler.transform(values.astype(np.float64))
+    with BlockPool(ArrayBlocks(values)) as pool:
+        path = RowSpacePath(LinearSVM, pool, labels, [fold], None)
+        found = path._coordinates(path._folds[0], diagonal)
+    root = found.rows.pool.blocks.read(slice(None))
+    scale = np.abs(expected @ expected.T).max()
+    np.testing.assert_allclose(root @ root.T, expected[30:] @ expected[30:].T, atol=1e-5 * scale)
+    np.testing.assert_allclose(found.others @ root.T, expected[:30] @ expected[30:].T, atol=1e-4 * scale)
+    unknowns = np.random.default_rng(0).normal(size=(2, len(root))).astype(np.float32)
+    np.testing.assert_allclose(found.combine(unknowns) @ root, unknowns, atol=1e-2)
+    if diagonal:
+        assert found.squares is not None
+        gram = root.T @ root
+        np.testing.assert_allclose(gram, np.diag(found.squares), atol=1e-5 * gram.max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_number_of_cores_gives_the_same_in_the_space_of_the_rows(kind: type[LinearModel]) -> None:
+    values, labels = rows(5)
+    found = []
+    for num_threads in (1, 3):
+        with threadpool_limits(num_threads, "blas"), BlockPool(ArrayBlocks(values), num_threads=num_threads) as pool:
+            path = RowSpacePath(kind, pool, labels, make_folds(labels, None, 4, 0), None)
+            found.append(np.stack(list(path.held_out_scores(VALUES))))
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_that_are_not_finite_are_refused(kind: type[LinearModel]) -> None:
+    values, labels = rows(3)
+    values[5, 7] = np.nan
+    with BlockPool(ArrayBlocks(values)) as pool:
+        path = RowSpacePath(kind, pool, labels, make_folds(labels, None, 4, 0), None)
+        with pytest.raises(ValueError, match="not finite or too large; expected finite numbers"):
+            path.fit(1e-3, held_out=False)

@@ -7,13 +7,16 @@ from sklearn.preprocessing import StandardScaler
 
 from thaw.models.artifacts import load_model, save_model
 from thaw.models.selection.final_fit import final_fit
+from thaw.models.selection.path import HeldOut, LinearPath
 from thaw.models.selection.search import (
     FitOptions,
     Trial,
     best_trial,
     candidates,
+    highest_trial,
     make_folds,
     try_candidate,
+    without_scores,
 )
 from thaw.models.solver.blocks import ArrayBlocks, SquareRoots
 from thaw.models.strategies import EXACT_RBF, NYSTROEM_RBF, STRATEGIES, find_strategy
@@ -51,8 +54,8 @@ def test_the_path_scores_what_separate_fits_score(digits: tuple[np.ndarray, np.n
     """Scaler fitted on the fit rows only, each value as from a fresh start."""
     X, y = digits
     folds = make_folds(y, None, 3, 0)
-    scores = try_candidate(STRATEGIES["logreg"], ArrayBlocks(X), y, folds, OPTIONS)
-    tried = [pair for pair in zip(STRATEGIES["logreg"].values, scores, strict=True) if pair[1] >= 0]
+    path = try_candidate(STRATEGIES["logreg"], ArrayBlocks(X), y, folds, OPTIONS)
+    tried = [(value, one.accuracy) for value, one in zip(STRATEGIES["logreg"].values, path, strict=False)]
     assert len(tried) >= 5
     for value, score in tried[3:6]:  # below, the labels hang on rounding
         separate = [
@@ -72,11 +75,12 @@ def test_held_out_rows_change_nothing_that_is_fitted(name: str, digits: tuple[np
     moved[450:] *= 1000
     y = np.where(np.arange(500) < 450, y, -1)
     narrow, wide = (np.arange(400), np.arange(400, 450)), (np.arange(400), np.arange(400, 500))
-    alone = np.array(try_candidate(STRATEGIES[name], ArrayBlocks(X), y, [narrow], OPTIONS))
-    among_moved = np.array(try_candidate(STRATEGIES[name], ArrayBlocks(moved), y, [wide], OPTIONS))
-    known = (alone >= 0) & (among_moved >= 0)
-    assert known.sum() >= 3
-    np.testing.assert_allclose(alone[known], 2 * among_moved[known])
+    alone = try_candidate(STRATEGIES[name], ArrayBlocks(X), y, [narrow], OPTIONS)
+    among_moved = try_candidate(STRATEGIES[name], ArrayBlocks(moved), y, [wide], OPTIONS)
+    pairs = list(zip(alone, among_moved, strict=False))
+    assert len(pairs) >= 3
+    for one, other in pairs:
+        np.testing.assert_array_equal(one.correct, other.correct[:50])
 
 
 def test_a_plateau_at_the_majority_does_not_end_the_path() -> None:
@@ -84,22 +88,26 @@ def test_a_plateau_at_the_majority_does_not_end_the_path() -> None:
     generator = np.random.default_rng(0)
     y = np.repeat([0, 1], [190, 10])
     X = generator.standard_normal((200, 20)).astype(np.float32) + 4 * y[:, None] * (np.arange(20) == 3)
-    scores = try_candidate(STRATEGIES["logreg"], ArrayBlocks(X), y, make_folds(y, None, 5, 0), OPTIONS)
+    path = try_candidate(STRATEGIES["logreg"], ArrayBlocks(X), y, make_folds(y, None, 5, 0), OPTIONS)
+    scores = [one.accuracy for one in path]
     assert scores[:3] == pytest.approx([0.95] * 3)
     assert max(scores) > 0.96
 
 
-def test_the_path_continues_over_a_plateau_and_ends_after_a_fall(monkeypatch: pytest.MonkeyPatch) -> None:
-    def tried(accuracies: list[float]) -> int:
-        monkeypatch.setattr(
-            "thaw.models.selection.search._paths", lambda *_: iter([[accuracy] for accuracy in accuracies])
-        )
-        scores = try_candidate(STRATEGIES["svm"], ArrayBlocks(np.zeros((1, 1))), np.zeros(1), [], OPTIONS)
-        return sum(score >= 0 for score in scores)
-
-    assert tried([0.1, 0.8, 0.8, 0.8, 0.8, 0.9, 0.7, 0.7, 0.6]) == 8
-    assert tried([0.1, 0.8, 0.7, 0.8, 0.7, 0.8]) == 6
-    assert tried([0.9, 0.8, 0.7, 0.6]) == 4
+@pytest.mark.parametrize("name", ["logreg", "knn"])
+def test_rows_are_in_their_order_and_only_those_that_a_fold_holds_out(
+    name: str, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """The fold's own rows come out alike whether other folds are there or not."""
+    X, y = digits
+    folds = make_folds(y, None, 4, 0)
+    strategy = STRATEGIES[name].among(STRATEGIES[name].values[:4])
+    whole = try_candidate(strategy, ArrayBlocks(X), y, folds, OPTIONS)
+    alone = try_candidate(strategy, ArrayBlocks(X), y, folds[:1], OPTIONS)
+    assert {len(one.correct) for one in whole} == {len(y)}
+    assert {len(one.correct) for one in alone} == {len(folds[0][1])}
+    for one, all_rows in zip(alone, whole, strict=False):
+        assert (one.correct != all_rows.correct[folds[0][1]]).mean() <= 0.01
 
 
 def test_no_more_neighbours_than_rows() -> None:
@@ -107,9 +115,32 @@ def test_no_more_neighbours_than_rows() -> None:
     assert STRATEGIES["svm"].within(12) is STRATEGIES["svm"]
 
 
-def test_the_best_trial_is_the_smoothest_of_equals() -> None:
+def test_the_highest_trial_is_the_first_of_equals() -> None:
     trials = [Trial("a", "none", 0.1, 0.8), Trial("a", "none", 1.0, 0.9), Trial("b", "sqrt", 0.1, 0.9)]
-    assert best_trial(trials) == trials[1]
+    assert highest_trial(trials) == trials[1]
+    assert best_trial(trials) == trials[1]  # as read from a report
+
+
+def test_a_trial_without_scores_is_chosen_alike() -> None:
+    correct, scores = np.ones(10, bool), np.zeros((10, 3), np.float32)
+    trial = Trial("a", "none", 0.1, 1.0, HeldOut(correct, scores))
+    less = without_scores(trial)
+    assert less == trial
+    assert less.held_out is not None
+    assert less.held_out.scores is None
+    assert best_trial([less]) is less
+    assert without_scores(Trial("a", "none", 0.1, 1.0)).held_out is None
+
+
+def test_the_best_trial_is_the_smoothest_within_an_error_of_the_highest_one_of_its_layer() -> None:
+    def trial(layer: str, value: float, num_wrong: int) -> Trial:
+        correct = np.arange(1000) >= num_wrong
+        return Trial(layer, "none", value, float(correct.mean()), HeldOut(correct))
+
+    trials = [trial("a", 0.1, 11), trial("b", 0.01, 100), trial("b", 0.1, 12), trial("b", 1.0, 10), trial("b", 10, 11)]
+    assert highest_trial(trials) == trials[3]
+    assert best_trial(trials) == trials[3]  # 2 of 1,000 rows that only one labels correctly: an error of 0.0017
+    assert best_trial([*trials[:2], trial("b", 0.1, 11), *trials[3:]]) == trial("b", 0.1, 11)
 
 
 def test_auto_stands_for_every_stored_layer_and_transform() -> None:
@@ -136,6 +167,26 @@ def test_every_strategy_learns_gives_probabilities_and_keeps_its_label(
         np.testing.assert_array_equal(scores.argmax(axis=1), probabilities.argmax(axis=1))
         assert fit.temperature is not None
         assert fit.temperature > 0
+
+
+def test_calibration_takes_the_scores_that_the_setting_was_chosen_by(
+    digits: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They give nearly the temperature of scores that are made anew, and no fold is fitted again."""
+    X, y = digits
+    strategy, folds = STRATEGIES["logreg"].among([0.01]), make_folds(y, None, 3, 0)
+    (held_out,) = try_candidate(strategy, ArrayBlocks(X), y, folds, OPTIONS)
+    alone = final_fit(strategy, Trial("x", "none", 0.01, 0.9), ArrayBlocks(X), y, folds, OPTIONS)
+    asked, fit = [], LinearPath.fit
+    monkeypatch.setattr(
+        LinearPath, "fit", lambda path, value, held_out: asked.append(held_out) or fit(path, value, held_out)
+    )
+    reused = final_fit(strategy, Trial("x", "none", 0.01, 0.9, held_out), ArrayBlocks(X), y, folds, OPTIONS)
+    assert reused.temperature == pytest.approx(alone.temperature, rel=0.05)
+    some = try_candidate(strategy, ArrayBlocks(X), y, folds[:1], OPTIONS)[0]
+    final_fit(strategy, Trial("x", "none", 0.01, 0.9, some), ArrayBlocks(X), y, folds, OPTIONS)
+    assert some.scores is None
+    assert asked == [False, True]
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -24,6 +24,21 @@ def test_the_slices_cover_every_row_once_and_fit(num_rows: int, num_features: in
     assert max(part.stop - part.start for part in rows) <= max(1, min(8192, 2**23 // (4 * num_features)))
 
 
+@settings(max_examples=30, deadline=None)
+@given(num_rows=st.integers(1, 60_000), num_features=st.integers(1, 20_000), num_cores=st.integers(1, 64))
+def test_the_slices_are_the_same_on_any_number_of_cores(num_rows: int, num_features: int, num_cores: int) -> None:
+    """Unless rows are very few or wide, they are of nearly equal size, as many for each of four cores."""
+    blocks = ArrayBlocks(np.broadcast_to(np.float32(0), (num_rows, num_features)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "cpu_count", lambda: num_cores)
+        rows = block_rows(blocks)
+    assert rows == block_rows(blocks)
+    sizes = [part.stop - part.start for part in rows]
+    if len(rows) > 1 and min(sizes) > 4 * len(rows):
+        assert len(rows) % 4 == 0
+        assert max(sizes) - min(sizes) <= len(rows)
+
+
 def test_results_come_in_order_from_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK_ROWS", 7)
     monkeypatch.setattr(module, "_num_threads", lambda: 3)

@@ -97,3 +97,19 @@ def test_a_problem_that_goes_nowhere_has_not_converged() -> None:
 
     result = minimise(evaluate, np.ones((1, 1, 1)), np.array([1e-9]), 500)
     assert not result.converged.any()
+
+
+def test_a_known_diagonal_of_the_hessian_leaves_little_to_do() -> None:
+    curvatures, best = quadratics(1, 20, 0)
+    evaluate, tolerance = evaluator(curvatures, best, []), np.array([1e-6])
+    plain = minimise(evaluate, np.zeros((1, 1, 20)), tolerance, 1000)
+    told = minimise(evaluate, np.zeros((1, 1, 20)), tolerance, 1000, metric=1 / curvatures.reshape(-1)[-20:])
+    np.testing.assert_allclose(told.unknowns, plain.unknowns, atol=1e-4)
+    assert told.num_iterations[0] < plain.num_iterations[0] / 2
+
+
+def test_a_gain_that_is_small_enough_ends_sooner() -> None:
+    curvatures, best = quadratics(1, 20, 0)
+    evaluate, tolerance = evaluator(curvatures, best, []), np.array([1e9])
+    rounds = [minimise(evaluate, np.zeros((1, 1, 20)), tolerance, 1000, small_gain=gain) for gain in (1e-2, 1e-8)]
+    assert rounds[0].num_iterations[0] < rounds[1].num_iterations[0]

@@ -11,7 +11,6 @@ import pytest
 from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile
 from thaw.models.selection.learning_curve import PowerLaw
-from thaw.pipeline.advice.forecast import interval
 from thaw.pipeline.advice.sample import Survey
 from thaw.pipeline.cli import run
 from thaw.pipeline.comparison.advice_outcome import matches
@@ -32,7 +31,7 @@ def thaw(*arguments: object) -> int:
 @pytest.fixture(scope="module")
 def advised(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "images"
-    assert thaw("advise", "--dataset", f"folder:{image_folder}", "--run", folder, *FAST, "--budget", "0.05") == 0
+    assert thaw("advise", "--dataset", f"folder:{image_folder}", "--run", folder, *FAST, "--budget", "30") == 0
     return folder
 
 
@@ -65,7 +64,7 @@ def test_every_pooling_layer_is_profiled_beside_a_random_network(advice: Advice)
     assert [layer.layer for layer in advice.layers] == [f"block{block}_pool" for block in range(1, 6)]
     for layer in advice.layers:
         assert 0 <= layer.random_accuracy <= 1
-        assert np.isfinite([layer.log_me, layer.h_score]).all()
+        assert np.isfinite([layer.log_me]).all()
 
 
 def test_each_cut_has_its_trial(advice: Advice) -> None:
@@ -100,7 +99,7 @@ def test_wrong_test_labels_change_no_advice(
         test = file["split"][...] == 2
         labels[test] = (labels[test] + 1) % 3
         file["labels"][...] = labels
-    assert thaw("advise", "--run", folder, "--image-size", "32", "--budget", "0.05") == 0
+    assert thaw("advise", "--run", folder, "--image-size", "32", "--budget", "30") == 0
     other = read_advice(folder)
     assert other is not None
     assert accuracies(other) == accuracies(advice)
@@ -125,7 +124,7 @@ def accuracies(advice: Advice) -> list[object]:
 def test_samples_hold_the_values_of_the_runs_own_features(advised: Path) -> None:
     settings = with_feature_set(Shared(run=advised))
     with FeatureFile(features_of(advised)) as features:
-        survey = Survey(settings, features)
+        survey = Survey.of(settings, features)
         rows = survey.order[:20]
         assert (features.split[rows] != 2).all()
         path = survey.sample("some", rows, ["block4_pool", "block4_pool:avg"])
@@ -140,17 +139,6 @@ def test_samples_hold_the_values_of_the_runs_own_features(advised: Path) -> None
     np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-3 * np.abs(ours).max())
     np.testing.assert_allclose(averaged, theirs.reshape(20, -1, 512).mean(axis=1), rtol=1e-4, atol=1e-4)
     assert not survey.folder.exists()
-
-
-@pytest.mark.parametrize(("num_test", "widest"), [(15, 0.05), (499, 0.05), (500, 0.03), (10_000, 0.03)])
-def test_intervals_are_no_wider_than_promised(advised: Path, num_test: int, widest: float) -> None:
-    class Features:
-        split = np.full(num_test, 2)
-
-    survey = Survey(with_feature_set(Shared(run=advised)), Features())  # type: ignore[arg-type]
-    low, high = interval(survey, 0.5, 0.02)
-    assert 0 < high - low <= 2 * widest + 1e-9
-    assert interval(survey, 1.0, 0.0)[1] == 1.0
 
 
 def test_a_law_without_a_slope_expects_no_more_of_more_images() -> None:

@@ -81,7 +81,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
         layers="block3_pool,block4_pool",
         engine="keras",
     )
-    extract.main(settings)
+    extract.extract(settings)
     return Planted(settings, {id_: (source, change is as_png) for id_, (source, change) in changes.items()})
 
 
@@ -185,7 +185,7 @@ def test_a_preprocessing_that_costs_accuracy_is_warned_of(tmp_path: Path, caplog
     np.savez(tmp_path / "digits.npz", x=images, y=digits.labels[:260])
     ours = {"resize": "article", "normalize": "article", "engine": "keras", "layers": "block4_pool", "image_size": SIDE}
     settings = Shared(run=tmp_path / "few digits", dataset=f"npz:{tmp_path / 'digits.npz'}", **ours)
-    extract.main(settings)
+    extract.extract(settings)
     caplog.clear()
     found = checked(settings)
     assert found is not None

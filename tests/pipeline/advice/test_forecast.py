@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from thaw.models.selection.learning_curve import PowerLaw
 from thaw.models.selection.probing import Probed, standard_error
 from thaw.pipeline.advice.fine_tuning_trials import FineTuningTrial, cuts_of
-from thaw.pipeline.advice.forecast import GROWTH, forecast_fine_tuning, lead_posterior
+from thaw.pipeline.advice.forecast import GROWTH, forecast_fine_tuning, interval, lead_posterior
 from thaw.pipeline.advice.linear_probes import LinearProbe
-from thaw.pipeline.advice.sample import Survey
-from thaw.pipeline.config import Shared
+
+from tests.builders.surveys import survey_of
 
 
 @given(st.floats(-0.5, 0.5), st.floats(1e-4, 0.3), st.floats(1e-3, 0.1))
@@ -50,18 +50,9 @@ def test_no_accuracy_is_without_error(num_images: int, accuracy: float) -> None:
     assert error == pytest.approx(standard_error(1 - accuracy, num_images), rel=1e-6)
 
 
-class Images:
-    """The part of a feature file that a forecast reads: 2,000 images, 500 of them test images."""
-
-    ids = tuple(map(str, range(2000)))
-    labels = np.arange(2000) % 2
-    split = np.repeat(np.array([0, 2], np.uint8), [1500, 500])
-    attributes = {"seconds": 10.0}  # noqa: RUF012
-
-
 def expected_gain(law: PowerLaw) -> float:
     """Return the gain of a trial that labels 80 % correctly and began from a probe that labels 70 % correctly."""
-    survey = Survey(Shared(), Images())  # type: ignore[arg-type]
+    survey = survey_of(np.arange(2000) % 2, np.repeat(np.array([0, 2], np.uint8), [1500, 500]))
     correct, reference = np.arange(1000) < 800, np.arange(1000) < 700
     best = LinearProbe("logreg", "block5_pool", "none", Probed(0.01, np.arange(1000) < 850, ()), 1200, 0.1)
     trial = FineTuningTrial("block5_conv1", 120, 4, reference, correct, 100.0, 10.0)
@@ -73,3 +64,12 @@ def test_a_trial_gains_over_the_better_of_its_probe_and_the_learning_curve() -> 
     assert expected_gain(flat) == pytest.approx(0.1, abs=0.01)
     assert expected_gain(PowerLaw(ceiling=0.78, drop=0.0, exponent=0.5)) == pytest.approx(0.015, abs=0.006)
     assert expected_gain(PowerLaw(ceiling=0.85, drop=0.0, exponent=0.5)) < 0
+
+
+@pytest.mark.parametrize(("num_test", "at_least"), [(20, 0.2), (500, 0.04), (10_000, 0.009)])
+def test_an_interval_is_as_wide_as_the_chance_of_its_test_images(num_test: int, at_least: float) -> None:
+    survey = survey_of(np.zeros(num_test, np.int64), np.full(num_test, 2, np.uint8))
+    low, high = interval(survey, 0.5, 0.0)
+    assert (high - low) / 2 >= at_least
+    assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(0.25 / num_test), rel=0.05)
+    assert interval(survey, 1.0, 0.0)[1] == 1.0

@@ -27,7 +27,6 @@ def layer(depth: int, accuracy: float, gain: float) -> LayerProfile:
         random_accuracy=accuracy - gain,
         gain=gain,
         log_me=0.1,
-        h_score=1.0,
     )
 
 
@@ -110,6 +109,14 @@ def test_of_what_is_within_half_a_point_the_cheapest_is_recommended() -> None:
     dear, cheap, worse = candidate("finetune", 0.904, 20.0), candidate("svm", 0.90, 1.0), candidate("logreg", 0.89, 0.5)
     assert recommend([dear, cheap, worse]) is cheap
     assert recommend([candidate("finetune", 0.92, 20.0), cheap, worse]).strategy == "finetune"
+
+
+def test_a_feature_set_that_is_there_is_preferred_to_one_that_is_dearer() -> None:
+    there, slower = candidate("svm", 0.90, 0.9), candidate("logreg", 0.904, 0.3)
+    other = candidate("logreg", 0.9045, 2.0).model_copy(update={"features": "vgg16-64"})
+    assert recommend([there, slower, other]) is slower
+    better = other.model_copy(update={"accuracy": 0.92})
+    assert recommend([there, slower, better]) is better
 
 
 def test_a_linear_classifier_costs_less_than_any_network() -> None:

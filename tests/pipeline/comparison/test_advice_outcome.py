@@ -94,6 +94,6 @@ def test_joined_layers_fit_a_terminal_of_80_columns() -> None:
     written = io.StringIO()
     show(Console(width=80, file=written), advice(candidates=[every, two], recommended=two))
     lines = written.getvalue().splitlines()
-    assert any(line.startswith("logreg    block1_pool avg +  ") for line in lines)
-    assert any(line.startswith("logreg    block4_pool grid2 +  ") for line in lines)
+    assert any(line.startswith("logreg    vgg16-48     block1_pool avg +  ") for line in lines)
+    assert any(line.startswith("logreg    vgg16-48     block4_pool grid2 +  ") for line in lines)
     assert any(line.strip() == "block5_pool flat" for line in lines)

@@ -21,7 +21,8 @@ from thaw.pipeline.config import Trained
 from thaw.pipeline.export import export
 from thaw.pipeline.export.bundle import example
 from thaw.pipeline.export.keras_model import keras_classifier
-from thaw.pipeline.inference.classifier import Classifier, load_classifier
+from thaw.pipeline.inference.classifier import Classifier
+from thaw.pipeline.inference.loading import load_classifier
 from thaw.pipeline.run.export_json import read_exports
 from thaw.pipeline.run.predictions_csv import read_predictions
 from thaw.pipeline.run.report_json import read_report

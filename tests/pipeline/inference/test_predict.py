@@ -18,7 +18,7 @@ from thaw.pipeline.cli import run
 from thaw.pipeline.commands import program
 from thaw.pipeline.config import Predict
 from thaw.pipeline.inference import predict
-from thaw.pipeline.inference.classifier import load_classifier
+from thaw.pipeline.inference.loading import load_classifier
 from thaw.pipeline.inference.trained import find_result
 from thaw.pipeline.inference.writers import FORMATS, Answer
 from thaw.pipeline.run.report_json import read_report, write_report

@@ -9,7 +9,8 @@ import pytest
 
 from thaw.features.images.decode import decode
 from thaw.pipeline.cli import run
-from thaw.pipeline.inference.classifier import Classifier, load_classifier
+from thaw.pipeline.inference.classifier import Classifier
+from thaw.pipeline.inference.loading import load_classifier
 from thaw.pipeline.inference.similar_images import open_nearest
 from thaw.pipeline.run.run_json import features_path
 
@@ -81,7 +82,8 @@ def test_features_made_otherwise_are_not_searched(
 def test_a_run_without_features_has_none(linear: Classifier, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "thaw")
     assert open_nearest(tmp_path, linear) is None
-    assert f"no nearest training images: {features_path(tmp_path, str(linear.report.features))} is gone" in caplog.text
+    path = features_path(tmp_path, str(linear.report.features))
+    assert f"no nearest training images: it needs {path}, which is gone; type: make features" in caplog.text
 
 
 def test_images_that_are_gone_are_named_without_a_thumbnail(

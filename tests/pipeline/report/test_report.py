@@ -79,7 +79,7 @@ def test_the_fields_are_those_of_the_contract() -> None:
         ({"accuracy": 0.5}, "accuracy 0.5 is not confusion_matrix's, 59/60"),
         ({"strategy": "tree"}, "field strategy: received 'tree'; expected one of svm, logreg, knn, ridge, head, "
          "finetune, "
-         "scratch, random, chance"),
+         "scratch, ensemble, random, chance"),
         ({"split_sha256": "A" * 64}, "field split_sha256: String should match pattern '^[0-9a-f]{64}$'"),
         ({"extra": 1}, "field extra: Extra inputs are not permitted"),
         ({"seconds": {"features": 1.0, "fit": 1.0}}, "field seconds.predict: Field required"),

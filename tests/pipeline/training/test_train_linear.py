@@ -61,7 +61,7 @@ def test_features_that_do_not_fit_are_read_from_the_file(
     options = ["--run", started, "--layer", "block2_pool+block3_pool", "--transform", transform, "--values", "0.01,0.1"]
     assert thaw(stage, *options, "--name", "in-memory") == 0
     assert "read from the file" not in caplog.text
-    monkeypatch.setattr("thaw.pipeline.training.train_linear.MEMORY_SHARE", 1e5)
+    monkeypatch.setattr("thaw.pipeline.training.linear_choice.MEMORY_SHARE", 1e5)
     monkeypatch.setattr("thaw.models.solver.blocks.BLOCK_ROWS", 10)
     assert thaw(stage, *options, "--name", "in-blocks", "--memory", "100") == 0
     assert "training on block2_pool+block3_pool takes about" in caplog.text
@@ -86,7 +86,8 @@ def test_an_estimator_fits_to_rows_of_the_file(started: Path) -> None:
 def scheduler() -> Iterator[str]:
     """The address of a cluster of two workers."""
     distributed = pytest.importorskip("distributed", reason="the cluster extra is not installed")
-    given = {"n_workers": 2, "threads_per_worker": 1, "protocol": "tcp://", "host": "127.0.0.1"}
+    # Without a limit: the workers are threads of this process, and would pause because of what other tests hold.
+    given = {"n_workers": 2, "threads_per_worker": 1, "protocol": "tcp://", "host": "127.0.0.1", "memory_limit": 0}
     with distributed.LocalCluster(
         **given, processes=False, dashboard_address="127.0.0.1:0", silence_logs=50
     ) as cluster:
