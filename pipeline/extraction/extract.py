@@ -155,7 +155,7 @@ def begin_run(settings: Shared, dataset: Dataset, with_set: bool = True, update:
         log.info("new run %s on %s", run, settings.dataset)
     with held(run / "run.json", wait=True):  # both files, since each says what the other is of
         check_agrees(settings, read_run(run), (*RUN_FIELDS, *(SET_FIELDS if with_set else ())))
-        is_new = not (run / "split.csv").exists()
+        is_new = not split_csv.is_used(run)
         if update:
             split_csv.update(run, dataset)
         split = split_csv.main(run, dataset, settings.seed)

@@ -34,13 +34,13 @@ def main(folder: Path, dataset: Dataset, seed: int) -> np.ndarray:
         try:
             return read_split(path, dataset)
         except InputError:
-            if _is_used(folder):
+            if is_used(folder):
                 raise
     _write(path, dataset, draw_split(dataset, seed))
     return read_split(path, dataset)
 
 
-def _is_used(folder: Path) -> bool:
+def is_used(folder: Path) -> bool:
     """Return whether anything was made by the split.csv of a run."""
     return any(folder.glob("features/*.h5")) or any(folder.glob("*/report.json"))
 
@@ -52,7 +52,7 @@ def update(folder: Path, dataset: Dataset) -> None:
     nothing changed, or if nothing was made by split.csv, which is drawn again then.
     """
     path = folder / "split.csv"
-    if not path.exists() or not _is_used(folder):
+    if not path.exists() or not is_used(folder):
         return
     then = read_table(path)
     if [row[:2] for row in then] == _columns(dataset):

@@ -23,9 +23,12 @@ def readable_dataset(settings: Common) -> Dataset:
     Raises InputError if less than two classes are left.
     """
     dataset = dataset_of(settings)
-    if not settings.skip_bad or (settings.run_folder / "split.csv").exists():
+    if not settings.skip_bad:
         return dataset
     from thaw.pipeline.run.data.skipped_csv import unreadable
+    from thaw.pipeline.run.split_csv import is_used
 
+    if is_used(settings.run_folder):  # by which the images of the run are settled
+        return dataset
     bad = unreadable(dataset)
     return dataset.without(bad) if bad else dataset

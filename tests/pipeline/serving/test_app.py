@@ -96,7 +96,7 @@ def test_the_page_says_what_the_test_split_was_given(pictures_run: Path, image_f
 @pytest.mark.slow
 def test_digits_are_labelled_as_in_the_test_split(tmp_path: Path) -> None:
     quick = ["--layers", "block1_pool", "--pooling", "avg", "--batch-size", "16"]
-    assert run(["features", *FAST, *quick, "--run", str(tmp_path)]) == 0
+    assert run(["features", *FAST, *quick, "--dataset", "digits", "--run", str(tmp_path)]) == 0
     assert run(["logreg", "--values", "1", "--run", str(tmp_path)]) == 0
     digits, rows = load_dataset("digits"), predictions(tmp_path / "logreg")
     with serving(tmp_path, "logreg") as one, ThreadPoolExecutor(MAX_AT_ONCE) as clients:

@@ -1,6 +1,7 @@
 """What cannot be read leaves before the split is drawn, and stays out."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +67,14 @@ def test_what_is_skipped_later_is_added_and_any_name_survives(tmp_path):
     path.write_text("id\nx\n")
     with pytest.raises(InputError, match="is damaged; remove it"):
         read_skipped(path)
+
+
+def test_junk_leaves_too_if_the_first_command_did_not_say_so(tmp_path):
+    settings = with_junk(tmp_path)
+    shutil.rmtree(tmp_path / "data" / "junk")  # too few to draw from
+    careless = settings.model_copy(update={"skip_bad": False})
+    begin_run(careless, readable_dataset(careless))
+    assert len(split_csv.read_table(tmp_path / "run/split.csv")) == 48
+    split = begin_run(settings, readable_dataset(settings))
+    assert np.bincount(split).tolist() == [17, 2, 5]
+    assert len(read_skipped(tmp_path / "run/skipped.csv")) == 24
