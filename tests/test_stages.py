@@ -50,7 +50,7 @@ def test_the_run_directory_is_the_contracts(finished: Path) -> None:
         *("run.json", "split.csv", "images.csv", "features", "svm", "logreg", "random", "chance")
     }
     assert {path.name for path in (finished / "svm").iterdir()} == {
-        *("model.skops", "report.json", "predictions.csv", "SHA256SUMS"),
+        *("model.skops", "report.json", "predictions.csv", "out_of_fold.csv", "SHA256SUMS"),
         *("model_card.md", "reliability.png", "reliability.svg"),
     }
     assert {path.name for path in (finished / "chance").iterdir()} == {"report.json", "predictions.csv", "SHA256SUMS"}
