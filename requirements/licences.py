@@ -19,7 +19,10 @@ NPM = ROOT / "tests" / "browser" / "package-lock.json"
 UNKNOWN = "unknown"
 TABLES = {
     "Installed by `make setup` and needed at run time": ("runtime", "mnn"),
-    "Development and optional extras (elpv, gpu, cluster)": ("dev", "elpv", "gpu", "cluster"),
+    "Development and optional extras (elpv, gpu, cluster, heic, dicom, parquet)": (
+        *("dev", "elpv", "gpu", "cluster"),
+        *("heic", "dicom", "parquet"),
+    ),
     "Peers of `make bench`, backends of `make test-backends`": ("bench", "bench-torch", "backends"),
 }
 # Terms under which anyone may use, change and pass on, closed or open, as long as the notice stays.
@@ -30,6 +33,7 @@ ALLOWED = frozenset(
 ACCEPTED = {"certifi": "copyleft, of its own files alone: it is used unchanged"}
 CARE = {
     "MPL-2.0": "copyleft, of its own files alone",
+    "LGPL-3.0-or-later": "copyleft, of the libraries in it, which may be exchanged",
     "NVIDIA": "NVIDIA's own terms: not open source, and passed on only as they allow",
     "CC-BY-NC-SA-4.0": "its images: not for commercial use, and what is made of them under the same licence",
     "Intel Simplified Software License": "Intel's own terms: free to use, not open source",
@@ -48,6 +52,9 @@ STATED = {
     "networkx": "BSD-3-Clause",
     "sympy": "BSD-3-Clause",
     "openvino": "Apache-2.0",
+    "pi-heif": "BSD-3-Clause AND LGPL-3.0-or-later",  # of libheif and libde265 in its wheels
+    "pyarrow": "Apache-2.0",
+    "pydicom": "MIT",
 }
 _WORDS = {
     "apache-2.0": "Apache-2.0",
