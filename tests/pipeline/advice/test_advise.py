@@ -44,7 +44,7 @@ def advice(advised: Path) -> Advice:
 
 def test_the_run_is_left_with_its_features_and_without_samples(advised: Path) -> None:
     assert {path.name for path in advised.iterdir() if not path.name.startswith(".")} == {
-        *("run.json", "split.csv", "features", "advice.json", "chance"),
+        *("run.json", "split.csv", "images.csv", "features", "advice.json", "chance"),
     }
 
 
