@@ -9,11 +9,11 @@ import pytest
 
 from thaw.features.store import FeatureFile
 from thaw.pipeline.advice import linear_probes
-from thaw.pipeline.advice.sample import Survey
 from thaw.pipeline.config import Shared
 from thaw.pipeline.training.memory import load_rows
 
 from tests.builders.features import feature_file, features_of
+from tests.builders.surveys import survey_of_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "faults"))
 from leaks import Held, judge
@@ -45,7 +45,7 @@ def test_advice_reads_features_that_do_not_fit_from_the_file(
     with caplog.at_level(logging.INFO), FeatureFile(features_of(tmp_path)) as features:
         features.split[:] = np.arange(72) % 6 // 5 * 2  # 60 rows that are not test
         for memory in (10**6, 1):
-            survey = Survey(Shared(run=tmp_path, memory=memory), features)
+            survey = survey_of_file(Shared(run=tmp_path, memory=memory), features)
             curves.append(linear_probes.learning_curve(survey, linear_probes.best_probes(survey)[0])[0])
             assert ("its features are read from the file" in caplog.text) == (memory == 1)
     assert [point.accuracy for point in curves[0].points] == [point.accuracy for point in curves[1].points]

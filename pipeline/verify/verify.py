@@ -12,7 +12,7 @@ from thaw.pipeline.config import FORMER
 from thaw.pipeline.inference.ensemble import EnsembleClassifier, check_members, read_record
 from thaw.pipeline.run import split_csv
 from thaw.pipeline.run.advice_json import read_advice
-from thaw.pipeline.run.data.images_csv import is_of_run
+from thaw.pipeline.run.data.images_csv import is_of_run, read_images
 from thaw.pipeline.run.report_json import ENSEMBLE, read_report, remedy
 from thaw.pipeline.run.results import load_entry
 from thaw.pipeline.run.run_json import RunRecord, features_command, features_path, read_run
@@ -37,7 +37,7 @@ def main(run: Path) -> int:
 
 
 def findings(run: Path) -> Iterator[tuple[str, str | None]]:
-    """Yield run.json, split.csv, every feature file, every result, and the advice: its name and its error, if any.
+    """Yield run.json, split.csv, images.csv, all feature files, results and the advice: its name, and its error if any.
 
     A name is the path within the run. Raises InputError if run.json is missing or damaged, since all other files have
     to agree with it.
@@ -57,6 +57,8 @@ def findings(run: Path) -> Iterator[tuple[str, str | None]]:
 
 def _checks(run: Path, record: RunRecord) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "split.csv", partial(split_csv.read_table, run / "split.csv")
+    if (run / "images.csv").exists():
+        yield "images.csv", partial(read_images, run / "images.csv")
     for path in sorted(run.glob("features/*.h5")):
         yield str(path.relative_to(run)), partial(_check_features, run, record, path.stem, path)
     for name in record.feature_sets:

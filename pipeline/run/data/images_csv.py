@@ -1,6 +1,8 @@
 """`images.csv`: what the images of a run looked like, for a cheap look at each stage: have they changed since?"""
 
 import csv
+import hashlib
+import io
 import logging
 import shlex
 from collections.abc import Sequence
@@ -59,10 +61,23 @@ def record_images(run: Path, dataset: Dataset) -> None:
     if then and digests != then.digests:  # otherwise only times have changed, if anything
         former = {name: former[name] for name in seen if name in former and then.seen[name][1] == seen[name][1]}
     archive = _archive_stamp(dataset.name)
-    rows = [[name, *row, former.get(name, len(digests) - 1)] for name, row in seen.items()]
+    since = {name: former.get(name, len(digests) - 1) for name in seen}
     with write_whole(path) as file:
-        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a name may hold a carriage return
-        writer.writerows([HEADER, ["", " ".join(digests), archive, 0], *rows])
+        file.write(_text(ImageRecord(digests, archive, seen, since)))
+
+
+def _text(record: ImageRecord) -> str:
+    """Return the text of images.csv; its second row holds a digest of the other rows, so that damage is found."""
+    rows = _rows([[name, *found, record.since[name]] for name, found in record.seen.items()])
+    whole = [" ".join(record.digests), record.archive]
+    checked = hashlib.sha256("\n".join([*whole, rows]).encode()).hexdigest()
+    return _rows([HEADER, ["", *whole, checked]]) + rows
+
+
+def _rows(rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)  # a name may hold a carriage return
+    return text.getvalue()
 
 
 def is_of_run(run: Path, dataset_sha256: object) -> bool:
@@ -116,14 +131,18 @@ def read_images(path: Path) -> ImageRecord | None:
         return None
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            header, first, *rows = list(csv.reader(file))
+            text = file.read()
+        header, first, *rows = list(csv.reader(io.StringIO(text, newline="")))
         since = {name: int(index) for name, _, _, index in rows}
         seen = {name: (label, stamp) for name, label, stamp, _ in rows}
         if header != HEADER or first[0] or len(first) != len(HEADER):
             raise ValueError("other columns")
+        record = ImageRecord(tuple(first[1].split()), first[2], seen, since)
+        if _text(record) != text:
+            raise ValueError("its digest is another one")
     except (ValueError, csv.Error) as error:
         raise InputError(f"{path} is damaged ({error}); remove it and type the command again") from None
-    return ImageRecord(tuple(first[1].split()), first[2], seen, since)
+    return record
 
 
 def _archive_stamp(word: str) -> str:

@@ -30,7 +30,7 @@ def whole(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_whole_run_is_whole(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert thaw("verify", whole) == 0
-    names = ("run.json", "split.csv", f"features/{SET}.h5", "chance", "head", "svm")
+    names = ("run.json", "split.csv", "images.csv", f"features/{SET}.h5", "chance", "head", "svm")
     assert capsys.readouterr().out.splitlines() == [f"{name}: whole" for name in names]
 
 
