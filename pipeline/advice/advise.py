@@ -30,6 +30,7 @@ from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.commands import running_command
 from thaw.pipeline.config import Advise, Shared
 from thaw.pipeline.extraction import extract
+from thaw.pipeline.formatting import duration
 from thaw.pipeline.run.advice_json import (
     Advice,
     Candidate,
@@ -129,13 +130,15 @@ def _search(images: Sampled, budget: float, most_seconds: float, console: Consol
     arms, missing, num_images = arms_of(images), not_at_hand(images), len(images.dataset.ids)
     show_plan(console, plan_of(arms, num_images, budget), missing)
     usable = [arm for arm in arms if num_images * arm.expected_seconds <= most_seconds]
-    if len(usable) < len(arms):
-        cheapest = min(arms, key=lambda arm: arm.expected_seconds)
-        usable = usable or [cheapest]
-        left_out = [arm for arm in arms if arm not in usable]
-        log.info("left out, since their extraction takes longer than the time allows: %s",
-                 ", ".join(f"{arm.shared.backbone} at {arm.shared.image_size}" for arm in left_out))  # fmt: skip
+    usable = usable or [min(arms, key=lambda arm: arm.expected_seconds)]
+    too_long = [
+        f"{arm.shared.backbone} at {arm.shared.image_size} pixels: the features of all images take about "
+        f"{duration(num_images * arm.expected_seconds)}, more than a share of the time"
+        for arm in arms
+        if arm not in usable
+    ]
     found = search(images, usable, SEARCH_SHARE * 60 * budget)
+    found.untried.extend(too_long)
     for line in found.untried:
         log.info("not tried: %s", line)
     return found, missing
@@ -160,6 +163,7 @@ def _advise(survey: Survey, found: Found, chosen: Arm, budget: float, began: flo
         layers=layers,
         learning_curve=curve,
         configurations=found.tried,
+        untried=found.untried,
         pilots=forecasts,
         candidates=candidates,
         recommended=recommended,

@@ -51,9 +51,9 @@ def main(settings: FitSettings, given: frozenset[str] = frozenset(), console: Co
     steps.fine_tune()
     steps.train_on_further_sets()
     path = end(settings.run_folder, advice, console)
-    if steps.left_out:
-        more = "; ".join(f"{step.name} (about {duration(step.seconds)})" for step in steps.left_out)
-        log.info("more minutes (--minutes) would have tried: %s", more)
+    more = [f"{step.name} (about {duration(step.seconds)})" for step in steps.left_out]
+    if more or advice.untried:
+        log.info("more minutes (--minutes) would have tried: %s", "; ".join([*more, *advice.untried]))
     log.info("fit: done, %s", clock)
     return path
 

@@ -266,6 +266,7 @@ class Advice(Strict):
     similarity: Similarity
     networks: list[NetworkTried]
     not_at_hand: list[Name] = Field(default_factory=list)
+    untried: list[Name] = Field(default_factory=list)
     layers: list[LayerProfile]
     learning_curve: LearningCurve
     configurations: list[Configuration]
