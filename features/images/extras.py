@@ -47,9 +47,8 @@ def read_extra(source: bytes | Path | BinaryIO, name: str, max_pixels: int) -> I
     module, package = _PACKAGES[kind]
     if importlib.util.find_spec(module) is None:
         raise InputError(
-            f"{name} is a {kind.upper()} image, which needs the package {package}; it is not installed: type pip "
-            "install "
-            f"{package} (the extra {kind}), convert the image to JPEG, or leave it out by --skip-bad"
+            f"{name} is a {kind.upper()} image, which needs the package {package}; it is not installed: type make "
+            f"setup EXTRA={kind}, or pip install {package}; or convert the image to JPEG, or leave it out by --skip-bad"
         )
     try:
         return _heic(content, name, max_pixels) if kind == "heic" else _dicom(content, name, max_pixels)

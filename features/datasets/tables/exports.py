@@ -96,9 +96,8 @@ def parquet_rows(path: Path) -> list[list[str]]:
     """Return the header and rows of a parquet file as text, its nested columns left out; needs the extra parquet."""
     if importlib.util.find_spec("pyarrow") is None:
         raise InputError(
-            f"{shown(path)} is a parquet file, which needs the package pyarrow; it is not installed: type pip install "
-            "pyarrow "
-            "(the extra parquet), or save the table as CSV"
+            f"{shown(path)} is a parquet file, which needs the package pyarrow; it is not installed: type make setup "
+            "EXTRA=parquet, or pip install pyarrow; or save the table as CSV"
         )
     parquet: Any = importlib.import_module("pyarrow.parquet")
     arrow: Any = importlib.import_module("pyarrow")

@@ -26,8 +26,8 @@ def refused(content: bytes) -> str:
 def test_a_format_of_an_extra_that_is_not_installed(monkeypatch, content, kind, package):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert refused(content) == (
-        f"a.heic is a {kind} image, which needs the package {package}; it is not installed: type pip install {package} "
-        f"(the extra {kind.lower()}), convert the image to JPEG, or leave it out by --skip-bad"
+        f"a.heic is a {kind} image, which needs the package {package}; it is not installed: type make setup "
+        f"EXTRA={kind.lower()}, or pip install {package}; or convert the image to JPEG, or leave it out by --skip-bad"
     )
 
 
@@ -49,6 +49,7 @@ def test_a_dicom_image_is_read_through_its_window():
     data = dicom.Dataset()
     data.file_meta = dicom.dataset.FileMetaDataset()
     data.file_meta.TransferSyntaxUID = dicom.uid.ExplicitVRLittleEndian
+    data.SOPClassUID, data.SOPInstanceUID = dicom.uid.SecondaryCaptureImageStorage, dicom.uid.generate_uid()
     data.Rows, data.Columns, data.SamplesPerPixel, data.PixelRepresentation = 1, 3, 1, 0
     data.BitsAllocated, data.BitsStored, data.HighBit = 16, 12, 11
     data.PhotometricInterpretation, data.WindowCenter, data.WindowWidth = "MONOCHROME2", 100, 200

@@ -136,9 +136,8 @@ def test_parquet_needs_its_package(tmp_path, monkeypatch):
     word = beside(tmp_path, "a.parquet", "PAR1")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert refusal(word) == (
-        f"{tmp_path}/a.parquet is a parquet file, which needs the package pyarrow; it is not installed: type pip "
-        "install "
-        "pyarrow (the extra parquet), or save the table as CSV"
+        f"{tmp_path}/a.parquet is a parquet file, which needs the package pyarrow; it is not installed: type make "
+        "setup EXTRA=parquet, or pip install pyarrow; or save the table as CSV"
     )
 
 
