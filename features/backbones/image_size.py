@@ -1,6 +1,7 @@
 """The image size that suits a network and a dataset: that of the images, as far as it is affordable."""
 
 import time
+from functools import cache
 
 import numpy as np
 
@@ -51,6 +52,7 @@ def expected_seconds(backbone: Backbone, image_size: int, num_images: int) -> fl
     return of_all / (ratio * _products_a_second())
 
 
+@cache
 def _products_a_second() -> float:
     """Return the multiply-adds a second of NumPy's product of two matrices, the best of a few."""
     matrix = np.ones((MATRIX_SIDE, MATRIX_SIDE), np.float32)

@@ -13,6 +13,7 @@ from thaw.features.foreign.extractors import trainable_backbone
 from thaw.features.store import FeatureFile
 from thaw.pipeline.advice.arms import Arm, arms_of, not_at_hand, set_of
 from thaw.pipeline.advice.audit import audit
+from thaw.pipeline.advice.copies import groups_with_copies
 from thaw.pipeline.advice.fine_tuning_trials import cuts_of, num_affordable, run_trials
 from thaw.pipeline.advice.forecast import (
     fine_tuned_candidate,
@@ -91,7 +92,7 @@ def measure(
     trainable_backbone(settings.backbone, "the advice, which tries fine-tuning,")
     dataset = readable_dataset(settings)
     split = extract.begin_run(shared_settings(settings), dataset, with_set=False)
-    images = Sampled(shared_settings(settings), dataset, split, given)
+    images = Sampled(shared_settings(settings), dataset, split, given, groups_with_copies(dataset, split))
     with ExitStack() as closing:
         closing.enter_context(connected(settings))
         closing.enter_context(held(settings.run_folder / "advice.json"))
@@ -101,7 +102,7 @@ def measure(
         log.info("chosen on the samples: %s at %d pixels", own.backbone, own.image_size)
         features = closing.enter_context(FeatureFile(extract.ready_features(_named(own))))
         outcome.write_chance(_named(own), features)
-        survey = Survey.of(_named(own), features, given)
+        survey = Survey.of(images, _named(own), features)
         advice = _advise(survey, found, chosen, settings.budget, began)
         advice = advice.model_copy(update={"not_at_hand": missing})
         write_advice(settings.run_folder, advice)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thaw.features.backbones.image_size import SIZES, evenly_spaced, expected_seconds, fitting_image_size
+from thaw.features.backbones.image_size import SIZES, expected_seconds, fitting_image_size
 from thaw.features.backbones.registry import BACKBONES, Backbone, get_backbone
 from thaw.features.backbones.weights import at_hand
 from thaw.features.pooling import resolve_pooling
@@ -135,21 +135,13 @@ def _at_sizes(images: Sampled, name: str) -> list[Shared]:
     elif own.resize == "article":  # whose resizing is for its own size
         sizes = [own.image_size]
     else:
-        sizes = sizes_of(backbone, median_side(images), len(images.dataset.ids))
+        sizes = sizes_of(backbone, images.median_side or backbone.own_image_size, len(images.dataset.ids))
     if name == own.backbone:
         return [own.model_copy(update={"image_size": size, "features": "auto"}) for size in sizes]
     kept = {*RUN_FIELDS, "skip_bad", "max_pixels", "memory", "workers", "cluster", "engine", "device", "run"}
     kept |= images.given & set(SET_FIELDS)
     given = own.model_dump(include=kept, exclude_none=True)
     return [Shared.model_validate({**given, "backbone": name, "image_size": size}) for size in sizes]
-
-
-def median_side(images: Sampled) -> float:
-    """Return the median of the images' shorter sides in pixels, of at most 1,000; of the network's own size if none."""
-    read = images.dataset.images
-    sides = [read.shorter_side(row) for row in evenly_spaced(len(images.dataset.ids))]
-    known = [side for side in sides if side is not None]
-    return float(np.median(known)) if known else get_backbone(images.settings.backbone).own_image_size
 
 
 def sizes_of(backbone: Backbone, side: float, num_images: int) -> list[int]:

@@ -44,7 +44,10 @@ def _copies(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
     """Return a number for each of the images at `rows` (n,), which copies share."""
     if len(rows) > MOST_COMPARED:
         return np.unique([dataset.content(row) for row in rows], return_inverse=True)[1]
-    return groups_of_copies(np.stack([_thumbnail(dataset, row) for row in rows]))
+    thumbnails = np.empty((len(rows), THUMBNAIL, THUMBNAIL))
+    for place, row in enumerate(rows):
+        thumbnails[place] = _thumbnail(dataset, row)
+    return groups_of_copies(thumbnails)
 
 
 def _thumbnail(dataset: Dataset, row: int) -> np.ndarray:

@@ -206,8 +206,7 @@ def mirrors_help(images: Sampled, arm: Arm) -> bool:
     name = f"{arm.name}-flip-{len(arm.rows)}"
     path = images.sample(name, arm.rows, sorted(setting.names), of=arm.shared, views="flip")
     with FeatureFile(path) as features:
-        rows = np.array([images.dataset.row_of[name] for name in features.ids], np.int64)
-        values = features.read(setting.names, np.ones(len(rows), bool))
+        values = features.read(setting.names, np.ones(len(features.ids), bool))
     order = np.argsort(np.argsort(arm.rows))  # the file's rows ascend
     values = transformed(values[order], setting.transform)
     labels, folds = images.labels[arm.rows], images.folds(arm.rows)

@@ -15,24 +15,32 @@ from thaw.features.pooling import resolve_pooling
 from thaw.features.store import FeatureFile
 from thaw.models.selection.probing import HELD_OUT_ROWS, nested_order, probe_folds
 from thaw.models.selection.search import Folds
-from thaw.pipeline.advice.copies import groups_with_copies
 from thaw.pipeline.cluster.client import connected
 from thaw.pipeline.config import Shared
 from thaw.pipeline.extraction.extract import make_features
 from thaw.pipeline.extraction.feature_files import FeatureSet
-from thaw.pipeline.run.data.dataset import dataset_of
+from thaw.pipeline.run.data.image_size import median_side
 
 FOLDER = "advice"
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """The N images of a run, the split of each, uint8 (N,), and the options that the user gave."""
+    """The N images of a run.
+
+    Attributes:
+        settings: of the run.
+        dataset: the images.
+        split: of each image, uint8 (N,).
+        given: the names of the options that the user typed.
+        groups: of each image, int64 (N,), which no fold divides; None without groups.
+    """
 
     settings: Shared
     dataset: Dataset
     split: np.ndarray
     given: frozenset[str] = field(default_factory=frozenset)
+    groups: np.ndarray | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -40,16 +48,13 @@ class Sampled:
         return self.dataset.labels
 
     @cached_property
-    def groups(self) -> np.ndarray | None:
-        """The group of each image, int64 (N,), None without groups: the data's own, and equal images in one."""
-        return groups_with_copies(self.dataset, self.split)
+    def median_side(self) -> float | None:
+        """The median of the images' shorter sides, see median_side."""
+        return median_side(self.dataset)
 
     @cached_property
     def order(self) -> np.ndarray:
-        """The indices of the images that are not test, every beginning of them stratified by class.
-
-        Whole groups follow one another if the images have groups.
-        """
+        """The indices of the images that are not test, every beginning of them stratified by class."""
         rows = np.flatnonzero(self.split != 2)
         return rows[nested_order(self.labels[rows], self.settings.seed)]
 
@@ -103,10 +108,11 @@ class Survey(Sampled):
     features: FeatureFile = field(kw_only=True)
 
     @classmethod
-    def of(cls, settings: Shared, features: FeatureFile, given: frozenset[str] = frozenset()) -> "Survey":
-        """Return the survey of a feature set of the run; raises InputError if an image of it is gone."""
-        images = dataset_of(settings).subset(features.ids)
-        return cls(settings, images, features.split, given, features=features)
+    def of(cls, images: Sampled, settings: Shared, features: FeatureFile) -> "Survey":
+        """Return the survey of a feature set of the run, given all its images, the set's settings and its file."""
+        rows = [images.dataset.row_of[name] for name in features.ids]
+        groups = None if images.groups is None else images.groups[rows]
+        return cls(settings, images.dataset.take(rows), features.split, images.given, groups, features=features)
 
     @property
     def labels(self) -> np.ndarray:

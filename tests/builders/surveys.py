@@ -6,6 +6,7 @@ import numpy as np
 
 from thaw.features.datasets.dataset import Dataset
 from thaw.features.store import FeatureFile
+from thaw.pipeline.advice.copies import groups_with_copies
 from thaw.pipeline.advice.sample import Survey
 from thaw.pipeline.config import Shared
 
@@ -60,4 +61,5 @@ def survey_of(
     images: Any = NoImages(ids)
     dataset = Dataset("folder:made-up", ids, labels, names, ("",) * len(ids), groups, images)
     file: Any = NoFile(ids, labels, split)
-    return Survey(Shared.model_validate(settings), dataset, split, given, features=file)
+    grouped = groups_with_copies(dataset, split)
+    return Survey(Shared.model_validate(settings), dataset, split, given, grouped, features=file)

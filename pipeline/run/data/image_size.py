@@ -16,14 +16,11 @@ log = logging.getLogger("thaw")
 def image_size_of(settings: Common, dataset: Dataset) -> int:
     """Return the side in pixels that suits the images and the network of the settings, and log the reason.
 
-    The median is over the shorter sides of at most 1,000 images, evenly spaced by id; images that cannot be read are
-    left out. If none can be read, it is the network's usual size.
+    If no image can be read, it is the network's usual size.
     """
-    sides = [dataset.images.shorter_side(row) for row in evenly_spaced(len(dataset.ids))]
-    known = [side for side in sides if side is not None]
-    if not known:
+    median = median_side(dataset)
+    if median is None:
         return settings.image_size
-    median = float(np.median(known))
     network, number = get_backbone(settings.backbone), len(dataset.ids)
     size = fitting_image_size(network, median, number)
     seconds = settings.num_views * expected_seconds(network, size, number)
@@ -33,3 +30,13 @@ def image_size_of(settings: Common, dataset: Dataset) -> int:
         *(size, median, f"{number:,}", duration(seconds)),
     )
     return size
+
+
+def median_side(dataset: Dataset) -> float | None:
+    """Return the median of the images' shorter sides in pixels, None if none can be read.
+
+    It is over at most 1,000 images, evenly spaced by id; those that cannot be read are left out.
+    """
+    sides = [dataset.images.shorter_side(row) for row in evenly_spaced(len(dataset.ids))]
+    known = [side for side in sides if side is not None]
+    return float(np.median(known)) if known else None

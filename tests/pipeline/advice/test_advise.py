@@ -11,11 +11,12 @@ import pytest
 from thaw.features.errors import InputError
 from thaw.features.store import FeatureFile
 from thaw.models.selection.learning_curve import PowerLaw
-from thaw.pipeline.advice.sample import Survey
+from thaw.pipeline.advice.sample import Sampled, Survey
 from thaw.pipeline.cli import run
 from thaw.pipeline.comparison.advice_outcome import matches
 from thaw.pipeline.config import Shared
 from thaw.pipeline.run.advice_json import Advice, read_advice
+from thaw.pipeline.run.data.dataset import dataset_of
 from thaw.pipeline.run.feature_sets import with_feature_set
 from thaw.pipeline.run.report_json import read_report
 
@@ -124,7 +125,7 @@ def accuracies(advice: Advice) -> list[object]:
 def test_samples_hold_the_values_of_the_runs_own_features(advised: Path) -> None:
     settings = with_feature_set(Shared(run=advised))
     with FeatureFile(features_of(advised)) as features:
-        survey = Survey.of(settings, features)
+        survey = Survey.of(Sampled(settings, dataset_of(settings), features.split), settings, features)
         rows = survey.order[:20]
         assert (features.split[rows] != 2).all()
         path = survey.sample("some", rows, ["block4_pool", "block4_pool:avg"])

@@ -23,10 +23,10 @@ def test_images_without_copies_have_no_groups() -> None:
 def test_copies_are_one_group_and_are_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    survey = survey_of(LABELS, KNOWN)
     monkeypatch.setattr(copies, "_thumbnail", lambda _, row: np.random.default_rng(row % 100).uniform(0, 1, (16, 16)))
     with caplog.at_level(logging.INFO, "thaw"):
-        groups = survey.groups
+        survey = survey_of(LABELS, KNOWN)
+    groups = survey.groups
     assert groups is not None
     assert len(np.unique(groups)) == 100
     assert (groups[:20] == groups[100:]).all()
